@@ -1,0 +1,304 @@
+"""What a plug-in must offer, and what it is given. The heart of the suite; keep it small.
+
+A *method* turns a pool of teachers into a learner without seeing data; a *learner* adapts to a
+support set and predicts a query set; a *network* is the backbone of a teacher or a meta-model.
+The harness owns data, tasks, files, the clock and the record.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
+
+from pydantic import BaseModel, ConfigDict
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+Knowledge = Literal["parameters", "inversion", "features", "real_data"]
+Need = Literal["same_architecture", "shared_initialisation", "bn_statistics"]
+
+
+class Config(BaseModel):
+    """Base of every configuration model: unknown keys are errors, instances do not change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+@dataclass(frozen=True)
+class TaskShape:
+    """n_way classes, k_shot support and n_query query images of each."""
+
+    n_way: int
+    k_shot: int
+    n_query: int = 15
+
+
+@dataclass(frozen=True)
+class TaskBatch:
+    """T tasks of one shape; labels run from 0 to n_way - 1, images are normalised float.
+
+    support_x (T, n_way * k_shot, C, H, W), support_y (T, n_way * k_shot),
+    query_x (T, n_way * n_query, C, H, W), query_y (T, n_way * n_query).
+    """
+
+    support_x: Tensor
+    support_y: Tensor
+    query_x: Tensor
+    query_y: Tensor
+
+    def __len__(self) -> int:
+        return self.support_x.shape[0]
+
+    def to(self, device: torch.device | str) -> TaskBatch:
+        """Return the same tasks on another device."""
+        return TaskBatch(
+            self.support_x.to(device),
+            self.support_y.to(device),
+            self.query_x.to(device),
+            self.query_y.to(device),
+        )
+
+
+@dataclass(frozen=True)
+class NetSpec:
+    """What is needed to build a network: registry name, outputs of the head, image side in px."""
+
+    architecture: str
+    n_classes: int
+    image_size: int
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """A classifier trained on a few classes of a data set's meta-train split.
+
+    `net` is frozen and in eval mode; it expects images normalised with `mean` and `std` (each
+    3 numbers, for pixels in [0, 1]). `accuracy` is the held-out accuracy, a fraction.
+    `class_ids` number the classes across the pool: equal ids mean the same class.
+    """
+
+    name: str
+    dataset: str
+    spec: NetSpec
+    class_names: tuple[str, ...]
+    class_ids: tuple[int, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    accuracy: float
+    sha256: str
+    net: nn.Module = field(repr=False)
+
+
+class Pool(Sequence[Teacher]):
+    """An ordered list of teachers: all that a data-free method may see."""
+
+    def __init__(self, teachers: Sequence[Teacher], sha256: str):
+        self.teachers = tuple(teachers)
+        self.sha256 = sha256
+
+    def __len__(self) -> int:
+        return len(self.teachers)
+
+    def __getitem__(self, index):
+        return self.teachers[index]
+
+    def __iter__(self) -> Iterator[Teacher]:
+        return iter(self.teachers)
+
+    @property
+    def architectures(self) -> tuple[str, ...]:
+        """The distinct architectures, sorted."""
+        return tuple(sorted({t.spec.architecture for t in self.teachers}))
+
+    @property
+    def n_classes(self) -> int:
+        """The number of distinct classes that the teachers know together."""
+        return len({i for t in self.teachers for i in t.class_ids})
+
+    @property
+    def mean_accuracy(self) -> float:
+        """The mean held-out accuracy of the teachers, a fraction."""
+        return sum(t.accuracy for t in self.teachers) / len(self.teachers)
+
+
+class Learner(ABC):
+    """Adapts to a support set and predicts a query set, for many tasks at once."""
+
+    @abstractmethod
+    def predict(self, support_x: Tensor, support_y: Tensor, query_x: Tensor) -> Tensor:
+        """Return the logits of the queries; builds no graph that outlives the call.
+
+        Args:
+            support_x: images (T, n_way * k_shot, C, H, W).
+            support_y: labels (T, n_way * k_shot) in [0, n_way).
+            query_x: images (T, n_way * n_query, C, H, W).
+
+        Returns:
+            Logits (T, n_way * n_query, n_way).
+        """
+
+    @property
+    @abstractmethod
+    def n_parameters(self) -> int:
+        """The number of parameters that prediction uses."""
+
+
+class EmbeddingLearner(Learner):
+    """A learner whose embedding of an image does not depend on the other images of the task.
+
+    The harness then embeds each distinct test image once, for all tasks and shots.
+    """
+
+    @abstractmethod
+    def embed(self, images: Tensor) -> Tensor:
+        """Return the embeddings (B, D) of images (B, C, H, W)."""
+
+    @abstractmethod
+    def predict_embedded(self, support_e: Tensor, support_y: Tensor, query_e: Tensor) -> Tensor:
+        """Return logits (T, Q, n_way) from embeddings (T, S, D), labels (T, S), (T, Q, D)."""
+
+    def predict(self, support_x: Tensor, support_y: Tensor, query_x: Tensor) -> Tensor:
+        """Embed, then predict from the embeddings; see `Learner.predict`."""
+        n_tasks, n_support = support_x.shape[:2]
+        n_query = query_x.shape[1]
+        support_e = self.embed(support_x.flatten(0, 1)).view(n_tasks, n_support, -1)
+        query_e = self.embed(query_x.flatten(0, 1)).view(n_tasks, n_query, -1)
+        return self.predict_embedded(support_e, support_y, query_e)
+
+
+class MetaLearner(Learner):
+    """A learner around a meta-model that can be meta-trained: pure functions of its parameters."""
+
+    @abstractmethod
+    def outer_loss(self, params: Mapping[str, Tensor], tasks: TaskBatch) -> tuple[Tensor, Tensor]:
+        """Adapt to each support set and return the query losses; differentiable.
+
+        Args:
+            params: parameters of the meta-model by name; gradients flow to them, and to the
+                images of both sets.
+            tasks: T tasks.
+
+        Returns:
+            Mean query cross-entropy of each task (T,), and query logits (T, Q, n_way).
+        """
+
+
+class FitLog(Protocol):
+    """Where a fit reports; the harness decides what becomes of it. Nothing here synchronises."""
+
+    def scalars(self, step: int, values: Mapping[str, float | Tensor]) -> None:
+        """Note named scalars (floats or 0-d tensors) of one step."""
+
+    def images(self, name: str, images: Tensor, captions: Sequence[str] = ()) -> None:
+        """Note a grid of images (N, 3, H, W) with values in [0, 1]."""
+
+    def count(self, name: str, amount: int) -> None:
+        """Add to a counter: `train_tasks`, `pseudo_images`, `teacher_forward_images`, `queries`."""
+
+    def progress(self, step: int, total: int) -> None:
+        """Say that `step` of `total` steps are done."""
+
+
+class Budget(Config):
+    """Counts that a named budget (micro, short, paper) resolves to; all are in the record."""
+
+    name: str
+    teacher_epochs: int
+    max_teachers: int | None = None
+    meta_iterations: int
+    validate_every: int
+    n_val_tasks: int
+
+
+class ProtocolConstants(Config):
+    """The constants that make two numbers comparable; meanings in `bench/protocols.py`."""
+
+    name: str
+    pool: str
+    selection: Literal["val", "test_max", "last"]
+    task_list: Literal["frozen", "redrawn"]
+    teacher_weights: Literal["uniform", "cumulative"]
+    teacher_checkpoint: Literal["best", "last"]
+    label_order: Literal["aligned", "mismatched"]
+    bn: Literal["transductive", "support", "running"]
+    pseudo_split: Literal["random", "fixed"]
+    initialisation: Literal["auto", "random", "average", "best_teacher"]
+    inner_lr: float
+    inner_steps_train: int
+    inner_steps_test: int
+    first_order: bool
+    outer_lr: float
+    tasks_per_meta_batch: int
+    pixel_lr: float
+    clip_pixels: float | None
+
+
+@dataclass
+class FitContext:
+    """Everything that a method is given. It sees no data set, no file, no test task.
+
+    `generator(purpose)` returns an independent CPU generator of its own stream.
+    `build_net(generator)` returns a fresh meta-model of the spec `net`, on the device.
+    `training_learner(net)` wraps a meta-model in the cell's learner with the protocol's training
+    settings (a `MetaLearner`); `make_learner(state)` wraps a state dict of the meta-model in the
+    cell's learner with the test settings. `validate(learner)` returns the mean accuracy on validation tasks; None where the protocol
+    takes the last state. `resume` is what `save(step, state)` was given last, or None; states
+    are nested dicts, lists, numbers and tensors. `train_tasks(generator, n)` draws real tasks
+    of the meta-train split; None unless the method's knowledge is `real_data`.
+    """
+
+    pool: Pool
+    net: NetSpec
+    shape: TaskShape
+    learner: str
+    config: Any
+    budget: Budget
+    protocol: ProtocolConstants
+    device: torch.device
+    log: FitLog
+    generator: Callable[[str], torch.Generator]
+    build_net: Callable[[torch.Generator], nn.Module]
+    training_learner: Callable[[nn.Module], MetaLearner]
+    make_learner: Callable[[Mapping[str, Tensor]], Learner]
+    validate: Callable[[Learner], float] | None
+    resume: dict[str, Any] | None
+    save: Callable[[int, dict[str, Any]], None]
+    train_tasks: Callable[[torch.Generator, int], TaskBatch] | None
+
+
+class Method(ABC):
+    """Pool → learner. One subclass, one file, one entry point; the docstring names the paper.
+
+    A fit is a dict of tensors, apart from the learner that is built from it, so that the harness
+    can store it, share it between cells (`fit_depends_on`) and restore it without the method's
+    help.
+    """
+
+    name: ClassVar[str]
+    knowledge: ClassVar[Knowledge]
+    learners: ClassVar[tuple[str, ...]]
+    """The learners that the method can be combined with; the first is the default."""
+    needs: ClassVar[frozenset[Need]] = frozenset()
+    fit_depends_on: ClassVar[frozenset[str]] = frozenset()
+    """Which of n_way, k_shot, learner change the fit; cells that agree in them share one."""
+    uses_pool: ClassVar[bool] = True
+    validates: ClassVar[bool] = False
+    """Whether the fit selects a checkpoint through `context.validate`."""
+    Config: ClassVar[type[Config]] = Config
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"released": {}}
+
+    def skip(self, context: FitContext) -> str | None:
+        """Return why this pool or shape cannot be served, or None; beyond `needs`."""
+        return None
+
+    @abstractmethod
+    def fit(self, context: FitContext) -> dict[str, Tensor]:
+        """Turn the pool into tensors; the clock runs during this call only."""
+
+    @abstractmethod
+    def learner(self, context: FitContext, fitted: Mapping[str, Tensor]) -> Learner:
+        """Build the learner from what `fit` returned; cheap, draws nothing."""

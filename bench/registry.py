@@ -1,0 +1,69 @@
+"""Names → plug-ins, through entry points. One way in, one place to look."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, Literal
+
+from bench.errors import BenchError, unknown_name
+
+Kind = Literal["method", "dataset", "learner", "net", "command"]
+
+
+@cache
+def _entries(kind: Kind) -> dict[str, EntryPoint]:
+    found: dict[str, EntryPoint] = {}
+    for entry in entry_points(group=f"purer_bench.{kind}s"):
+        if entry.name in found and found[entry.name].value != entry.value:
+            raise BenchError(
+                f"{kind} '{entry.name}' is offered by both {found[entry.name].value} and "
+                f"{entry.value}; names are unique: uninstall one or rename it"
+            )
+        found[entry.name] = entry
+    return found
+
+
+def names(kind: Kind) -> list[str]:
+    """Return the registered names of a kind, sorted, without importing any plug-in."""
+    return sorted(_entries(kind))
+
+
+def entry(kind: Kind, name: str) -> EntryPoint:
+    """Return the entry point of a name without loading it.
+
+    Raises:
+        BenchError: nothing of that kind carries the name.
+    """
+    if name not in _entries(kind):
+        raise unknown_name(kind, name, names(kind))
+    return _entries(kind)[name]
+
+
+@cache
+def load(kind: Kind, name: str) -> Any:
+    """Return the plug-in that a name stands for.
+
+    Raises:
+        BenchError: the name is unknown, or the plug-in cannot be imported.
+    """
+    point = entry(kind, name)
+    try:
+        return point.load()
+    except Exception as error:
+        raise BenchError(
+            f"{kind} '{name}' ({point.value}) cannot be imported: {error}; "
+            "repair or uninstall the package that offers it"
+        ) from error
+
+
+def build_net(spec: Any) -> Any:
+    """Build the network of a `NetSpec`; its weights mean nothing until `initialise` draws them.
+
+    Constructors of torch modules draw from the global stream, which is put back afterwards.
+    """
+    import torch
+
+    kind = load("net", spec.architecture)
+    with torch.random.fork_rng(devices=[]):
+        return kind(spec.n_classes, spec.image_size)

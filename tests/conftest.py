@@ -1,0 +1,65 @@
+"""Where tests find stored numbers and real images, and why they skip where there are none."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+@pytest.fixture(scope="session")
+def golden() -> dict[str, np.ndarray]:
+    """The stored numbers of the published implementation, by name."""
+    folder = Path(os.environ.get("PURER_BENCH_GOLDEN", SHARED / "golden"))
+    path = folder / "conv4.npz"
+    if not path.exists():
+        pytest.skip(f"no golden numbers at {path}; set PURER_BENCH_GOLDEN to their folder")
+    with np.load(path) as stored:
+        return {name: stored[name] for name in stored.files}
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    """The folder of real image sets."""
+    folder = Path(os.environ.get("PURER_BENCH_DATA", SHARED / "data"))
+    if not (folder / "cifar_fs.zip").exists():
+        pytest.skip(f"no real image sets in {folder}; set PURER_BENCH_DATA to their folder")
+    return folder
+
+
+@pytest.fixture
+def cuda() -> torch.device:
+    """A CUDA device."""
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device on this machine")
+    return torch.device("cuda")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _quiet_surroundings() -> None:
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("DO_NOT_TRACK", "true")
+
+
+@pytest.fixture(scope="session")
+def glyphs_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache folder that holds the drawn glyphs and nothing else; copy it to change it."""
+    from bench.data.glyphs import Glyphs
+
+    cache = tmp_path_factory.mktemp("glyphs-cache")
+    Glyphs().open(cache)
+    return cache
+
+
+@pytest.fixture
+def cache(glyphs_cache: Path, tmp_path: Path) -> Path:
+    """A cache folder of the test's own, with the glyphs in it."""
+    own = tmp_path / "cache"
+    shutil.copytree(glyphs_cache, own)
+    return own

@@ -1,0 +1,93 @@
+"""Records: their numbers, their files, and that nothing half-written passes for finished."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bench import records
+from bench.errors import BenchError
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=50))
+def test_summary_is_the_fields_convention(values: list[float]) -> None:
+    summary = records.summarise(values)
+    assert summary.n == len(values)
+    assert summary.mean == pytest.approx(np.mean(values))
+    assert summary.std == pytest.approx(np.std(values))
+    assert summary.ci95 == pytest.approx(1.96 * np.std(values) / np.sqrt(len(values)))
+
+
+def test_summary_by_hand() -> None:
+    summary = records.summarise([0.2, 0.4, 0.6, 0.8])
+    assert summary.mean == pytest.approx(0.5)
+    assert summary.std == pytest.approx(0.05**0.5)
+    assert summary.ci95 == pytest.approx(0.98 * 0.05**0.5)
+
+
+@pytest.mark.parametrize("values", [[], [0.5, 47.6], [0.5, float("nan")]])
+def test_summary_refuses_what_is_no_fraction(values: list[float]) -> None:
+    with pytest.raises(BenchError, match="within"):
+        records.summarise(values)
+
+
+def test_content_hash_ignores_key_order_only() -> None:
+    assert records.content_hash({"a": 1, "b": [2]}) == records.content_hash({"b": [2], "a": 1})
+    assert records.content_hash({"a": 1}) != records.content_hash({"a": 2})
+
+
+def test_an_interrupted_write_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    records.write_json(path, {"old": 1})
+    with pytest.raises(RuntimeError), records.atomic_path(path) as temporary:
+        temporary.write_text("half")
+        raise RuntimeError
+    assert json.loads(path.read_text()) == {"old": 1}
+    assert os.listdir(tmp_path) == ["x.json"]
+
+
+def _cell(folder: Path) -> Path:
+    records.write_tasks(folder / "tasks.parquet", np.linspace(0.2, 0.8, 7))
+    records.write_json(folder / "config.json", {})
+    (folder / "images").mkdir()
+    (folder / "images" / "a.png").write_bytes(b"png")
+    records.mark_done(folder)
+    return folder
+
+
+def test_a_finished_folder_is_finished(tmp_path: Path) -> None:
+    assert records.is_finished(_cell(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["tasks.parquet", "config.json", "images/a.png", "DONE"])
+def test_a_missing_or_changed_file_is_not_finished(tmp_path: Path, name: str) -> None:
+    path = _cell(tmp_path) / name
+    content = path.read_bytes()
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    assert not records.is_finished(tmp_path)
+    path.unlink()
+    assert not records.is_finished(tmp_path)
+
+
+def test_tasks_round_trip(tmp_path: Path) -> None:
+    values = np.array([0.1, 0.7, 0.3])
+    records.write_tasks(tmp_path / "tasks.parquet", values)
+    columns = records.read_parquet(tmp_path / "tasks.parquet")
+    assert columns["task"].dtype == np.int32
+    assert columns["accuracy"].dtype == np.float64
+    np.testing.assert_array_equal(columns["accuracy"], values)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"schema_version": 99}', '{"schema_version": 1}'])
+def test_an_unreadable_record_is_one_line(tmp_path: Path, text: str) -> None:
+    (tmp_path / "record.json").write_text(text)
+    with pytest.raises(BenchError) as caught:
+        records.read_record(tmp_path)
+    assert "\n" not in str(caught.value)
+    assert "record.json" in str(caught.value)
