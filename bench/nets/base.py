@@ -1,0 +1,47 @@
+"""The shape that every backbone has: `features`, `head`, and a forward pass through both."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor, nn
+
+from bench.nets.norm import Norm, running_norm
+
+
+class Backbone(nn.Module, ABC):
+    """A feature extractor and a linear head.
+
+    Args of the constructor: n_classes, outputs of the head; image_size, side of the square
+    images in pixels.
+    """
+
+    n_features: int
+    head: nn.Linear
+
+    @abstractmethod
+    def features(self, x: Tensor, norm: Norm = running_norm) -> Tensor:
+        """Return the features (B, n_features) of images (B, 3, H, W)."""
+
+    def forward(self, x: Tensor, norm: Norm = running_norm) -> Tensor:
+        """Return the logits (B, n_classes) of images (B, 3, H, W)."""
+        return self.head(self.features(x, norm))
+
+
+def initialise(net: nn.Module, generator: torch.Generator) -> None:
+    """Draw fresh weights in place from a CPU generator, by torch's own default distributions.
+
+    Convolutions and linear layers: weights and biases uniform in ±1/√fan_in, which is what
+    Kaiming-uniform with a = √5 amounts to. Batch norm: scale 1, shift 0, statistics reset.
+    """
+    for module in net.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            bound = module.weight[0].numel() ** -0.5
+            for parameter in (module.weight, module.bias):
+                if parameter is not None:
+                    draw = torch.rand(parameter.shape, generator=generator, dtype=torch.float32)
+                    with torch.no_grad():
+                        parameter.copy_((2 * draw - 1) * bound)
+        elif isinstance(module, nn.BatchNorm2d):
+            module.reset_parameters()

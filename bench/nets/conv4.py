@@ -1,0 +1,37 @@
+"""Conv4, the small backbone of few-shot learning."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from bench.nets.base import Backbone
+from bench.nets.norm import Norm, running_norm
+
+
+class Conv4(Backbone):
+    """Four blocks of 3×3 convolution (with bias, 32 channels), BN, ReLU, 2×2 max-pooling; flatten.
+
+    The pooling comes before the ReLU, which it commutes with: same values and gradients on a
+    quarter of the activations.
+
+    Five-way: 29,541 parameters and 128 features at 32 px, 32,901 and 800 at 84 px.
+    """
+
+    def __init__(self, n_classes: int, image_size: int, channels: int = 32):
+        super().__init__()
+        if image_size < 16:
+            raise ValueError(f"image_size {image_size}: four poolings need at least 16 pixels")
+        widths = [3] + [channels] * 4
+        self.convs = nn.ModuleList(
+            nn.Conv2d(a, b, 3, padding=1) for a, b in zip(widths[:-1], widths[1:], strict=True)
+        )
+        self.norms = nn.ModuleList(nn.BatchNorm2d(channels) for _ in range(4))
+        self.n_features = channels * (image_size // 16) ** 2
+        self.head = nn.Linear(self.n_features, n_classes)
+
+    def features(self, x: Tensor, norm: Norm = running_norm) -> Tensor:
+        """Return the flattened last feature map (B, channels · (image_size // 16)²)."""
+        for conv, bn in zip(self.convs, self.norms, strict=True):
+            x = F.relu(F.max_pool2d(norm(bn, conv(x)), 2))
+        return x.flatten(1)

@@ -1,0 +1,88 @@
+"""Batch normalisation whose statistics are chosen by the caller, explicitly and without hooks.
+
+A network's forward pass takes a `Norm`: a function (layer, x) → normalised x. Nothing is stored
+on the layers, so the same network serves many threads, tasks and function transforms at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+Norm = Callable[[nn.BatchNorm2d, Tensor], Tensor]
+
+
+def running_norm(layer: nn.BatchNorm2d, x: Tensor) -> Tensor:
+    """Normalise with the stored running statistics (BN mode `running`; evaluation)."""
+    return F.batch_norm(
+        x, layer.running_mean, layer.running_var, layer.weight, layer.bias, False, 0.0, layer.eps
+    )
+
+
+def batch_norm(layer: nn.BatchNorm2d, x: Tensor) -> Tensor:
+    """Normalise with the batch's own statistics, storing none (BN mode `transductive`)."""
+    return F.batch_norm(x, None, None, layer.weight, layer.bias, True, 0.0, layer.eps)
+
+
+def training_norm(layer: nn.BatchNorm2d, x: Tensor) -> Tensor:
+    """Normalise with the batch's statistics and update the running ones (supervised training)."""
+    return F.batch_norm(
+        x,
+        layer.running_mean,
+        layer.running_var,
+        layer.weight,
+        layer.bias,
+        True,
+        layer.momentum,
+        layer.eps,
+    )
+
+
+def batch_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the mean and the biased variance (C,), (C,) of activations (B, C, H, W)."""
+    variance, mean = torch.var_mean(x, dim=(0, 2, 3), correction=0)
+    return mean, variance
+
+
+class RecordingNorm:
+    """`running_norm` that keeps each layer's input statistics: one pass per layer, no hooks.
+
+    After a forward pass, `layers` lists (layer, batch mean (C,), biased batch variance (C,)) in
+    the order of the pass. Use a fresh instance for each pass.
+    """
+
+    def __init__(self) -> None:
+        self.layers: list[tuple[nn.BatchNorm2d, Tensor, Tensor]] = []
+
+    def __call__(self, layer: nn.BatchNorm2d, x: Tensor) -> Tensor:
+        self.layers.append((layer, *batch_statistics(x)))
+        return running_norm(layer, x)
+
+
+class SupportNorm:
+    """Normalise queries with the support's statistics (BN mode `support`).
+
+    The first pass, over the support, collects; passes after `freeze()` replay in the same order.
+    Written out rather than through `batch_norm`, so that gradients flow into the statistics.
+    """
+
+    def __init__(self) -> None:
+        self._statistics: list[tuple[Tensor, Tensor]] = []
+        self._position: int | None = None
+
+    def freeze(self) -> SupportNorm:
+        """End the collecting pass; return self for the passes that follow."""
+        self._position = 0
+        return self
+
+    def __call__(self, layer: nn.BatchNorm2d, x: Tensor) -> Tensor:
+        if self._position is None:
+            self._statistics.append(batch_statistics(x))
+            return batch_norm(layer, x)
+        mean, variance = self._statistics[self._position]
+        self._position = (self._position + 1) % len(self._statistics)
+        scale = (layer.weight * torch.rsqrt(variance + layer.eps))[:, None, None]
+        return (x - mean[:, None, None]) * scale + layer.bias[:, None, None]

@@ -1,0 +1,125 @@
+"""Backbones: sizes of the method cards, and normalisation that does what its name says."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from bench.contract import NetSpec
+from bench.nets.base import initialise
+from bench.nets.norm import (
+    RecordingNorm,
+    SupportNorm,
+    batch_norm,
+    batch_statistics,
+    running_norm,
+    training_norm,
+)
+from bench.registry import build_net, names
+
+
+@pytest.mark.parametrize(
+    ("architecture", "size", "parameters", "features", "norms"),
+    [
+        ("conv4", 32, 29_541, 128, 4),
+        ("conv4", 84, 32_901, 800, 4),
+        ("resnet10", 32, 4_900_677, 512, 12),
+        ("resnet18", 84, 11_171_397, 512, 20),
+    ],
+)
+def test_sizes(architecture: str, size: int, parameters: int, features: int, norms: int) -> None:
+    net = build_net(NetSpec(architecture, 5, size))
+    assert sum(p.numel() for p in net.parameters()) == parameters
+    assert net.features(torch.zeros(2, 3, size, size)).shape == (2, features)
+    assert net(torch.zeros(2, 3, size, size)).shape == (2, 5)
+    assert sum(isinstance(m, nn.BatchNorm2d) for m in net.modules()) == norms
+
+
+@pytest.mark.parametrize("architecture", names("net"))
+def test_any_image_size(architecture: str) -> None:
+    for size in (16, 28, 47):
+        assert build_net(NetSpec(architecture, 3, size))(torch.zeros(1, 3, size, size)).shape == (
+            1,
+            3,
+        )
+
+
+def test_images_too_small_are_refused() -> None:
+    with pytest.raises(ValueError, match="image_size 8"):
+        build_net(NetSpec("conv4", 5, 8))
+
+
+def _net(seed: int = 0) -> nn.Module:
+    net = build_net(NetSpec("conv4", 5, 16))
+    initialise(net, torch.Generator().manual_seed(seed))
+    return net
+
+
+def _images(n: int = 12, seed: int = 1) -> torch.Tensor:
+    images = torch.randn(n, 3, 16, 16, generator=torch.Generator().manual_seed(seed))
+    assert images.std() > 0.5
+    return images
+
+
+def test_initialise_follows_its_generator_only() -> None:
+    state = torch.random.get_rng_state()
+    a, b, c = _net(0), _net(0), _net(1)
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert torch.equal(a.convs[0].weight, b.convs[0].weight)
+    assert not torch.equal(a.convs[0].weight, c.convs[0].weight)
+
+
+def test_initialise_has_torchs_own_scale() -> None:
+    ours, theirs = build_net(NetSpec("resnet10", 5, 32)), build_net(NetSpec("resnet10", 5, 32))
+    initialise(ours, torch.Generator().manual_seed(0))
+    for a, b in zip(ours.parameters(), theirs.parameters(), strict=True):
+        if a.numel() > 1000:
+            torch.testing.assert_close(a.std(), b.std(), rtol=0.1, atol=0)
+
+
+def test_training_norm_equals_torchs_train_mode() -> None:
+    ours, theirs, images = _net(), _net().train(), _images()
+    with torch.no_grad():
+        ours(images, training_norm)
+    for conv, bn in zip(theirs.convs, theirs.norms, strict=True):
+        images = torch.max_pool2d(torch.relu(bn(conv(images))), 2)
+    for name, value in ours.state_dict().items():
+        if "running" in name:
+            torch.testing.assert_close(value, theirs.state_dict()[name])
+
+
+def test_running_norm_equals_torchs_eval_mode_and_batch_norm_does_not() -> None:
+    net, images = _net(), _images()
+    net(images, training_norm)
+    bn, x = net.norms[0].eval(), torch.randn(4, 32, 5, 5, generator=torch.Generator().manual_seed(2))
+    torch.testing.assert_close(running_norm(bn, x), bn(x))
+    assert not torch.allclose(batch_norm(bn, x), bn(x), atol=1e-3)
+
+
+def test_recording_norm_keeps_the_inputs_statistics() -> None:
+    net, images = _net(), _images()
+    recording = RecordingNorm()
+    torch.testing.assert_close(net(images, recording), net(images))
+    assert [layer for layer, _, _ in recording.layers] == list(net.norms)
+    first = net.convs[0](images)
+    _, mean, variance = recording.layers[0]
+    torch.testing.assert_close(mean, first.mean((0, 2, 3)))
+    torch.testing.assert_close(variance, first.var((0, 2, 3), unbiased=False))
+
+
+def test_support_norm_replays_the_supports_statistics() -> None:
+    net, support, query = _net(), _images(10), _images(6, seed=3)
+    norm = SupportNorm()
+    net(support, norm)
+    together = net(query, norm.freeze())
+    alone = torch.cat([net(image[None], norm) for image in query])
+    torch.testing.assert_close(together, alone)
+    assert not torch.allclose(together, net(query, batch_norm), atol=1e-3)
+
+
+def test_batch_statistics_are_biased() -> None:
+    x = torch.tensor([0.0, 2.0]).view(2, 1, 1, 1)
+    mean, variance = batch_statistics(x)
+    assert mean.item() == 1.0
+    assert variance.item() == 1.0
