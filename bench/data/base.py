@@ -1,0 +1,198 @@
+"""What a data set offers: three splits of labelled images, decoded once and memory-mapped.
+
+`DatasetSource` is the contract of the entry-point group `purer_bench.datasets`. Nothing here
+imports torch: a second run of a finished suite needs names and digests only.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+
+from bench.data import cache as decoded
+from bench.data.digests import DigestMemory
+from bench.errors import BenchError
+from bench.records import content_hash
+
+SPLITS = ("train", "val", "test")
+READER_VERSION = 1
+"""Counts the changes to decoding that alter pixels or order; part of every digest."""
+
+Progress = Callable[[int, int, str], None]
+"""Called with images done, images in all, and the data set's and split's name."""
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """The images of some classes, class after class.
+
+    `classes` are sorted; class i has `counts[i]` images, which are the rows from `offsets[i]` of
+    `images`, uint8 (N, H, W, 3), memory-mapped and read-only.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    counts: np.ndarray
+    offsets: np.ndarray
+    images: np.ndarray
+
+    def class_images(self, index: int) -> np.ndarray:
+        """Return a view of the images of class `index`, uint8 (n, H, W, 3)."""
+        start = self.offsets[index]
+        return self.images[start : start + self.counts[index]]
+
+    def rows(self, class_indices: np.ndarray, image_indices: np.ndarray) -> np.ndarray:
+        """Return the rows of `images`, int64, for indices of classes and within classes.
+
+        Args:
+            class_indices: integers of any shape that broadcasts with `image_indices`.
+            image_indices: integers within each class.
+
+        Raises:
+            BenchError: an index lies outside the split or the class.
+        """
+        classes, images = np.broadcast_arrays(class_indices, image_indices)
+        if classes.size and (classes.min() < 0 or classes.max() >= len(self.classes)):
+            raise BenchError(
+                f"class index {_outside(classes, len(self.classes))} is outside the "
+                f"{len(self.classes)} classes of split {self.name}; draw the tasks from this split"
+            )
+        wrong = (images < 0) | (images >= self.counts[classes])
+        if wrong.any():
+            index = classes[wrong].flat[0]
+            raise BenchError(
+                f"image {images[wrong].flat[0]} is outside the {self.counts[index]} images of "
+                f"class {index} of split {self.name}; draw the tasks from this split"
+            )
+        return self.offsets[classes] + images
+
+    def gather(self, class_indices: np.ndarray, image_indices: np.ndarray) -> np.ndarray:
+        """Return a copy of images, uint8 (..., H, W, 3), for indices as in `rows`."""
+        return np.asarray(self.images)[self.rows(class_indices, image_indices)]
+
+
+def make_split(
+    name: str, classes: Sequence[str], counts: Sequence[int] | np.ndarray, images: np.ndarray
+) -> Split:
+    """Return the split of images (N, H, W, 3) that lie class after class, `counts[i]` each."""
+    sizes = np.asarray(counts, dtype=np.int64)
+    return Split(name, tuple(classes), sizes, np.cumsum(sizes) - sizes, images)
+
+
+@dataclass(frozen=True, eq=False)
+class ImageData:
+    """A data set, opened. `digest` is the SHA-256 (hex) that identifies its content;
+    `mean` and `std` (3,) are for pixels in [0, 1]; `image_size` is the side in pixels."""
+
+    name: str
+    image_size: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    splits: Mapping[str, Split]
+    digest: str
+    licence: str
+
+
+@dataclass(frozen=True)
+class ClassImages:
+    """One class of a source: `read()` returns its images, uint8 (count, H, W, 3)."""
+
+    name: str
+    count: int
+    read: Callable[[], np.ndarray]
+
+
+Listing = Mapping[str, list[ClassImages]]
+"""The classes of each split, sorted by name."""
+
+
+class DatasetSource(ABC):
+    """Where a data set comes from and how it is read. One subclass, one entry point.
+
+    `expected` gives (classes, images a class or None) for each split; `known_digests` names
+    source digests that have been checked; `how_to_get` completes the sentence of a missing set.
+    """
+
+    name: ClassVar[str]
+    image_size: ClassVar[int]
+    mean: ClassVar[tuple[float, ...]]
+    std: ClassVar[tuple[float, ...]]
+    licence: ClassVar[str]
+    how_to_get: ClassVar[str]
+    expected: ClassVar[Mapping[str, tuple[int, int | None]]]
+    known_digests: ClassVar[Mapping[str, str]] = {}
+
+    @abstractmethod
+    def find(self, data_dir: Path | None, explicit: Path | None = None) -> Path | None:
+        """Return the file or folder that holds the data set, or None where there is none.
+
+        Args:
+            data_dir: the folder of all data sets (`--data`), or None.
+            explicit: the data set's own place (`--dataset-dir NAME=PATH`), or None.
+
+        Raises:
+            BenchError: a place was named that does not exist.
+        """
+
+    @abstractmethod
+    def source_digest(self, path: Path, memory: DigestMemory) -> str:
+        """Return the SHA-256 (hex) that identifies the source; quick when remembered."""
+
+    @abstractmethod
+    def contents(self, path: Path) -> AbstractContextManager[Listing]:
+        """List the classes; their images can be read while the context is open."""
+
+    def locate(self, data_dir: Path | None, explicit: Path | None = None) -> Path:
+        """Return what `find` finds.
+
+        Raises:
+            BenchError: the data set is not there; the line says how to get it.
+        """
+        path = self.find(data_dir, explicit)
+        if path is None:
+            place = f"in '{data_dir}'" if data_dir else "(no data folder is set: --data DIR)"
+            raise BenchError(f"data set '{self.name}' was not found {place}; {self.how_to_get}")
+        return path
+
+    def digest(self, cache: Path, path: Path) -> str:
+        """Return the digest of the data as this version reads it (see `ImageData`)."""
+        source = self.source_digest(path, DigestMemory(cache))
+        return content_hash([self.name, self.image_size, source, READER_VERSION])
+
+    def open(
+        self,
+        cache: Path,
+        data_dir: Path | None = None,
+        explicit: Path | None = None,
+        progress: Progress | None = None,
+    ) -> ImageData:
+        """Return the data set, memory-mapped; decodes it into the cache the first time.
+
+        Args:
+            cache: the cache folder; the data goes to `<cache>/data/<name>-<digest>/`.
+            data_dir: as in `find`.
+            explicit: as in `find`.
+            progress: told about decoding; not called where the cache holds the data.
+
+        Raises:
+            BenchError: the data set is missing, incomplete or damaged.
+        """
+        path = self.locate(data_dir, explicit)
+        digest = self.digest(cache, path)
+        folder = cache / "data" / f"{self.name}-{digest[:16]}"
+        if not decoded.is_complete(folder):
+            decoded.build(self, path, folder, digest, progress)
+        splits = {name: make_split(name, *parts) for name, parts in decoded.load(folder).items()}
+        return ImageData(
+            self.name, self.image_size, self.mean, self.std, splits, digest, self.licence
+        )
+
+
+def _outside(values: np.ndarray, end: int) -> int:
+    return int(values[(values < 0) | (values >= end)].flat[0])

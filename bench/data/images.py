@@ -1,0 +1,52 @@
+"""Stored pixels to network input and back; works where the tensor is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from bench.errors import BenchError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def normalise(images: Tensor | np.ndarray, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    """Return images as a network takes them: pixels scaled to [0, 1], minus mean, over std.
+
+    Args:
+        images: uint8 (..., H, W, 3).
+        mean: (3,) of the data set, for pixels in [0, 1].
+        std: (3,) likewise.
+
+    Returns:
+        Contiguous float32 (..., 3, H, W), on the device of `images`.
+
+    Raises:
+        BenchError: the images are not uint8 with three channels last.
+    """
+    import torch
+
+    if isinstance(images, np.ndarray):
+        images = torch.from_numpy(images if images.flags.writeable else images.copy())
+    if images.dtype != torch.uint8 or images.ndim < 3 or images.shape[-1] != 3:
+        raise BenchError(
+            f"images of {images.dtype} {tuple(images.shape)}; stored images are uint8 "
+            "(..., H, W, 3): normalise each image once"
+        )
+    *lead, height, width, channels = images.shape
+    x = torch.empty((*lead, channels, height, width), dtype=torch.float32, device=images.device)
+    x.copy_(images.movedim(-1, -3))
+    mean, std = _per_channel(mean, x), _per_channel(std, x)
+    return x.mul_(1 / (255 * std)).sub_(mean / std)
+
+
+def denormalise(x: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    """Return pixels in [0, 1], clipped, from normalised images; both (..., 3, H, W)."""
+    return (x * _per_channel(std, x) + _per_channel(mean, x)).clamp(0, 1)
+
+
+def _per_channel(values: Sequence[float], like: Tensor) -> Tensor:
+    return like.new_tensor(tuple(values)).view(-1, 1, 1)

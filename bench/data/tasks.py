@@ -1,0 +1,236 @@
+"""Task lists: which classes and which images make up each few-shot task, as indices.
+
+A list is drawn in full before anything is read. Frozen lists depend on the base seed, the data
+set, the split and the task shape alone, so that all methods meet the same tasks, and the first
+100 tasks of a list of 600 are the list of 100.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from bench.contract import TaskBatch, TaskShape
+from bench.errors import BenchError
+from bench.records import canonical_json
+from bench.seeds import numpy_generator
+
+if TYPE_CHECKING:
+    import torch
+
+    from bench.data.base import Split
+
+
+@dataclass(frozen=True, eq=False)
+class TaskList:
+    """T tasks of one shape, as indices into a split.
+
+    `classes` (T, n_way) int32 are distinct within a task; `images` (T, n_way, k_shot + n_query)
+    int32 are distinct indices within the class, support images first.
+    """
+
+    shape: TaskShape
+    classes: np.ndarray
+    images: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.classes)
+
+    def __getitem__(self, tasks: slice) -> TaskList:
+        return TaskList(self.shape, self.classes[tasks], self.images[tasks])
+
+    @property
+    def sha256(self) -> str:
+        """The SHA-256 (hex) of the shape and all indices."""
+        total = hashlib.sha256(canonical_json(asdict(self.shape)).encode())
+        for indices in (self.classes, self.images):
+            total.update(np.ascontiguousarray(indices, dtype="<i4").tobytes())
+        return total.hexdigest()
+
+    def rows(self, split: Split) -> tuple[np.ndarray, np.ndarray]:
+        """Return the rows of `split.images`, class after class as labels run.
+
+        Returns:
+            Support rows (T, n_way * k_shot) and query rows (T, n_way * n_query), int64.
+        """
+        rows = split.rows(self.classes[:, :, None], self.images)
+        support, query = np.split(rows, [self.shape.k_shot], axis=2)
+        return support.reshape(len(self), -1), query.reshape(len(self), -1)
+
+    def labels(self, device: torch.device | str = "cpu") -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the labels of support (T, n_way * k_shot) and query (T, n_way * n_query)."""
+        import torch
+
+        ways = torch.arange(self.shape.n_way, device=device)
+        support, query = (
+            ways.repeat_interleave(n).expand(len(self), -1).contiguous()
+            for n in (self.shape.k_shot, self.shape.n_query)
+        )
+        return support, query
+
+    def batch(
+        self,
+        split: Split,
+        start: int,
+        stop: int,
+        mean: Sequence[float],
+        std: Sequence[float],
+        device: torch.device | str = "cpu",
+    ) -> TaskBatch:
+        """Return the tasks from `start` up to `stop` as normalised images on a device.
+
+        Args:
+            split: the split that the list was drawn for.
+            start: first task.
+            stop: one after the last task; the list's end where it is beyond.
+            mean: (3,) of the data set.
+            std: (3,) of the data set.
+            device: pixels travel as bytes and are normalised there.
+
+        Raises:
+            BenchError: an index lies outside the split.
+        """
+        import torch
+
+        from bench.data.images import normalise
+
+        tasks = self[start:stop]
+        pixels = np.asarray(split.images)
+        support_x, query_x = (
+            normalise(torch.from_numpy(pixels[rows]).to(device), mean, std)
+            for rows in tasks.rows(split)
+        )
+        support_y, query_y = tasks.labels(device)
+        return TaskBatch(support_x, support_y, query_x, query_y)
+
+
+def check_shape(split_name: str, counts: np.ndarray, shape: TaskShape) -> None:
+    """Raise where a split cannot serve tasks of a shape.
+
+    Args:
+        split_name: named in the message.
+        counts: (n_classes,) images of each class.
+        shape: the task shape.
+
+    Raises:
+        BenchError: too few classes or images, or a number below what a task needs.
+    """
+    for field, least in (("n_way", 2), ("k_shot", 1), ("n_query", 1)):
+        if getattr(shape, field) < least:
+            value = getattr(shape, field)
+            raise BenchError(f"{field} = {value} is below {least}, the least of a task; raise it")
+    if shape.n_way > len(counts):
+        raise BenchError(
+            f"n_way {shape.n_way} exceeds the {len(counts)} classes of split {split_name}; "
+            "lower n_way"
+        )
+    wanted, fewest = shape.k_shot + shape.n_query, int(np.argmin(counts))
+    if wanted > counts[fewest]:
+        raise BenchError(
+            f"k_shot + n_query = {wanted} exceeds the {counts[fewest]} images of class {fewest} "
+            f"of split {split_name}; lower n_query"
+        )
+
+
+def frozen_tasks(
+    dataset_name: str,
+    split_name: str,
+    counts: np.ndarray,
+    shape: TaskShape,
+    n_tasks: int,
+    base_seed: int = 0,
+) -> TaskList:
+    """Return the task list that every method meets.
+
+    Args:
+        dataset_name: part of the seed.
+        split_name: part of the seed.
+        counts: (n_classes,) images of each class of the split.
+        shape: the task shape, part of the seed.
+        n_tasks: length of the list; a shorter list is the beginning of a longer one.
+        base_seed: part of the seed.
+
+    Raises:
+        BenchError: the split cannot serve the shape.
+    """
+    check_shape(split_name, counts, shape)
+    stream = (base_seed, dataset_name, split_name, *asdict(shape).values())
+    of_classes = numpy_generator("task classes", *stream)
+    of_images = numpy_generator("task images", *stream)
+    n_images = shape.k_shot + shape.n_query
+    return _task_list(
+        np.asarray(counts),
+        shape,
+        of_classes.random((n_tasks, shape.n_way)),
+        of_images.random((n_tasks, shape.n_way, n_images)),
+    )
+
+
+def random_tasks(split: Split, shape: TaskShape, n: int, generator: torch.Generator) -> TaskList:
+    """Return n tasks drawn anew: training tasks, and the redrawn lists of published protocols.
+
+    Args:
+        split: the split to draw from.
+        shape: the task shape.
+        n: the number of tasks.
+        generator: a CPU generator; two calls on one generator give different tasks.
+
+    Raises:
+        BenchError: the split cannot serve the shape.
+    """
+    import torch
+
+    check_shape(split.name, split.counts, shape)
+    n_images = shape.k_shot + shape.n_query
+    draws = [
+        torch.rand(size, generator=generator, dtype=torch.float64).numpy()
+        for size in ((n, shape.n_way), (n, shape.n_way, n_images))
+    ]
+    return _task_list(split.counts, shape, *draws)
+
+
+def _task_list(
+    counts: np.ndarray, shape: TaskShape, class_draws: np.ndarray, image_draws: np.ndarray
+) -> TaskList:
+    n_tasks, n_way, n_images = image_draws.shape
+    classes = _distinct(np.full(n_tasks, len(counts)), class_draws)
+    sizes = counts[classes].reshape(-1)
+    images = _distinct(sizes, image_draws.reshape(-1, n_images)).reshape(n_tasks, n_way, n_images)
+    return TaskList(shape, classes, images)
+
+
+def _distinct(sizes: np.ndarray, draws: np.ndarray) -> np.ndarray:
+    """Return distinct integers below each row's size, every ordered choice equally likely.
+
+    The first m steps of a Fisher-Yates shuffle of range(size), without the range: only values
+    that a swap has moved are remembered.
+
+    Args:
+        sizes: (R,) integers, at least m each.
+        draws: (R, m) uniform in [0, 1).
+
+    Returns:
+        (R, m) int32.
+    """
+    places = np.empty(draws.shape, dtype=np.int32)
+    moved = np.empty(draws.shape, dtype=np.int32)
+    chosen = np.empty(draws.shape, dtype=np.int32)
+    for step in range(draws.shape[1]):
+        here = np.full(len(draws), step, dtype=np.int32)
+        there = (step + np.floor(draws[:, step] * (sizes - step))).astype(np.int32)
+        chosen[:, step] = _value_at(there, places[:, :step], moved[:, :step])
+        moved[:, step] = _value_at(here, places[:, :step], moved[:, :step])
+        places[:, step] = there
+    return chosen
+
+
+def _value_at(place: np.ndarray, places: np.ndarray, moved: np.ndarray) -> np.ndarray:
+    """Return what lies at a place (R,) after the swaps that put `moved` (R, s) at `places`."""
+    value = place.copy()
+    for step in range(places.shape[1]):
+        np.copyto(value, moved[:, step], where=places[:, step] == place)
+    return value

@@ -1,0 +1,191 @@
+"""Opening a data set: pixels survive, the second time reads nothing, half-built is not there."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+
+from bench.data import digests
+from bench.data.digests import DigestMemory
+from bench.errors import BenchError
+
+
+def test_pixels_and_order_survive(tiny, tree, tmp_path, pixels):
+    data = tiny.open(tmp_path / "cache", tree)
+    assert list(data.splits) == ["train", "val", "test"]
+    for name, classes in pixels.items():
+        split = data.splits[name]
+        assert split.classes == tuple(sorted(classes))
+        assert len(split.images) == sum(map(len, classes.values()))
+        for index, label in enumerate(split.classes):
+            np.testing.assert_array_equal(split.class_images(index), classes[label])
+
+
+def test_opened_data_describes_itself_and_cannot_be_written(tiny, tree, tmp_path):
+    data = tiny.open(tmp_path / "cache", tree)
+    assert (data.name, data.image_size, data.mean, data.std) == (
+        "tiny",
+        8,
+        (0.5, 0.4, 0.3),
+        (0.2, 0.3, 0.4),
+    )
+    assert len(data.digest) == 64
+    with pytest.raises(ValueError, match="read-only"):
+        data.splits["train"].images[0] = 0
+
+
+def test_second_opening_decodes_nothing(tiny, tree, tmp_path, monkeypatch):
+    calls = []
+    first = tiny.open(tmp_path / "cache", tree, progress=lambda *call: calls.append(call))
+    assert calls[-1] == (25, 25, "tiny test")
+    assert [done for done, _, _ in calls] == sorted({done for done, _, _ in calls})
+
+    def refuse(path):
+        raise AssertionError("the source was read again")
+
+    monkeypatch.setattr(tiny, "contents", refuse)
+    again = tiny.open(tmp_path / "cache", tree, progress=refuse)
+    assert again.digest == first.digest
+    np.testing.assert_array_equal(again.splits["val"].images, first.splits["val"].images)
+
+
+def test_digest_follows_content_and_not_dates(tiny, tree, tmp_path):
+    cache, source = tmp_path / "cache", tree / "tiny"
+    before = tiny.digest(cache, source)
+    image = source / "train" / "a" / "000.png"
+    os.utime(image, ns=(1, 1))
+    assert tiny.digest(cache, source) == before
+    image.write_bytes((source / "train" / "a" / "001.png").read_bytes())
+    changed = tiny.digest(cache, source)
+    assert changed != before
+    image.rename(image.with_name("900.png"))
+    assert tiny.digest(cache, source) not in (before, changed)
+    (source / ".hidden").write_text("not an image")
+    (source / "train" / "notes.txt").write_text("not an image")
+    os.remove(image.with_name("900.png"))
+    image.write_bytes(b"")
+    assert len({before, changed, tiny.digest(cache, source)}) == 3
+
+
+def test_remembered_digest_reads_no_file(tiny, tree, tmp_path, monkeypatch):
+    before = tiny.digest(tmp_path / "cache", tree / "tiny")
+
+    def refuse(path):
+        raise AssertionError(f"{path} was read again")
+
+    monkeypatch.setattr(digests, "file_sha256", refuse)
+    assert tiny.digest(tmp_path / "cache", tree / "tiny") == before
+
+
+@pytest.mark.parametrize("damage", ["", "[1]", '{"x": 3}'])
+def test_damaged_digest_memory_costs_a_reading_only(tmp_path, damage):
+    file = tmp_path / "file"
+    file.write_bytes(b"abc")
+    memory = DigestMemory(tmp_path)
+    memory.store.write_text(damage)
+    known = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"  # FIPS 180-2, B.1
+    assert memory.file(file) == known
+
+
+def test_interrupted_build_leaves_nothing(tiny, tree, tmp_path):
+    bad = tree / "tiny" / "test" / "g" / "003.png"
+    good = bad.read_bytes()
+    bad.write_bytes(good[:40])
+    with pytest.raises(BenchError, match=r"test/g/003\.png"):
+        tiny.open(tmp_path / "cache", tree)
+    left = [path for path in (tmp_path / "cache" / "data").iterdir() if path.suffix != ".lock"]
+    assert left == []
+    bad.write_bytes(good)
+    assert len(tiny.open(tmp_path / "cache", tree).splits["test"].images) == 8
+
+
+def test_leftovers_of_a_killed_build_are_removed(tiny, tree, tmp_path):
+    name = f"tiny-{tiny.digest(tmp_path / 'cache', tree / 'tiny')[:16]}"
+    stale = tmp_path / "cache" / "data" / f".{name}.abc"
+    stale.mkdir(parents=True)
+    (stale / "train.npy").write_bytes(b"half")
+    tiny.open(tmp_path / "cache", tree)
+    assert not stale.exists()
+
+
+def test_two_that_want_the_same_data_build_it_once(tiny, tree, tmp_path, monkeypatch):
+    contents, opened = tiny.contents, []
+
+    def counted(path):
+        opened.append(path)
+        return contents(path)
+
+    monkeypatch.setattr(tiny, "contents", counted)
+    threads = [
+        threading.Thread(target=tiny.open, args=(tmp_path / "cache", tree)) for _ in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(opened) == 1
+
+
+@pytest.mark.parametrize("damage", ["truncate", "meta"])
+def test_damaged_cache_names_the_folder(tiny, tree, tmp_path, damage):
+    tiny.open(tmp_path / "cache", tree)
+    (folder,) = (p for p in (tmp_path / "cache" / "data").iterdir() if p.is_dir())
+    if damage == "truncate":
+        with open(folder / "val.npy", "rb+") as file:
+            file.truncate(200)
+    else:
+        (folder / "meta.json").write_text("{}")
+    with pytest.raises(BenchError, match="delete that folder"):
+        tiny.open(tmp_path / "cache", tree)
+
+
+def test_cache_that_cannot_be_written(tiny, tree, tmp_path):
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache" / "data").write_text("a file where a folder should be")
+    with pytest.raises(BenchError, match="--cache DIR"):
+        tiny.open(tmp_path / "cache", tree)
+
+
+def test_gather_takes_the_named_images(tiny, tree, tmp_path, pixels):
+    split = tiny.open(tmp_path / "cache", tree).splits["train"]
+    classes = np.array([[2, 0], [1, 1]])
+    images = np.array([[4, 2], [0, 3]])
+    got = split.gather(classes, images)
+    want = [[pixels["train"]["abc"[c]][i] for c, i in zip(*row)] for row in zip(classes, images)]  # noqa: B905
+    np.testing.assert_array_equal(got, want)
+    got[:] = 0
+    assert split.images.any()
+
+
+@pytest.mark.parametrize(
+    ("index", "image", "message"),
+    [
+        (3, 0, "class index 3 is outside the 3 classes of split train"),
+        (-1, 0, "class index -1"),
+        (0, 3, "image 3 is outside the 3 images of class 0 of split train"),
+        (1, -1, "image -1"),
+    ],
+)
+def test_gather_refuses_what_is_not_there(tiny, tree, tmp_path, index, image, message):
+    split = tiny.open(tmp_path / "cache", tree).splits["train"]
+    with pytest.raises(BenchError, match=message):
+        split.gather(np.array([0, index]), np.array([0, image]))
+
+
+def test_opening_needs_no_heavy_import(tree, tmp_path):
+    script = (
+        "import sys; from pathlib import Path; from bench.data.cifar_fs import CifarFs;"
+        "from bench.data.glyphs import Glyphs; import bench.data.tasks, bench.data.verify;"
+        "Glyphs().digest(Path(sys.argv[1]), Glyphs().locate(None));"
+        "heavy = {'torch', 'torchvision', 'matplotlib', 'PIL.Image', 'mlflow', 'pandas'};"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, check=True
+    )
+    assert run.stdout.strip() == "[]"
