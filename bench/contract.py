@@ -210,6 +210,8 @@ class Budget(Config):
     teacher_epochs: int
     max_teachers: int | None = None
     meta_iterations: int
+    oracle_iterations: int
+    """meta-iterations of the oracles, whose tasks cost no inversion"""
     validate_every: int
     n_val_tasks: int
 
@@ -245,8 +247,8 @@ class FitContext:
     `build_net(generator)` returns a fresh meta-model of the spec `net`, on the device.
     `training_learner(net)` wraps a meta-model in the cell's learner with the protocol's training
     settings (a `MetaLearner`); `make_learner(state)` wraps a state dict of the meta-model in the
-    cell's learner with the test settings. `validate(learner)` returns the mean accuracy on validation tasks; None where the protocol
-    takes the last state. `resume` is what `save(step, state)` was given last, or None; states
+    cell's learner with the test settings. `validate(learner)` returns the mean accuracy on
+    validation tasks; None where the protocol takes the last state. `resume` is what `save(step, state)` was given last, or None; states
     are nested dicts, lists, numbers and tensors. `train_tasks(generator, n)` draws real tasks
     of the meta-train split; None unless the method's knowledge is `real_data`.
     """

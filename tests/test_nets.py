@@ -10,7 +10,6 @@ from bench.contract import NetSpec
 from bench.nets.base import initialise
 from bench.nets.norm import (
     RecordingNorm,
-    SupportNorm,
     batch_norm,
     batch_statistics,
     running_norm,
@@ -92,7 +91,10 @@ def test_training_norm_equals_torchs_train_mode() -> None:
 def test_running_norm_equals_torchs_eval_mode_and_batch_norm_does_not() -> None:
     net, images = _net(), _images()
     net(images, training_norm)
-    bn, x = net.norms[0].eval(), torch.randn(4, 32, 5, 5, generator=torch.Generator().manual_seed(2))
+    bn, x = (
+        net.norms[0].eval(),
+        torch.randn(4, 32, 5, 5, generator=torch.Generator().manual_seed(2)),
+    )
     torch.testing.assert_close(running_norm(bn, x), bn(x))
     assert not torch.allclose(batch_norm(bn, x), bn(x), atol=1e-3)
 
@@ -106,16 +108,6 @@ def test_recording_norm_keeps_the_inputs_statistics() -> None:
     _, mean, variance = recording.layers[0]
     torch.testing.assert_close(mean, first.mean((0, 2, 3)))
     torch.testing.assert_close(variance, first.var((0, 2, 3), unbiased=False))
-
-
-def test_support_norm_replays_the_supports_statistics() -> None:
-    net, support, query = _net(), _images(10), _images(6, seed=3)
-    norm = SupportNorm()
-    net(support, norm)
-    together = net(query, norm.freeze())
-    alone = torch.cat([net(image[None], norm) for image in query])
-    torch.testing.assert_close(together, alone)
-    assert not torch.allclose(together, net(query, batch_norm), atol=1e-3)
 
 
 def test_batch_statistics_are_biased() -> None:

@@ -45,9 +45,14 @@ def test_content_hash_ignores_key_order_only() -> None:
 def test_an_interrupted_write_leaves_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "x.json"
     records.write_json(path, {"old": 1})
-    with pytest.raises(RuntimeError), records.atomic_path(path) as temporary:
-        temporary.write_text("half")
-        raise RuntimeError
+
+    def interrupted() -> None:
+        with records.atomic_path(path) as temporary:
+            temporary.write_text("half")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        interrupted()
     assert json.loads(path.read_text()) == {"old": 1}
     assert os.listdir(tmp_path) == ["x.json"]
 
@@ -84,7 +89,9 @@ def test_tasks_round_trip(tmp_path: Path) -> None:
     np.testing.assert_array_equal(columns["accuracy"], values)
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"schema_version": 99}', '{"schema_version": 1}'])
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{}", '{"schema_version": 99}', '{"schema_version": 1}']
+)
 def test_an_unreadable_record_is_one_line(tmp_path: Path, text: str) -> None:
     (tmp_path / "record.json").write_text(text)
     with pytest.raises(BenchError) as caught:

@@ -13,7 +13,8 @@ from bench.registry import entry, names
 
 def test_seeds_depend_on_every_part_and_their_order() -> None:
     found = {
-        seeds.derive_seed(*parts) for parts in [("a", "b"), ("b", "a"), ("ab",), ("a", "b", 0), ("a",)]
+        seeds.derive_seed(*parts)
+        for parts in [("a", "b"), ("b", "a"), ("ab",), ("a", "b", 0), ("a",)]
     }
     assert len(found) == 5
     assert all(0 <= seed < 2**63 for seed in found)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -22,10 +24,8 @@ class Conv4(Backbone):
         super().__init__()
         if image_size < 16:
             raise ValueError(f"image_size {image_size}: four poolings need at least 16 pixels")
-        widths = [3] + [channels] * 4
-        self.convs = nn.ModuleList(
-            nn.Conv2d(a, b, 3, padding=1) for a, b in zip(widths[:-1], widths[1:], strict=True)
-        )
+        widths = [3, *[channels] * 4]
+        self.convs = nn.ModuleList(nn.Conv2d(a, b, 3, padding=1) for a, b in pairwise(widths))
         self.norms = nn.ModuleList(nn.BatchNorm2d(channels) for _ in range(4))
         self.n_features = channels * (image_size // 16) ** 2
         self.head = nn.Linear(self.n_features, n_classes)

@@ -60,29 +60,3 @@ class RecordingNorm:
     def __call__(self, layer: nn.BatchNorm2d, x: Tensor) -> Tensor:
         self.layers.append((layer, *batch_statistics(x)))
         return running_norm(layer, x)
-
-
-class SupportNorm:
-    """Normalise queries with the support's statistics (BN mode `support`).
-
-    The first pass, over the support, collects; passes after `freeze()` replay in the same order.
-    Written out rather than through `batch_norm`, so that gradients flow into the statistics.
-    """
-
-    def __init__(self) -> None:
-        self._statistics: list[tuple[Tensor, Tensor]] = []
-        self._position: int | None = None
-
-    def freeze(self) -> SupportNorm:
-        """End the collecting pass; return self for the passes that follow."""
-        self._position = 0
-        return self
-
-    def __call__(self, layer: nn.BatchNorm2d, x: Tensor) -> Tensor:
-        if self._position is None:
-            self._statistics.append(batch_statistics(x))
-            return batch_norm(layer, x)
-        mean, variance = self._statistics[self._position]
-        self._position = (self._position + 1) % len(self._statistics)
-        scale = (layer.weight * torch.rsqrt(variance + layer.eps))[:, None, None]
-        return (x - mean[:, None, None]) * scale + layer.bias[:, None, None]

@@ -1,0 +1,162 @@
+"""Where teachers are kept: safetensors and a JSON card, named by content, checked before parsing.
+
+`<cache>/teachers/<hash of the plan>/` holds `net.safetensors` and `teacher.json`; the card is
+written last and carries the digest of the weights. Cells and suites that plan the same teacher
+share it; two processes that want the same one wait for each other.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+from filelock import FileLock
+from safetensors.torch import load as parse_safetensors
+from safetensors.torch import save as serialise_safetensors
+from torch import Tensor
+
+from bench.contract import Pool, Teacher
+from bench.data.base import ImageData
+from bench.data.images import normalise
+from bench.errors import BenchError
+from bench.records import atomic_path, content_hash, file_sha256, write_json
+from bench.registry import build_net
+from bench.seeds import torch_generator
+from bench.teachers.pool import TeacherPlan
+from bench.teachers.train import train_teacher
+
+Progress = Callable[[str, int, int], None]
+"""Called with (what is going on, done, total)."""
+
+
+def teacher_folder(cache: Path, plan: TeacherPlan) -> Path:
+    """Return the folder that a planned teacher has, or would have."""
+    return cache / "teachers" / content_hash(plan.model_dump(mode="json"))[:20]
+
+
+def is_stored(cache: Path, plan: TeacherPlan) -> bool:
+    """Tell whether a planned teacher has been trained; does not read its weights."""
+    return (teacher_folder(cache, plan) / "teacher.json").exists()
+
+
+def build_pool(
+    cache: Path,
+    plans: Sequence[TeacherPlan],
+    data: dict[str, ImageData],
+    device: torch.device,
+    progress: Progress = lambda label, done, total: None,
+) -> Pool:
+    """Return the planned pool on a device, training the teachers that are not stored yet.
+
+    Raises:
+        BenchError: a stored file is unreadable or was changed; or the folder is not writable.
+    """
+    teachers = []
+    class_ids: dict[tuple[str, int], int] = {}
+    for index, plan in enumerate(plans):
+        ids = tuple(class_ids.setdefault((plan.dataset, c), len(class_ids)) for c in plan.classes)
+        folder = teacher_folder(cache, plan)
+        if not is_stored(cache, plan):
+            label = f"teacher {index + 1} of {len(plans)} ({plan.architecture}, {plan.dataset})"
+            _train_once(folder, plan, data[plan.dataset], device, label, progress)
+        teachers.append(_load(folder, plan, f"{plan.dataset}/{index:02d}", ids))
+    for teacher in teachers:
+        teacher.net.to(device=device, memory_format=torch.channels_last)
+    return Pool(teachers, content_hash([teacher.sha256 for teacher in teachers]))
+
+
+def _train_once(
+    folder: Path,
+    plan: TeacherPlan,
+    data: ImageData,
+    device: torch.device,
+    label: str,
+    progress: Progress,
+) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / ".lock"):
+        if (folder / "teacher.json").exists():
+            return
+        train, held_out = split_images(plan, data)
+        trained = train_teacher(
+            plan.spec,
+            train,
+            held_out,
+            plan.recipe,
+            torch_generator("teacher", plan.dataset, plan.architecture, *plan.classes, plan.seed),
+            device,
+            lambda done, total: progress(label, done, total),
+        )
+        with atomic_path(folder / "net.safetensors") as temporary:
+            temporary.write_bytes(serialise_safetensors(trained.state))
+        card = {
+            "plan": plan.model_dump(mode="json"),
+            "class_names": [data.splits["train"].classes[i] for i in plan.classes],
+            "mean": list(data.mean),
+            "std": list(data.std),
+            "accuracy": trained.accuracy,
+            "images_per_s": trained.images_per_s,
+            "sha256": file_sha256(folder / "net.safetensors"),
+        }
+        write_json(folder / "teacher.json", card)
+
+
+def split_images(
+    plan: TeacherPlan, data: ImageData
+) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    """Return normalised (images, labels) that train, and those held out.
+
+    The first share of each class's images, in sorted file order, trains (H11: never the file
+    system's listing order).
+    """
+    train, held_out = [], []
+    for label, class_index in enumerate(plan.classes):
+        images = torch.from_numpy(data.splits["train"].class_images(class_index).copy())
+        cut = int(len(images) * plan.recipe.train_fraction)
+        if cut == 0 or cut == len(images):
+            raise BenchError(
+                f"class '{data.splits['train'].classes[class_index]}' of {data.name} has "
+                f"{len(images)} images; a teacher needs at least 2 a class"
+            )
+        train.append((images[:cut], torch.full((cut,), label)))
+        held_out.append((images[cut:], torch.full((len(images) - cut,), label)))
+    return _join(train, data), _join(held_out, data)
+
+
+def _join(parts: list[tuple[Tensor, Tensor]], data: ImageData) -> tuple[Tensor, Tensor]:
+    images = torch.cat([images for images, _ in parts])
+    return normalise(images, data.mean, data.std), torch.cat([labels for _, labels in parts])
+
+
+def _load(folder: Path, plan: TeacherPlan, name: str, class_ids: tuple[int, ...]) -> Teacher:
+    remedy = f"delete {folder} to train the teacher again"
+    try:
+        card = json.loads((folder / "teacher.json").read_text(encoding="utf-8"))
+        payload = (folder / "net.safetensors").read_bytes()
+        recorded = card["sha256"]
+    except (OSError, ValueError, KeyError) as error:
+        raise BenchError(f"teacher {folder.name} is not readable ({error}); {remedy}") from None
+    found = hashlib.sha256(payload).hexdigest()
+    if found != recorded:
+        raise BenchError(
+            f"teacher {folder.name}: net.safetensors has SHA-256 {found[:12]}…, its card says "
+            f"{recorded[:12]}…; the file was changed: {remedy}"
+        )
+    net = build_net(plan.spec)
+    net.load_state_dict(parse_safetensors(payload))
+    net.eval().requires_grad_(False)
+    return Teacher(
+        name=name,
+        dataset=plan.dataset,
+        spec=plan.spec,
+        class_names=tuple(card["class_names"]),
+        class_ids=class_ids,
+        mean=tuple(card["mean"]),
+        std=tuple(card["std"]),
+        accuracy=card["accuracy"],
+        sha256=recorded,
+        net=net,
+    )

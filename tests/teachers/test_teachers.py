@@ -1,0 +1,173 @@
+"""Teachers: the recipe, the blocks of classes, the store that refuses what was changed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from bench.contract import NetSpec
+from bench.data.base import ImageData, make_split
+from bench.errors import BenchError
+from bench.registry import build_net
+from bench.teachers.pool import TeacherPlan, disjoint_blocks, plan_pool
+from bench.teachers.store import build_pool, is_stored, split_images, teacher_folder
+from bench.teachers.train import recipe_for, train_teacher
+
+CPU = torch.device("cpu")
+
+
+def separable_data(n_classes: int = 7, per_class: int = 20, size: int = 16) -> ImageData:
+    """Classes that differ in colour: learnable in seconds."""
+    rng = np.random.default_rng(0)
+    colours = rng.integers(0, 256, (n_classes, 1, 1, 1, 3))
+    noise = rng.integers(-20, 21, (n_classes, per_class, size, size, 3))
+    images = np.clip(colours + noise, 0, 255).astype(np.uint8).reshape(-1, size, size, 3)
+    names = [f"class{i}" for i in range(n_classes)]
+    split = make_split("train", names, [per_class] * n_classes, images)
+    return ImageData("toy", size, (0.5,) * 3, (0.25,) * 3, {"train": split}, "d" * 64, "ours")
+
+
+def plans(data: ImageData, epochs: int = 6, **changes: object) -> list[TeacherPlan]:
+    split = data.splits["train"]
+    settings = {"max_teachers": None, "seed": 0, "checkpoint": "best"} | changes
+    return plan_pool(
+        data.name, data.digest, len(split.classes), data.image_size, ["conv4"], epochs, **settings
+    )
+
+
+@pytest.mark.parametrize(
+    ("n_classes", "n_teachers", "last"), [(64, 13, 4), (100, 20, 5), (61, 12, 5), (7, 2, 2)]
+)
+def test_blocks_are_consecutive_and_disjoint(n_classes: int, n_teachers: int, last: int) -> None:
+    blocks = disjoint_blocks(n_classes)
+    assert len(blocks) == n_teachers
+    assert len(blocks[-1]) == last
+    flat = [c for block in blocks for c in block]
+    assert flat == list(range(len(flat)))
+    assert n_classes - len(flat) in (0, 1)
+
+
+def test_architectures_cycle_by_teacher_number() -> None:
+    pool = plan_pool("d", "x", 64, 32, ["conv4", "resnet10", "resnet18"], 60, "best", 6, 0)
+    kinds = [plan.architecture for plan in pool]
+    assert kinds == ["conv4", "resnet10", "resnet18"] * 2
+    assert {plan.recipe.optimiser for plan in pool} == {"adam", "sgd"}
+
+
+def test_recipes_are_the_papers() -> None:
+    conv4, resnet = recipe_for("conv4", 60, "best"), recipe_for("resnet10", 60, "best")
+    assert (conv4.optimiser, conv4.lr, conv4.batch_size) == ("adam", 0.01, 128)
+    assert (resnet.lr, resnet.momentum, resnet.weight_decay) == (0.01, 0.9, 5e-4)
+    assert [round(f * 60) for f in conv4.milestones] == [30, 40, 50]
+    assert (conv4.decay, conv4.max_grad_norm, conv4.train_fraction) == (0.2, 50.0, 0.8)
+
+
+def test_first_images_train_and_the_rest_is_held_out() -> None:
+    data = separable_data()
+    (train_x, train_y), (held_x, held_y) = split_images(plans(data)[1], data)
+    assert train_x.shape == (32, 3, 16, 16)
+    assert held_x.shape == (8, 3, 16, 16)
+    assert train_y.tolist() == [0] * 16 + [1] * 16
+    assert held_y.tolist() == [0] * 4 + [1] * 4
+    pixels = data.splits["train"].class_images(5)[16] / 255
+    expected = torch.from_numpy((pixels - 0.5) / 0.25).permute(2, 0, 1).float()
+    torch.testing.assert_close(held_x[0], expected)
+
+
+def test_training_learns_and_follows_its_generator() -> None:
+    data = separable_data()
+    train, held_out = split_images(plans(data)[0], data)
+    recipe = recipe_for("conv4", 8, "best")
+
+    def trained(seed: int):
+        generator = torch.Generator().manual_seed(seed)
+        return train_teacher(NetSpec("conv4", 5, 16), train, held_out, recipe, generator, CPU)
+
+    before = torch.random.get_rng_state()
+    a, b, c = trained(0), trained(0), trained(1)
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert a.accuracy >= 0.8
+    assert all(torch.equal(a.state[k], b.state[k]) for k in a.state)
+    assert not torch.equal(a.state["head.weight"], c.state["head.weight"])
+
+
+def test_best_checkpoint_is_what_is_logged() -> None:
+    """The kept weights, scored again, have the accuracy that travels with them (H6)."""
+    from bench.teachers.train import held_out_accuracy
+
+    data = separable_data()
+    train, held_out = split_images(plans(data)[0], data)
+    generator = torch.Generator().manual_seed(3)
+    spec = NetSpec("conv4", 5, 16)
+    trained = train_teacher(spec, train, held_out, recipe_for("conv4", 5, "best"), generator, CPU)
+    net = build_net(spec)
+    net.load_state_dict(trained.state)
+    assert held_out_accuracy(net, *held_out) == trained.accuracy
+
+
+def test_the_pool_is_built_once(tmp_path: Path) -> None:
+    data = separable_data()
+    stages: list[str] = []
+
+    def progress(label: str, done: int, total: int) -> None:
+        stages.append(label)
+
+    first = build_pool(tmp_path, plans(data), {"toy": data}, CPU, progress)
+    n_stages = len(stages)
+    assert n_stages == 2 * 6
+    again = build_pool(tmp_path, plans(data), {"toy": data}, CPU, progress)
+    assert len(stages) == n_stages
+    assert first.sha256 == again.sha256
+    assert [t.class_ids for t in first] == [(0, 1, 2, 3, 4), (5, 6)]
+    assert first[1].class_names == ("class5", "class6")
+    assert first.n_classes == 7
+    assert not any(p.requires_grad for t in first for p in t.net.parameters())
+    assert all(is_stored(tmp_path, plan) for plan in plans(data))
+
+
+def test_another_recipe_seed_or_data_is_another_teacher(tmp_path: Path) -> None:
+    data = separable_data()
+    changed = [
+        plans(data)[0],
+        plans(data, epochs=7)[0],
+        plans(data, seed=1)[0],
+        plans(data, checkpoint="last")[0],
+        plans(data)[0].model_copy(update={"dataset_digest": "e" * 64}),
+    ]
+    assert len({teacher_folder(tmp_path, plan) for plan in changed}) == len(changed)
+
+
+@pytest.mark.parametrize("damage", ["flipped byte", "truncated", "no weights", "card", "no digest"])
+def test_a_changed_teacher_is_refused_before_parsing(tmp_path: Path, damage: str) -> None:
+    data = separable_data()
+    plan = plans(data, epochs=1)[:1]
+    build_pool(tmp_path, plan, {"toy": data}, CPU)
+    folder = teacher_folder(tmp_path, plan[0])
+    weights, card = folder / "net.safetensors", folder / "teacher.json"
+    content = weights.read_bytes()
+    if damage == "flipped byte":
+        weights.write_bytes(content[:-5] + bytes([content[-5] ^ 1]) + content[-4:])
+    elif damage == "truncated":
+        weights.write_bytes(content[:100])
+    elif damage == "no weights":
+        weights.unlink()
+    elif damage == "card":
+        card.write_text("{")
+    else:
+        card.write_text(json.dumps({"accuracy": 1.0}))
+    with pytest.raises(BenchError) as caught:
+        build_pool(tmp_path, plan, {"toy": data}, CPU)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert folder.name in message
+    assert "delete" in message
+
+
+def test_a_class_too_small_is_named() -> None:
+    data = separable_data(per_class=1)
+    with pytest.raises(BenchError, match="class 'class0' of toy has 1 images"):
+        split_images(plans(data)[0], data)
