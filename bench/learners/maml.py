@@ -1,0 +1,100 @@
+"""MAML and ANIL: learn the support set by gradient steps, then predict."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor
+from torch.func import grad
+
+from bench.errors import BenchError
+from bench.learners.base import FunctionalLearner, Params, own_norm, query_output
+
+
+class GradientLearner(FunctionalLearner):
+    """What MAML and ANIL share: as many logits as the head has outputs."""
+
+    def n_way(self, support_y: Tensor) -> int:
+        """Return the outputs of the head, whatever the labels."""
+        return self.net.head.out_features
+
+    def _refuse_labels(self, n_way: int) -> None:
+        outputs = self.net.head.out_features
+        if n_way > outputs:
+            raise BenchError(
+                f"labels run to {n_way - 1} but the head has {outputs} outputs; "
+                f"build the net with n_classes = {n_way}"
+            )
+
+    def sgd(self, params: Params, gradient: Params) -> dict[str, Tensor]:
+        """Return the parameters after one step; `first_order` takes the gradient as constant."""
+        lr = self.settings.inner_lr
+        if self.settings.first_order:
+            gradient = {name: g.detach() for name, g in gradient.items()}
+        return {name: p - lr * gradient[name] for name, p in params.items()}
+
+
+class Maml(GradientLearner):
+    """SGD on all parameters against the support's mean cross-entropy, then predict.
+
+    Finn et al., "Model-Agnostic Meta-Learning for Fast Adaptation of Deep Networks", ICML 2017,
+    algorithm 2. Departure, as in the released code of this line of work: batch norm uses the
+    statistics of the batch at hand; `LearnerSettings.bn` offers others.
+    """
+
+    def task_logits(
+        self,
+        params: Params,
+        support_x: Tensor,
+        support_y: Tensor,
+        query_x: Tensor,
+        n_way: int | None = None,
+    ) -> Tensor:
+        """Adapt and predict one task; see `FunctionalLearner.task_logits`."""
+        adapted = self.adapt(params, support_x, support_y)
+        return query_output(
+            self.settings.bn, lambda x, norm: self.logits(adapted, x, norm), support_x, query_x
+        )
+
+    def adapt(self, params: Params, support_x: Tensor, support_y: Tensor) -> dict[str, Tensor]:
+        """Return the parameters after the inner loop on one support set (S, C, H, W), (S,)."""
+        norm = own_norm(self.settings.bn)
+
+        def loss(params: Params) -> Tensor:
+            return F.cross_entropy(self.logits(params, support_x, norm), support_y)
+
+        params = dict(params)
+        for _ in range(self.settings.inner_steps):
+            params = self.sgd(params, grad(loss)(params))
+        return params
+
+
+class Anil(GradientLearner):
+    """SGD on the head alone, over features that are computed once, then predict.
+
+    Raghu et al., "Rapid Learning or Feature Reuse? Towards Understanding the Effectiveness of
+    MAML", ICLR 2020, section 5. The outer gradient reaches head and body. Departure: batch norm
+    as in `Maml`.
+    """
+
+    def task_logits(
+        self,
+        params: Params,
+        support_x: Tensor,
+        support_y: Tensor,
+        query_x: Tensor,
+        n_way: int | None = None,
+    ) -> Tensor:
+        """Adapt and predict one task; see `FunctionalLearner.task_logits`."""
+        bn = self.settings.bn
+        support_e = self.features(params, support_x, own_norm(bn))
+        query_e = query_output(
+            bn, lambda x, norm: self.features(params, x, norm), support_x, query_x
+        )
+        head = {name: params[f"head.{name}"] for name in ("weight", "bias")}
+        for _ in range(self.settings.inner_steps):
+            head = self.sgd(head, grad(_head_loss)(head, support_e, support_y))
+        return F.linear(query_e, head["weight"], head["bias"])
+
+
+def _head_loss(head: Params, embeddings: Tensor, labels: Tensor) -> Tensor:
+    return F.cross_entropy(F.linear(embeddings, head["weight"], head["bias"]), labels)

@@ -1,0 +1,44 @@
+"""Prototypical networks: the nearest class mean of the features."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from bench.learners.base import FunctionalLearner, Params, count_ways, own_norm, query_output
+from bench.learners.centroids import centroid_logits
+
+
+class ProtoNet(FunctionalLearner):
+    """Logits are negative squared Euclidean distances to the class means of the features.
+
+    Snell et al., "Prototypical Networks for Few-shot Learning", NeurIPS 2017, equations 1 and 2.
+    Inner steps and the head play no part; any number of classes. Departure: batch norm as
+    `LearnerSettings.bn` says.
+    """
+
+    def task_logits(
+        self,
+        params: Params,
+        support_x: Tensor,
+        support_y: Tensor,
+        query_x: Tensor,
+        n_way: int | None = None,
+    ) -> Tensor:
+        """Predict one task; see `FunctionalLearner.task_logits`."""
+        bn = self.settings.bn
+        support_e = self.features(params, support_x, own_norm(bn))
+        query_e = query_output(
+            bn, lambda x, norm: self.features(params, x, norm), support_x, query_x
+        )
+        n_way = count_ways(support_y) if n_way is None else n_way
+        return centroid_logits(support_e, support_y, query_e, n_way)
+
+    def n_way(self, support_y: Tensor) -> int:
+        """Return the number of classes in the labels; see `count_ways`."""
+        return count_ways(support_y)
+
+    @property
+    def n_parameters(self) -> int:
+        """The number of parameters below the head."""
+        head = sum(parameter.numel() for parameter in self.net.head.parameters())
+        return super().n_parameters - head

@@ -1,0 +1,193 @@
+"""The meta-training loop: steps, selection, resuming, and what stops it."""
+
+from __future__ import annotations
+
+import io
+from copy import deepcopy
+
+import pytest
+import torch
+
+from baselines.oracle import OracleMaml, RealTasks
+from bench.contract import Pool
+from bench.errors import BenchError
+from bench.learners.initialisation import initial_net
+from bench.learners.meta_training import meta_train
+from tests.helpers import tiny_context
+
+EMPTY = Pool([], "")
+
+
+class Killed(Exception):
+    pass
+
+
+class Recorder(RealTasks):
+    """Real tasks that note what they are told; may kill the run, or spoil a task."""
+
+    def __init__(self, context, kill_at=None, spoil_at=None):
+        super().__init__(context)
+        self.seen, self.kill_at, self.spoil_at = [], kill_at, spoil_at
+
+    def next_tasks(self, iteration):
+        if iteration == self.kill_at:
+            raise Killed
+        tasks = super().next_tasks(iteration)
+        if iteration == self.spoil_at:
+            tasks.query_x.fill_(float("nan"))
+        return tasks
+
+    def observe(self, iteration, accuracy):
+        self.seen.append((iteration, accuracy))
+
+
+def train(context, **keywords):
+    source = Recorder(context, **keywords)
+    return meta_train(context, initial_net(context, "random"), source), source
+
+
+def stored(state):
+    """Pass a state through a file, as the harness does."""
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    buffer.seek(0)
+    return torch.load(buffer, weights_only=True)
+
+
+def same(left, right):
+    assert left.keys() == right.keys()
+    return all(torch.equal(value, right[name]) for name, value in left.items())
+
+
+def test_it_is_adam_on_the_sum_of_the_task_losses():
+    context = tiny_context(OracleMaml, EMPTY, budget={"meta_iterations": 3})
+    trained, _ = train(context)
+    net = initial_net(context, "random")
+    start = deepcopy(net.state_dict())
+    learner, source = context.training_learner(net), RealTasks(context)
+    optimiser = torch.optim.Adam(net.parameters(), lr=context.protocol.outer_lr)
+    for iteration in range(1, 4):
+        optimiser.zero_grad()
+        losses, _ = learner.outer_loss(dict(net.named_parameters()), source.next_tasks(iteration))
+        losses.sum().backward()
+        optimiser.step()
+    for name, value in net.state_dict().items():
+        if "convs" in name and name.endswith("bias"):
+            continue  # its gradient is rounding noise, which Adam scales up
+        torch.testing.assert_close(
+            trained[name] - start[name], value - start[name], rtol=1e-3, atol=1e-5
+        )
+    assert (trained["head.weight"] - start["head.weight"]).abs().max() > 1e-3
+
+
+def test_it_reports_every_iteration():
+    context = tiny_context(OracleMaml, EMPTY)
+    _, source = train(context)
+    log = context.log
+    assert log.counters == {"train_tasks": 24}
+    assert log.steps == [(i, 6) for i in range(1, 7)]
+    assert list(log.curve("outer_loss")) == list(range(1, 7))
+    assert source.seen == list(log.curve("query_accuracy").items())
+    assert all(0 <= accuracy <= 1 for _, accuracy in source.seen)
+    assert len(set(log.curve("outer_loss").values())) == 6
+
+
+def test_validation_selects_the_earliest_best_state_by_clone():
+    """Scores at iterations 0, 2, 4, 5: the first 0.7, at iteration 2, wins."""
+    scores, states = iter([0.2, 0.7, 0.7, 0.1]), []
+
+    def make_learner(state):
+        states.append(state)
+        return state
+
+    context = tiny_context(
+        OracleMaml, EMPTY, budget={"meta_iterations": 5}, validate=lambda learner: next(scores)
+    )
+    context.make_learner = make_learner
+    best, _ = train(context)
+    short = tiny_context(OracleMaml, EMPTY, budget={"meta_iterations": 2})
+    assert context.log.curve("val_accuracy") == {0: 0.2, 2: 0.7, 4: 0.7, 5: 0.1}
+    assert same(best, train(short)[0])
+    assert not torch.equal(best["head.weight"], states[-1]["head.weight"])
+
+
+def test_the_start_wins_if_training_only_harms():
+    scores = iter([0.9, 0.5, 0.5, 0.5])
+    context = tiny_context(OracleMaml, EMPTY, validate=lambda learner: next(scores))
+    best, _ = train(context)
+    assert same(best, dict(initial_net(context, "random").state_dict()))
+
+
+def test_the_result_is_complete_and_detached():
+    context = tiny_context(OracleMaml, EMPTY, budget={"meta_iterations": 1})
+    state, _ = train(context)
+    assert state.keys() == initial_net(context, "random").state_dict().keys()
+    assert not any(value.requires_grad for value in state.values())
+
+
+@pytest.mark.parametrize("learner", ["maml", "protonet"])
+def test_a_killed_run_resumes_bit_by_bit(learner):
+    """Killed in iteration 5, resumed from the save of iteration 4, through a file."""
+
+    def score():
+        return iter([0.1, 0.6, 0.3, 0.4])
+
+    def context(scores, **keywords):
+        return tiny_context(
+            OracleMaml, EMPTY, learner=learner, validate=lambda _: next(scores), **keywords
+        )
+
+    whole_context = context(score())
+    whole, source = train(whole_context)
+
+    scores, saves = score(), {}
+    killed = context(scores, save=lambda step, state: saves.update({step: stored(state)}))
+    with pytest.raises(Killed):
+        train(killed, kill_at=5)
+    assert list(saves) == [2, 4]
+    untouched = stored(saves[4])
+    resumed = context(scores, resume=saves[4])
+    resumed_state, resumed_source = train(resumed)
+    assert same(resumed_state, whole)
+    assert resumed_source.seen == source.seen[4:]
+    assert resumed.log.curve("outer_loss")[6] == whole_context.log.curve("outer_loss")[6]
+    assert same(saves[4]["net"], untouched["net"])
+
+
+def test_without_validation_a_resumed_run_ends_in_the_same_last_state():
+    saves = {}
+    whole, _ = train(tiny_context(OracleMaml, EMPTY))
+    killed = tiny_context(OracleMaml, EMPTY, save=lambda i, state: saves.update({i: state}))
+    with pytest.raises(Killed):
+        train(killed, kill_at=6)
+    resumed, _ = train(tiny_context(OracleMaml, EMPTY, resume=saves[4]))
+    assert same(resumed, whole)
+
+
+@pytest.mark.parametrize(
+    ("spoil_at", "end"),
+    [(1, "no earlier state was saved"), (5, "the last good state, of iteration 4, is kept")],
+)
+def test_a_loss_that_is_not_finite_stops_the_run(spoil_at, end):
+    context = tiny_context(OracleMaml, EMPTY)
+    with pytest.raises(BenchError) as caught:
+        train(context, spoil_at=spoil_at)
+    assert str(caught.value) == (
+        f"outer loss is nan at meta-iteration {spoil_at}; lower outer_lr or pixel_lr; {end}"
+    )
+
+
+def test_weights_that_are_not_finite_are_never_kept():
+    context = tiny_context(
+        OracleMaml, EMPTY, budget={"meta_iterations": 1}, protocol={"outer_lr": float("inf")}
+    )
+    with pytest.raises(BenchError, match="a weight is not finite at meta-iteration 1"):
+        train(context)
+
+
+def test_the_seed_decides_and_global_state_is_left_alone():
+    state = torch.get_rng_state()
+    runs = [train(tiny_context(OracleMaml, EMPTY, seed=seed))[0] for seed in (0, 0, 1)]
+    assert same(runs[0], runs[1])
+    assert not torch.equal(runs[0]["head.weight"], runs[2]["head.weight"])
+    assert torch.equal(state, torch.get_rng_state())
