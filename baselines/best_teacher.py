@@ -1,0 +1,39 @@
+"""The most accurate teacher as the meta-model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from bench.contract import FitContext, Learner, Method
+from bench.learners.initialisation import fits_body, initial_net
+
+
+class BestTeacher(Method):
+    """A meta-model that starts from the teacher of the highest held-out accuracy.
+
+    A usual baseline of data-free meta-learning. Our choices: only teachers of the meta-model's
+    architecture and image size compete; of equals the first is taken; a head of another width is
+    drawn afresh.
+    """
+
+    name = "best_teacher"
+    knowledge = "parameters"
+    learners = ("maml", "anil", "protonet", "centroids")
+    fit_depends_on = frozenset({"n_way"})
+
+    def skip(self, context: FitContext) -> str | None:
+        """At least one teacher must fit the meta-model."""
+        net = context.net
+        if any(fits_body(teacher.spec, net) for teacher in context.pool):
+            return None
+        return f"no teacher is a {net.architecture} at {net.image_size} px"
+
+    def fit(self, context: FitContext) -> dict[str, Tensor]:
+        """Take the best teacher's weights."""
+        return dict(initial_net(context, "best_teacher").state_dict())
+
+    def learner(self, context: FitContext, fitted: Mapping[str, Tensor]) -> Learner:
+        """Return the cell's learner around the teacher's weights."""
+        return context.make_learner(fitted)

@@ -1,0 +1,100 @@
+"""The ceiling: the same learners, meta-trained on the real images. Never ranked as data-free."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from pydantic import Field
+from torch import Tensor
+
+from bench.contract import Config, FitContext, Learner, Method, TaskBatch
+from bench.learners.initialisation import initial_net
+from bench.learners.meta_training import meta_train
+
+
+class OracleConfig(Config):
+    """How long and how fast to train; None takes what the budget or the protocol says."""
+
+    meta_iterations: int | None = Field(None, ge=1)
+    """outer steps; None: the budget's `oracle_iterations`"""
+    outer_lr: float | None = Field(None, gt=0)
+    """Adam's rate; None: the protocol's"""
+
+
+class RealTasks:
+    """A task source that draws from the meta-train split.
+
+    Args:
+        context: gives the tasks, the random stream `real tasks`, and tasks a meta-iteration.
+    """
+
+    def __init__(self, context: FitContext):
+        self._draw = context.train_tasks
+        self._generator = context.generator("real tasks")
+        self._n_tasks = context.protocol.tasks_per_meta_batch
+
+    def next_tasks(self, iteration: int) -> TaskBatch:
+        """Return freshly drawn tasks."""
+        return self._draw(self._generator, self._n_tasks)
+
+    def observe(self, iteration: int, accuracy: float) -> None:
+        """Nothing depends on the accuracy here."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the stream's state."""
+        return {"generator": self._generator.get_state()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from what `state_dict` returned."""
+        self._generator.set_state(state["generator"].cpu())
+
+
+class _Oracle(Method):
+    knowledge = "real_data"
+    fit_depends_on = frozenset({"n_way", "k_shot", "learner"})
+    uses_pool = False
+    validates = True
+    Config = OracleConfig
+
+    def fit(self, context: FitContext) -> dict[str, Tensor]:
+        """Meta-train from fresh weights on real tasks."""
+        context = _with_overrides(context)
+        return meta_train(context, initial_net(context, "random"), RealTasks(context))
+
+    def learner(self, context: FitContext, fitted: Mapping[str, Tensor]) -> Learner:
+        """Return the cell's learner around the trained meta-model."""
+        return context.make_learner(fitted)
+
+
+class OracleMaml(_Oracle):
+    """MAML on the real meta-train images, with the data-free methods' steps and rates.
+
+    Finn et al., ICML 2017 (see `bench.learners.maml.Maml`). Departures: one inner step in the
+    default protocol, and its budget instead of 60,000 iterations.
+    """
+
+    name = "oracle_maml"
+    learners = ("maml",)
+
+
+class OracleProtonet(_Oracle):
+    """A prototypical network on the real meta-train images.
+
+    Snell et al., NeurIPS 2017 (see `bench.learners.protonet.ProtoNet`). Departures: trained with
+    the ways of the test tasks, not more; Adam at the protocol's rate, without decay.
+    """
+
+    name = "oracle_protonet"
+    learners = ("protonet",)
+
+
+def _with_overrides(context: FitContext) -> FitContext:
+    """Return the context with the config's own numbers in its budget and protocol."""
+    protocol = context.protocol
+    steps = context.config.meta_iterations or context.budget.oracle_iterations
+    budget = context.budget.model_copy(update={"meta_iterations": steps})
+    if context.config.outer_lr is not None:
+        protocol = protocol.model_copy(update={"outer_lr": context.config.outer_lr})
+    return replace(context, budget=budget, protocol=protocol)

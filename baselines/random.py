@@ -1,0 +1,33 @@
+"""The floor: fresh weights, and whatever the learner makes of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from bench.contract import FitContext, Learner, Method
+from bench.learners.initialisation import initial_net
+
+
+class Random(Method):
+    """A freshly initialised meta-model; uses no teacher.
+
+    The usual floor of data-free meta-learning, as in Wang et al., "Meta-Learning without Data via
+    Wasserstein Distributionally-Robust Model Fusion", UAI 2022. Every learner of the suite may
+    start from it.
+    """
+
+    name = "random"
+    knowledge = "parameters"
+    learners = ("maml", "anil", "protonet", "centroids")
+    fit_depends_on = frozenset({"n_way"})
+    uses_pool = False
+
+    def fit(self, context: FitContext) -> dict[str, Tensor]:
+        """Draw the weights."""
+        return dict(initial_net(context, "random").state_dict())
+
+    def learner(self, context: FitContext, fitted: Mapping[str, Tensor]) -> Learner:
+        """Return the cell's learner around the drawn weights."""
+        return context.make_learner(fitted)

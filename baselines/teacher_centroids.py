@@ -1,0 +1,61 @@
+"""The features of one teacher, and the nearest class centroid."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+from torch import Tensor
+
+from baselines.ensemble_centroids import EnsembleConfig, teachers_learner
+from bench.contract import Config, FitContext, Learner, Method, Teacher
+from bench.errors import BenchError
+from bench.learners.initialisation import best_teacher
+
+
+class TeacherConfig(Config):
+    """Which teacher, and how it normalises."""
+
+    teacher: Literal["best"] | int = "best"
+    """`best` by held-out accuracy (the first of equals), or a number counted from 0"""
+    bn: Literal["running", "batch"] = "running"
+    """`running`: stored statistics; `batch`: support and queries each by their own batch"""
+
+
+class TeacherCentroids(Method):
+    """L2-normalised features of one teacher of any architecture, nearest class centroid.
+
+    SimpleShot (Wang et al., arXiv 1911.04623), "L2N". Departure: the feature extractor is a
+    teacher of the pool, trained on a few classes only.
+    """
+
+    name = "teacher_centroids"
+    knowledge = "features"
+    learners = ("centroids",)
+    needs = frozenset({"bn_statistics"})
+    Config = TeacherConfig
+
+    def fit(self, context: FitContext) -> dict[str, Tensor]:
+        """Learn nothing: the teacher is all the knowledge.
+
+        Raises:
+            BenchError: the pool has no teacher of that number.
+        """
+        _chosen(context)
+        return {}
+
+    def learner(self, context: FitContext, fitted: Mapping[str, Tensor]) -> Learner:
+        """Return the nearest-centroid learner of the teacher."""
+        return teachers_learner((_chosen(context),), EnsembleConfig(bn=context.config.bn))
+
+
+def _chosen(context: FitContext) -> Teacher:
+    wanted = context.config.teacher
+    if wanted == "best":
+        return best_teacher(context.pool)
+    if not 0 <= wanted < len(context.pool):
+        raise BenchError(
+            f"teacher {wanted} is not among the {len(context.pool)} of the pool; "
+            f"choose 0 to {len(context.pool) - 1}, or best"
+        )
+    return context.pool[wanted]
