@@ -1,0 +1,75 @@
+"""The method's constants. "Released" is what the paper's released scripts pass."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from bench.contract import Config, TaskShape
+from bench.errors import BenchError
+from purer.inversion import InversionWeights
+
+RELEASED_META_ITERATIONS = 60_000
+RELEASED_ADVERSARIAL_START = 4_000
+
+
+class PurerConfig(Config):
+    """Constants of episode curriculum inversion; None takes what the protocol or budget says."""
+
+    cross_entropy_weight: float = Field(1.0, ge=0)
+    """factor of the teacher's cross-entropy in the inversion loss. Released."""
+    tv_weight: float = Field(1e-4, ge=0)
+    """factor of the total variation. Released."""
+    bn_weight: float = Field(1e-2, ge=0)
+    """factor of the distance to the BN statistics. Released."""
+    l2_weight: float = Field(1e-5, ge=0)
+    """factor of the norm of the pixels. Released."""
+    jitter: int = Field(2, ge=0)
+    """largest shift of a teacher's block in a pixel step, pixels each way. Released."""
+    pixel_lr: float | None = Field(None, gt=0)
+    """Adam's rate on the pixels, normalised units; None: the protocol's (0.25 released)"""
+    clip_pixels: float | None = Field(None, gt=0)
+    """bound on the magnitude of a pixel, normalised units; None: the protocol's (none released)"""
+    pseudo_images_per_class: int | None = Field(None, ge=2)
+    """pseudo images of each class; None: k_shot + n_query. Released: k_shot + 15."""
+    curriculum: bool = True
+    """whether the gradient switch may make pixel steps adversarial. Paper: yes."""
+    adversarial_start: int | None = Field(None, ge=1)
+    """meta-iteration that arms the switch first; None: 1/15 of the meta-iterations, at least 1,
+    which is the released 4,000 of 60,000"""
+    adversarial_patience: int = Field(6, ge=1)
+    """meta-iterations without a better pseudo-query accuracy that arm the switch. Released."""
+    adversarial_scale: float = Field(10.0, ge=0)
+    """factor of the outer loss in an adversarial pixel step. Released."""
+    meta_iterations: int | None = Field(None, ge=1)
+    """pixel and meta steps; None: the budget's (60,000 released)"""
+    gallery_images_per_class: int = Field(2, ge=0)
+    """pseudo images of each class that the log gets at start, middle and end. Ours."""
+
+    @property
+    def inversion_weights(self) -> InversionWeights:
+        """The factors of the inversion loss."""
+        return InversionWeights(
+            self.cross_entropy_weight, self.bn_weight, self.tv_weight, self.l2_weight
+        )
+
+    def images_per_class(self, shape: TaskShape) -> int:
+        """Return the pseudo images of each class: at least one is left for the queries.
+
+        Raises:
+            BenchError: `pseudo_images_per_class` does not exceed k_shot.
+        """
+        if self.pseudo_images_per_class is None:
+            return shape.k_shot + shape.n_query
+        if self.pseudo_images_per_class <= shape.k_shot:
+            raise BenchError(
+                f"pseudo_images_per_class {self.pseudo_images_per_class} leaves no query beside "
+                f"k_shot = {shape.k_shot} support images; set it to {shape.k_shot + 1} or more"
+            )
+        return self.pseudo_images_per_class
+
+    def first_adversarial_iteration(self, meta_iterations: int) -> int:
+        """Return the meta-iteration that arms the switch first, for a fit of so many."""
+        if self.adversarial_start is not None:
+            return self.adversarial_start
+        share = RELEASED_ADVERSARIAL_START / RELEASED_META_ITERATIONS
+        return max(1, round(meta_iterations * share))

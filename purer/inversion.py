@@ -1,0 +1,116 @@
+"""The inversion loss: what makes a batch of pixels look like the images a teacher was trained on.
+
+Pure functions of tensors; device and dtype come from the tensors given. Source: the paper's
+released code, whose inversion loss is DeepInversion's (arXiv 1912.08795) without squares in the
+total variation and without its teacher-student term.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.linalg import vector_norm
+
+from bench.nets.base import Backbone
+from bench.nets.norm import RecordingNorm
+
+
+@dataclass(frozen=True)
+class InversionWeights:
+    """Factors of the four terms."""
+
+    cross_entropy: float
+    bn_statistics: float
+    total_variation: float
+    l2: float
+
+
+@dataclass(frozen=True)
+class InversionTerms:
+    """The weighted sum and its unweighted terms, each a 0-d tensor."""
+
+    total: Tensor
+    cross_entropy: Tensor
+    bn_statistics: Tensor
+    total_variation: Tensor
+    l2: Tensor
+
+
+def total_variation_loss(x: Tensor) -> Tensor:
+    """Return the sum of the Frobenius norms of four neighbour differences over the whole batch.
+
+    Args:
+        x: images (B, C, H, W).
+
+    Returns:
+        0-d tensor: horizontal, vertical and both diagonal differences; neither squared nor
+        averaged over the images.
+    """
+    return (
+        vector_norm(x[..., :, 1:] - x[..., :, :-1])
+        + vector_norm(x[..., 1:, :] - x[..., :-1, :])
+        + vector_norm(x[..., 1:, 1:] - x[..., :-1, :-1])
+        + vector_norm(x[..., 1:, :-1] - x[..., :-1, 1:])
+    )
+
+
+def bn_statistics_loss(layers: Iterable[tuple[nn.BatchNorm2d, Tensor, Tensor]]) -> Tensor:
+    """Return how far the batch's activations are from what each BN layer saw in training.
+
+    Args:
+        layers: (layer, batch mean (C,), biased batch variance (C,)) of each layer's input, as
+            `RecordingNorm.layers` lists them; at least one.
+
+    Returns:
+        0-d tensor: sum over layers of ‖running_var − variance‖₂ + ‖running_mean − mean‖₂.
+    """
+    return torch.stack(
+        [
+            vector_norm(layer.running_var - variance) + vector_norm(layer.running_mean - mean)
+            for layer, mean, variance in layers
+        ]
+    ).sum()
+
+
+def l2_loss(x: Tensor) -> Tensor:
+    """Return the Frobenius norm of the whole batch, a 0-d tensor."""
+    return vector_norm(x)
+
+
+def roll(x: Tensor, dy: int, dx: int) -> Tensor:
+    """Return images (B, C, H, W) moved dy pixels down and dx pixels right, around the edges."""
+    return torch.roll(x, (dy, dx), (-2, -1))
+
+
+def inversion_loss(
+    net: Backbone, images: Tensor, labels: Tensor, weights: InversionWeights
+) -> InversionTerms:
+    """Return the inversion loss of one teacher on one batch of pseudo images.
+
+    Args:
+        net: the teacher's network, with at least one batch norm layer; its running statistics
+            are read, nothing of it is written.
+        images: pseudo images (B, 3, H, W) in the teacher's normalised pixel space, already rolled.
+        labels: (B,) outputs of the teacher's head that the images shall show.
+        weights: factors of the terms.
+
+    Returns:
+        The weighted sum, differentiable with respect to the images, and its terms.
+    """
+    norm = RecordingNorm()
+    logits = net(images, norm)
+    cross_entropy = F.cross_entropy(logits, labels)
+    bn_statistics = bn_statistics_loss(norm.layers)
+    total_variation = total_variation_loss(images)
+    l2 = l2_loss(images)
+    total = (
+        weights.cross_entropy * cross_entropy
+        + weights.bn_statistics * bn_statistics
+        + weights.total_variation * total_variation
+        + weights.l2 * l2
+    )
+    return InversionTerms(total, cross_entropy, bn_statistics, total_variation, l2)

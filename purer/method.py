@@ -1,0 +1,91 @@
+"""PURER, the paper's method: meta-learning from a pool of teachers, without their data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, ClassVar
+
+from torch import Tensor
+
+from bench.contract import FitContext, Learner, Method
+from bench.learners.initialisation import initial_net
+from bench.learners.meta_training import meta_train
+from purer.config import PurerConfig
+from purer.dynamic_dataset import DynamicDataset
+from purer.pseudo_tasks import PseudoTasks
+
+
+class Purer(Method):
+    """Episode curriculum inversion (ECI).
+
+    Hu et al., "Architecture, Dataset and Model-Scale Agnostic Data-free Meta-Learning",
+    CVPR 2023, arXiv 2303.11183.
+
+    In each meta-iteration the pixels of a dynamic data set, a few pseudo images of each class of
+    the pool, take one step against the inversion loss of all teachers; then the learner takes one
+    outer step on pseudo tasks drawn from it. When the pseudo tasks no longer get easier, a
+    gradient switch makes one pixel step adversarial: it also raises the learner's outer loss.
+
+    As in the released code: every loss term and constant, the order of the steps, the switch, the
+    initialisation, the adversarial gradient through queries and support. What the released code
+    does besides, and a protocol can ask for: cumulative teacher weights, mismatched labels, a
+    checkpoint chosen on test tasks.
+
+    Departures: pixel shifts, tasks and adversarial tasks are drawn from separate streams; the
+    number of classes comes from the teachers, not from the training files; the switch's warm-up
+    scales with the meta-iterations (4,000 of 60,000) unless given. The calibration at test time
+    (ICFIL) is no part of the fit. All teachers must take the same, equally normalised images.
+    """
+
+    name = "purer"
+    knowledge = "inversion"
+    learners = ("maml", "anil", "protonet")
+    needs = frozenset({"bn_statistics"})
+    fit_depends_on = frozenset({"n_way", "k_shot", "learner"})
+    validates = True
+    Config = PurerConfig
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"released": {}}
+
+    def skip(self, context: FitContext) -> str | None:
+        """Pixels are shared, so images must be alike; tasks need n_way classes."""
+        sizes = sorted({t.spec.image_size for t in context.pool} | {context.net.image_size})
+        if len(sizes) > 1:
+            return f"teachers and meta-model take images of {' and '.join(map(str, sizes))} px"
+        if len({(t.mean, t.std) for t in context.pool}) > 1:
+            return "the teachers' images are normalised differently"
+        if context.pool.n_classes < context.shape.n_way:
+            return (
+                f"the pool knows {context.pool.n_classes} classes, n_way is {context.shape.n_way}"
+            )
+        return None
+
+    def fit(self, context: FitContext) -> dict[str, Tensor]:
+        """Invert and meta-train together; return the meta-model's state.
+
+        Raises:
+            BenchError: the config leaves no pseudo image for the queries.
+        """
+        context = _with_meta_iterations(context)
+        dataset = DynamicDataset(
+            context.pool,
+            context.config.images_per_class(context.shape),
+            context.generator("pseudo images"),
+            context.device,
+            context.protocol.label_order,
+        )
+        net = initial_net(context, context.protocol.initialisation)
+        source = PseudoTasks(context, dataset, net, context.training_learner(net))
+        return meta_train(context, net, source)
+
+    def learner(self, context: FitContext, fitted: Mapping[str, Tensor]) -> Learner:
+        """Return the cell's learner around the fitted meta-model."""
+        return context.make_learner(fitted)
+
+
+def _with_meta_iterations(context: FitContext) -> FitContext:
+    """Return the context with the config's number of meta-iterations in its budget, if given."""
+    if context.config.meta_iterations is None:
+        return context
+    update = {"meta_iterations": context.config.meta_iterations}
+    return replace(context, budget=context.budget.model_copy(update=update))

@@ -1,0 +1,117 @@
+"""Pseudo tasks for the meta-training loop: invert, sample, and make harder when it gets easy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bench.contract import FitContext, MetaLearner, TaskBatch
+from purer.curriculum import GradientSwitch
+from purer.dynamic_dataset import DynamicDataset
+from purer.gallery import show_gallery
+from purer.pixel_step import PixelStep
+
+
+class PseudoTasks:
+    """The task source of episode curriculum inversion: pixels learn while tasks are drawn.
+
+    Initial pixels, shifts, training tasks and adversarial tasks each have a random stream of their
+    own; so neither the number of teachers nor the curriculum changes which tasks are drawn.
+
+    Args:
+        context: what the method was given; its config is a `PurerConfig`.
+        dataset: the pseudo images.
+        net: the meta-model, whose parameters the loop changes in place.
+        learner: the cell's learner around it, with the training settings.
+    """
+
+    def __init__(
+        self, context: FitContext, dataset: DynamicDataset, net: nn.Module, learner: MetaLearner
+    ):
+        config, protocol = context.config, context.protocol
+        total = context.budget.meta_iterations
+        self._context, self._dataset, self._net, self._learner = context, dataset, net, learner
+        self._pixels = PixelStep(
+            dataset,
+            context.pool,
+            config.inversion_weights,
+            protocol.pixel_lr if config.pixel_lr is None else config.pixel_lr,
+            protocol.clip_pixels if config.clip_pixels is None else config.clip_pixels,
+            config.jitter,
+            protocol.teacher_weights,
+            context.generator("jitter"),
+        )
+        start = config.first_adversarial_iteration(total)
+        self._switch = GradientSwitch(start, config.adversarial_patience)
+        self._tasks = context.generator("pseudo tasks")
+        self._adversarial_tasks = context.generator("adversarial tasks")
+        self._gallery = {total // 2: "pseudo images, middle", total: "pseudo images, end"}
+        self._images_per_step = dataset.images.shape[0] * dataset.images.shape[1]
+        self._forwards_per_step = sum(len(rows) for rows in dataset.rows) * dataset.images_per_class
+
+    def next_tasks(self, iteration: int) -> TaskBatch:
+        """Make the pixel step of a meta-iteration (from 1), then draw its tasks, detached."""
+        if iteration == 1:
+            self._show("pseudo images, start")
+        self._pixel_step(iteration, adversarial=self._switch.take())
+        if iteration in self._gallery:
+            self._show(self._gallery[iteration])
+        with torch.no_grad():
+            return self._sample(self._context.protocol.tasks_per_meta_batch, self._tasks)
+
+    def observe(self, iteration: int, accuracy: float | Tensor) -> None:
+        """Let the gradient switch see the meta step's mean pseudo-query accuracy."""
+        if self._context.config.curriculum:
+            self._switch.observe(iteration, accuracy)
+
+    def adversarial_gradient(self) -> Tensor:
+        """Return the gradient on all pixels of the outer loss of one freshly drawn pseudo task.
+
+        It flows through the queries and, through the inner loop, through the support images; the
+        meta-model's own gradients stay as they are.
+        """
+        tasks = self._sample(1, self._adversarial_tasks)
+        losses, _ = self._learner.outer_loss(dict(self._net.named_parameters()), tasks)
+        (gradient,) = torch.autograd.grad(losses.sum(), self._dataset.images)
+        return gradient
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what is needed to continue bit by bit: pixels, optimiser, switch, streams."""
+        return {
+            "pixels": self._pixels.state_dict(),
+            "switch": self._switch.state_dict(),
+            "tasks": self._tasks.get_state(),
+            "adversarial_tasks": self._adversarial_tasks.get_state(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from what `state_dict` returned."""
+        self._pixels.load_state_dict(state["pixels"])
+        self._switch.load_state_dict(state["switch"])
+        self._tasks.set_state(state["tasks"].cpu())
+        self._adversarial_tasks.set_state(state["adversarial_tasks"].cpu())
+
+    def _pixel_step(self, iteration: int, adversarial: bool) -> None:
+        gradient, terms = self._pixels.inversion_gradient()
+        if adversarial:
+            scale = self._context.config.adversarial_scale
+            gradient.sub_(self.adversarial_gradient(), alpha=scale)
+        self._pixels.apply(gradient)
+        log = self._context.log
+        log.scalars(iteration, {**terms, "adversarial": float(adversarial)})
+        log.count("pseudo_images", self._images_per_step)
+        log.count("teacher_forward_images", self._forwards_per_step)
+
+    def _sample(self, n_tasks: int, generator: torch.Generator) -> TaskBatch:
+        context = self._context
+        return self._dataset.sample_tasks(
+            n_tasks, context.shape, generator, context.protocol.pseudo_split
+        )
+
+    def _show(self, name: str) -> None:
+        context = self._context
+        per_class = context.config.gallery_images_per_class
+        show_gallery(context.log, name, self._dataset, context.pool[0], per_class)

@@ -1,0 +1,147 @@
+"""The method as a whole: fit, resume, determinism, and what it refuses."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from dataclasses import replace
+
+import pytest
+import torch
+
+from bench.contract import NetSpec, Pool, TaskShape
+from bench.errors import BenchError
+from purer.dynamic_dataset import DynamicDataset
+from purer.method import Purer
+from purer.pseudo_tasks import PseudoTasks
+from tests.helpers import tiny_context, tiny_pool, tiny_tasks
+
+SETTINGS = {"adversarial_start": 2, "adversarial_patience": 1}
+
+
+def same(first, second) -> bool:
+    return first.keys() == second.keys() and all(torch.equal(first[k], second[k]) for k in first)
+
+
+def test_fit_is_determined_by_the_seed_alone(make_context):
+    first, again, other = (Purer().fit(make_context(seed=s, total=4)) for s in (1, 1, 2))
+    assert same(first, again)
+    assert not same(first, other)
+
+
+@pytest.mark.parametrize("learner", Purer.learners)
+def test_fit_with_each_real_learner(learner):
+    """Adversarial steps included; what comes out predicts, and depends on the curriculum."""
+    pool = tiny_pool(["conv4", "conv4"], 5, 16, torch.Generator().manual_seed(0))
+
+    def fit(**config):
+        context = tiny_context(Purer, pool, learner=learner, config=config)
+        return context, Purer().fit(context)
+
+    context, fitted = fit(**SETTINGS)
+    assert context.log.curve("adversarial")[3] == 1
+    assert not same(fitted, fit(curriculum=False)[1])
+    tasks = tiny_tasks(torch.Generator().manual_seed(1))
+    logits = (
+        Purer().learner(context, fitted).predict(tasks.support_x, tasks.support_y, tasks.query_x)
+    )
+    assert logits.shape == (3, 15, 5)
+    assert logits.isfinite().all()
+
+
+@pytest.mark.parametrize("learner", Purer.learners)
+def test_adversarial_gradient_of_each_real_learner_reaches_support_and_query(learner):
+    pool = tiny_pool(["conv4", "conv4"], 5, 16, torch.Generator().manual_seed(0))
+    context = tiny_context(Purer, pool, learner=learner)
+    dataset = DynamicDataset(pool, 4, context.generator("pseudo images"))
+    net = context.build_net(context.generator("net")).requires_grad_(True)
+    source = PseudoTasks(context, dataset, net, context.training_learner(net))
+    touched = (source.adversarial_gradient().flatten(2).abs().amax(2) > 0).sum(1)
+    assert sorted(touched.tolist()) == [0] * 5 + [4] * 5
+    assert all(parameter.grad is None for parameter in net.parameters())
+
+
+class Interrupted(Exception):
+    """Stands for a kill."""
+
+
+@pytest.mark.parametrize("kill_at", [4, 7, 8])
+@pytest.mark.parametrize("validated", [False, True])
+def test_an_interrupted_fit_ends_with_the_same_weights(make_context, kill_at, validated):
+    def context(resume=None, kill=None):
+        seen, saved = [], []
+
+        def save(step, state):
+            saved.append(deepcopy(state))
+
+        def progress(step, total):
+            seen.append(step)
+            if step == kill:
+                raise Interrupted
+
+        made = make_context(total=10, **SETTINGS)
+        made.log.progress = progress
+        # any deterministic score of the weights that does not simply rise
+        score = (lambda state: -abs(state["head.weight"].sum().item())) if validated else None
+        return replace(made, save=save, resume=resume, validate=score), saved, seen
+
+    whole = Purer().fit(context()[0])
+    killed, saved, _ = context(kill=kill_at)
+    with pytest.raises(Interrupted):
+        Purer().fit(killed)
+    assert saved, "nothing was saved before the kill"
+    resumed, _, seen = context(resume=saved[-1])
+    assert same(Purer().fit(resumed), whole)
+    assert min(seen) > 1, "the resumed fit started from the beginning"
+
+
+def test_fit_changes_no_teacher_and_no_global_stream(make_context, monkeypatch):
+    context = make_context(total=4, **SETTINGS)
+    prebuilt = context.build_net(context.generator("any"))
+    before = [deepcopy(t.net.state_dict()) for t in context.pool]
+    state = torch.get_rng_state()
+    Purer().fit(replace(context, build_net=lambda generator: deepcopy(prebuilt)))
+    assert torch.equal(torch.get_rng_state(), state)
+    for teacher, old in zip(context.pool, before, strict=True):
+        assert same(teacher.net.state_dict(), old)
+        assert not teacher.net.training
+        assert all(p.grad is None and not p.requires_grad for p in teacher.net.parameters())
+
+
+def test_config_s_meta_iterations_win_over_the_budget(make_context):
+    context = make_context(total=30, meta_iterations=3)
+    Purer().fit(context)
+    assert [step for step, values in context.log.steps if "inversion" in values] == [1, 2, 3]
+    assert list(context.log.grids)[-1] == "pseudo images, end"
+
+
+def test_initialisation_and_curriculum_matter(make_context):
+    base = Purer().fit(make_context(total=5, **SETTINGS))
+    plain = Purer().fit(make_context(total=5, curriculum=False))
+    fresh = Purer().fit(make_context(total=5, protocol={"initialisation": "random"}, **SETTINGS))
+    assert not same(base, plain)
+    assert not same(base, fresh)
+
+
+def test_learner_is_the_cell_s_around_the_fit(make_context):
+    context = make_context(total=1)
+    fitted = {"weight": torch.ones(2)}
+    learner = Purer().learner(replace(context, make_learner=lambda state: ("cell", state)), fitted)
+    assert learner == ("cell", fitted)
+
+
+def test_a_pool_that_fits_is_not_skipped(make_context):
+    assert Purer().skip(make_context()) is None
+
+
+def test_skips_name_the_reason(make_context):
+    context = make_context()
+    assert "16 and 32 px" in Purer().skip(replace(context, net=NetSpec("conv4", 3, 32)))
+    assert "6 classes, n_way is 7" in Purer().skip(replace(context, shape=TaskShape(7, 1)))
+    first, second = context.pool
+    mixed = Pool([first, replace(second, mean=(0.1, 0.1, 0.1))], sha256="mixed")
+    assert "normalised differently" in Purer().skip(replace(context, pool=mixed))
+
+
+def test_too_few_pseudo_images_are_refused(make_context):
+    with pytest.raises(BenchError, match="leaves no query"):
+        Purer().fit(replace(make_context(pseudo_images_per_class=2), shape=TaskShape(3, 2)))

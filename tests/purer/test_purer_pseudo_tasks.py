@@ -1,0 +1,240 @@
+"""Task source: order of the steps, adversarial gradient, streams, what is logged, resuming."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from bench.learners.base import LearnerSettings
+from bench.learners.maml import Maml
+from bench.nets.conv4 import Conv4
+from purer.pixel_step import PixelStep
+
+
+def adversarial_steps(log) -> list[int]:
+    return [step for step, values in log.steps if values["adversarial"]]
+
+
+def run(parts, accuracies, first: int = 1) -> list[torch.Tensor]:
+    """Draw and observe; return what was drawn."""
+    drawn = []
+    for iteration, accuracy in enumerate(accuracies, start=first):
+        drawn.append(parts.source.next_tasks(iteration).query_x)
+        parts.source.observe(iteration, accuracy)
+    return drawn
+
+
+def test_tasks_are_those_of_the_protocol_and_detached(make_source):
+    tasks = make_source(protocol={"tasks_per_meta_batch": 3}).source.next_tasks(1)
+    assert tasks.support_x.shape == (3, 3 * 1, 3, 16, 16)
+    assert tasks.query_x.shape == (3, 3 * 3, 3, 16, 16)
+    assert not tasks.support_x.requires_grad
+    assert not tasks.query_x.requires_grad
+
+
+def test_each_iteration_moves_the_pixels_before_drawing(make_source):
+    parts = make_source()
+    before = parts.dataset.images.detach().clone()
+    tasks = parts.source.next_tasks(1)
+    assert ((parts.dataset.images - before).abs() > 0.2).float().mean() > 0.99  # Adam's first: lr
+    pixels = {tuple(image[0, 0, :4].tolist()) for image in parts.dataset.images.flatten(0, 1)}
+    assert all(tuple(image[0, 0, :4].tolist()) in pixels for image in tasks.query_x.flatten(0, 1))
+
+
+def test_pixel_rate_and_clip_come_from_the_protocol_unless_given(make_source):
+    def first_step(**arguments):
+        parts = make_source(**arguments)
+        before = parts.dataset.images.detach().clone()
+        parts.source.next_tasks(1)
+        after = parts.dataset.images.detach()
+        return (after - before).abs().median().item(), after.abs().max().item()
+
+    assert first_step()[0] == pytest.approx(0.25, rel=1e-2)
+    assert first_step(protocol={"pixel_lr": 0.1})[0] == pytest.approx(0.1, rel=1e-2)
+    assert first_step(protocol={"pixel_lr": 0.1}, pixel_lr=0.01)[0] == pytest.approx(0.01, rel=1e-2)
+    assert first_step(protocol={"clip_pixels": 1.5})[1] == 1.5
+    assert first_step(protocol={"clip_pixels": 1.5}, clip_pixels=0.5)[1] == 0.5
+
+
+def test_switch_drives_the_adversarial_steps(make_source):
+    parts = make_source(adversarial_start=2, adversarial_patience=2)
+    run(parts, [0.5] * 10)
+    assert adversarial_steps(parts.log) == [3, 6, 9]
+
+
+def test_without_curriculum_no_step_is_adversarial(make_source):
+    parts = make_source(adversarial_start=2, adversarial_patience=2, curriculum=False)
+    run(parts, [0.5] * 10)
+    assert len(parts.log.steps) == 10
+    assert adversarial_steps(parts.log) == []
+
+
+def test_curriculum_changes_pixels_but_not_which_tasks_are_drawn(make_source):
+    """With a pixel rate of nearly nothing, both runs draw the same images until the end."""
+    first = make_source(adversarial_start=1, adversarial_patience=1, pixel_lr=1e-12)
+    second = make_source(curriculum=False, pixel_lr=1e-12)
+    for a, b in zip(run(first, [0.5] * 8), run(second, [0.5] * 8), strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=1e-6)
+    assert len(adversarial_steps(first.log)) > 1
+
+
+def test_adversarial_gradient_reaches_support_and_query(make_source):
+    """All 4 images of each drawn class, 1 support and 3 queries, get a gradient; others none."""
+    gradient = make_source().source.adversarial_gradient()
+    touched = (gradient.flatten(2).abs().amax(2) > 0).sum(1)  # images of each class
+    assert sorted(touched.tolist()) == [0, 0, 0, 4, 4, 4]
+
+
+def test_support_gradient_comes_through_the_inner_loop(make_source):
+    """With an inner rate of zero only the 3 queries of each class get a gradient."""
+    parts = make_source()
+    parts.source._learner.inner_lr = 0.0
+    touched = (parts.source.adversarial_gradient().flatten(2).abs().amax(2) > 0).sum(1)
+    assert sorted(touched.tolist()) == [0, 0, 0, 3, 3, 3]
+
+
+def test_adversarial_gradient_leaves_the_meta_model_alone(make_source):
+    parts = make_source()
+    before = {name: value.clone() for name, value in parts.net.state_dict().items()}
+    for parameter in parts.net.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    parts.source.adversarial_gradient()
+    assert all((parameter.grad == 1).all() for parameter in parts.net.parameters())
+    assert all(torch.equal(value, before[k]) for k, value in parts.net.state_dict().items())
+
+
+def test_adversarial_step_is_inversion_minus_scaled_outer_loss(make_source, monkeypatch):
+    """The gradient that Adam gets in the armed iteration, against its two halves."""
+    given = []
+    monkeypatch.setattr(PixelStep, "apply", lambda self, gradient: given.append(gradient.clone()))
+    parts, twin = (make_source(adversarial_start=1, adversarial_scale=7.0) for _ in range(2))
+    run(parts, [0.5, 0.5])
+    twin.source._pixels.inversion_gradient()
+    inversion, _ = twin.source._pixels.inversion_gradient()
+    expected = inversion - 7 * twin.source.adversarial_gradient()
+    torch.testing.assert_close(given[1], expected)
+    assert (given[1] - inversion).abs().max() > 1e-4
+
+
+def test_adversarial_steps_raise_the_outer_loss(make_source):
+    """Ascending on one task: with the inversion terms off, its outer loss goes up."""
+
+    def outer_loss(parts):
+        tasks = parts.dataset.sample_tasks(64, parts.source._context.shape, torch.Generator())
+        params = dict(parts.net.named_parameters())
+        return parts.source._learner.outer_loss(params, tasks)[0].mean().item()
+
+    parts = make_source(pixel_lr=0.05)
+    before = outer_loss(parts)
+    for _ in range(10):
+        parts.source._pixels.apply(-parts.source.adversarial_gradient())
+    assert outer_loss(parts) > before + 0.02
+
+
+def test_adversarial_gradient_of_the_real_maml_equals_plain_autograd(make_source):
+    plain, real = make_source(), make_source()
+    real.source._learner = Maml(real.net, LearnerSettings(inner_lr=0.01, inner_steps=1))
+    expected = plain.source.adversarial_gradient()
+    atol = 1e-5 * expected.abs().max().item()
+    torch.testing.assert_close(real.source.adversarial_gradient(), expected, rtol=1e-4, atol=atol)
+
+
+@pytest.mark.golden
+@pytest.mark.parametrize("k_shot", [1, 5])
+def test_adversarial_gradient_norms_equal_the_published(golden, make_source, make_pool, k_shot):
+    """The published task in the data set's rows, drawn in its own order, gives its norms."""
+    parts = make_source(pool=make_pool((0, 1, 2), (3, 4)), protocol={"pseudo_split": "fixed"})
+    names = {"conv": "convs", "bn": "norms"}
+    net = Conv4(5, 32).double()
+    state = {}
+    for key in (key for key in golden if key.startswith("meta/")):
+        name = key.removeprefix("meta/")
+        if name.startswith("block"):
+            block, kind, entry = name.removeprefix("block").split(".")
+            name = f"{names[kind]}.{block}.{entry}"
+        state[name] = torch.as_tensor(golden[key])
+    net.load_state_dict(state)
+    source, dataset = parts.source, parts.dataset
+    support, query = (
+        torch.as_tensor(golden[f"{k_shot}shot/{part}"]).view(5, -1, 3, 32, 32)
+        for part in ("support", "query")
+    )
+    dataset.images = torch.cat([support, query], 1).requires_grad_()
+    source._net = source._learner.net = net
+    shape = type(source._context.shape)(n_way=5, k_shot=k_shot, n_query=3)
+    source._context.shape = shape
+    source._adversarial_tasks = identity_order(dataset, shape)
+    gradient = source.adversarial_gradient()
+    prefix = f"{k_shot}shot/1step/second_order/grad"
+    norms = [part.norm().item() for part in gradient.split([k_shot, 3], dim=1)]
+    expected = [golden[f"{prefix}_support_norm"], golden[f"{prefix}_query_norm"]]
+    np.testing.assert_allclose(norms, expected, rtol=1e-9)
+
+
+def identity_order(dataset, shape) -> torch.Generator:
+    """Return a generator whose first draw takes the classes in the data set's order."""
+    for seed in range(5000):
+        tasks = dataset.sample_tasks(1, shape, torch.Generator().manual_seed(seed), "fixed")
+        if torch.equal(tasks.support_x[0], dataset.images[:, : shape.k_shot].flatten(0, 1)):
+            return torch.Generator().manual_seed(seed)
+    raise AssertionError("no seed below 5000 draws the classes in order")
+
+
+def test_everything_is_logged_and_counted(make_source, make_pool):
+    parts = make_source(total=4, pool=make_pool((0, 1, 2), (2, 3)))  # class 2 belongs to both
+    run(parts, [0.5] * 4)
+    assert [step for step, _ in parts.log.steps] == [1, 2, 3, 4]
+    names = {"inversion", "cross_entropy", "bn_statistics", "total_variation", "l2", "adversarial"}
+    assert all(set(values) == names for _, values in parts.log.steps)
+    assert parts.log.counts["pseudo_images"] == 4 * (4 * 4)  # steps · classes · images
+    assert parts.log.counts["teacher_forward_images"] == 4 * (3 + 2) * 4
+
+
+def test_gallery_shows_start_middle_and_end(make_source):
+    parts = make_source(total=4, gallery_images_per_class=2)
+    start = parts.dataset.images[:, :2].detach().flatten(0, 1)
+    run(parts, [0.5] * 4)
+    assert list(parts.log.grids) == [
+        f"pseudo images, {when}" for when in ("start", "middle", "end")
+    ]
+    for images, captions in parts.log.grids.values():
+        assert images.shape == (12, 3, 16, 16)
+        assert captions == [f"class{i}" for i in range(6) for _ in range(2)]
+        assert images.min() >= 0
+        assert images.max() <= 1
+    scale, shift = (torch.tensor(v)[:, None, None] for v in ((0.25, 0.2, 0.1), (0.5, 0.4, 0.3)))
+    torch.testing.assert_close(
+        parts.log.grids["pseudo images, start"][0], (start * scale + shift).clamp(0, 1)
+    )
+
+
+def test_no_gallery_where_none_is_wanted(make_source):
+    parts = make_source(total=2, gallery_images_per_class=0)
+    run(parts, [0.5] * 2)
+    assert parts.log.grids == {}
+
+
+def test_streams_follow_the_seed_and_leave_the_global_one(make_source):
+    parts = [make_source(seed=seed, adversarial_start=1) for seed in (1, 1, 2)]
+    state = torch.get_rng_state()
+    first, same, other = (run(part, [0.5] * 3) for part in parts)
+    assert all(torch.equal(a, b) for a, b in zip(first, same, strict=True))
+    assert not any(torch.equal(a, b) for a, b in zip(first, other, strict=True))
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("cut", [1, 3, 6, 9])
+def test_a_resumed_source_goes_on_bit_by_bit(make_source, cut):
+    settings = {"adversarial_start": 2, "adversarial_patience": 2}
+    accuracies = [0.5, 0.6, 0.4, 0.4, 0.7, 0.2, 0.2, 0.2, 0.5, 0.5, 0.5]
+    whole = make_source(**settings)
+    expected = run(whole, accuracies)
+    interrupted, resumed = make_source(**settings), make_source(**settings)
+    run(interrupted, accuracies[:cut])
+    resumed.source.load_state_dict(interrupted.source.state_dict())
+    run(interrupted, accuracies[cut:], first=cut + 1)  # the saved state must not move with it
+    drawn = run(resumed, accuracies[cut:], first=cut + 1)
+    assert all(torch.equal(a, b) for a, b in zip(drawn, expected[cut:], strict=True))
+    assert torch.equal(resumed.dataset.images, whole.dataset.images)
+    assert len(adversarial_steps(whole.log)) > 1
