@@ -36,8 +36,8 @@ class CifarFs(FolderSource):
         "put cifar_fs.zip, or cifar-100-python.tar.gz from "
         "https://www.cs.toronto.edu/~kriz/cifar.html, into the folder given with --data DIR"
     )
-    expected = {"train": (64, 600), "val": (16, 600), "test": (20, 600)}  # noqa: RUF012
-    known_digests = {  # noqa: RUF012
+    expected = {"train": (64, 600), "val": (16, 600), "test": (20, 600)}
+    known_digests = {
         "8a2f2c14323087dcc8ce4b05e53ec0c4a076f75961d322e9d2426960d9006922": (
             "a known repack (lossless WebP)"
         )

@@ -67,7 +67,7 @@ class Glyphs(DatasetSource):
     std = (0.2116, 0.2116, 0.2116)
     licence = "DejaVu fonts licence (permissive, after Bitstream Vera)"
     how_to_get = "it is drawn from matplotlib's fonts: reinstall matplotlib"
-    expected = {split: (len(part), IMAGES_A_CLASS) for split, part in LETTERS.items()}  # noqa: RUF012
+    expected = {split: (len(part), IMAGES_A_CLASS) for split, part in LETTERS.items()}
 
     def find(self, data_dir: Path | None, explicit: Path | None = None) -> Path | None:
         """Return the folder of the font files, matplotlib's unless another is named."""

@@ -1,0 +1,285 @@
+"""A cell is one complete configuration, hashed by content; a suite names many in a YAML file."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import ValidationError
+
+from bench import protocols, registry
+from bench.contract import Budget, Config, ProtocolConstants, TaskShape
+from bench.errors import BenchError, unknown_name
+from bench.records import SCHEMA, content_hash
+
+SUITES = Path(__file__).parent / "suites"
+
+
+class MethodEntry(Config):
+    """One method of a suite, with the learners and presets it is run with."""
+
+    method: str
+    learner: str | list[str] | None = None
+    preset: str = "released"
+    calibration: Literal["none"] = "none"
+    config: dict[str, Any] = {}
+
+
+class Suite(Config):
+    """A suite as written in YAML."""
+
+    name: str
+    title: str
+    scenario: Literal["SS", "SH", "MH"]
+    datasets: list[str]
+    architectures: list[str]
+    net: str = "conv4"
+    protocol: str = "cvpr23"
+    budget: str = "short"
+    budgets: dict[str, dict[str, Any]] = {}
+    """per budget name: counts that differ from the named budget's, for this suite"""
+    n_way: int = 5
+    k_shot: list[int] = [1]
+    n_query: int = 15
+    n_test_tasks: int = 600
+    seeds: int = 1
+    methods: list[MethodEntry]
+
+
+class Cell(Config):
+    """The complete configuration of one cell; nothing else may change its result."""
+
+    scenario: str
+    datasets: tuple[str, ...]
+    architectures: tuple[str, ...]
+    net: str
+    method: str
+    preset: str
+    method_config: dict[str, Any]
+    learner: str
+    calibration: str
+    n_way: int
+    k_shot: int
+    n_query: int
+    n_test_tasks: int
+    protocol: ProtocolConstants
+    budget: Budget
+    seed: int
+
+    @property
+    def shape(self) -> TaskShape:
+        """The task shape."""
+        return TaskShape(self.n_way, self.k_shot, self.n_query)
+
+    @property
+    def label(self) -> str:
+        """A short name for progress and messages."""
+        preset = "" if self.preset == "released" else f" ({self.preset})"
+        return (
+            f"{self.method}{preset} · {self.learner} · {'+'.join(self.datasets)} "
+            f"{self.n_way}-way {self.k_shot}-shot · seed {self.seed}"
+        )
+
+    def hash(self, dataset_digests: Mapping[str, str]) -> str:
+        """Return the cell's hash: its configuration, the data, and the record's schema."""
+        return content_hash(
+            {
+                "cell": self.model_dump(mode="json"),
+                "datasets": {name: dataset_digests.get(name, "missing") for name in self.datasets},
+                "schema": SCHEMA,
+            }
+        )[:16]
+
+
+def suite_names() -> list[str]:
+    """Return the names of the suites that come with the package."""
+    return sorted(path.stem for path in SUITES.glob("*.yaml"))
+
+
+def suite_file(name: str) -> Path:
+    """Return the file of a suite: a name that comes with the package, or a path to a YAML file."""
+    if name.endswith((".yaml", ".yml")):
+        path = Path(name)
+        if not path.is_file():
+            raise BenchError(f"suite file '{name}' is not there; name a YAML file or a suite")
+        return path
+    if name not in suite_names():
+        raise unknown_name("suite", name, suite_names())
+    return SUITES / f"{name}.yaml"
+
+
+def read_suite(name: str, settings: Sequence[str] = ()) -> tuple[Suite, dict[str, dict[str, Any]]]:
+    """Read a suite and apply `key=value` settings to it.
+
+    Args:
+        name: a suite's name or a YAML file.
+        settings: `key=value`, dotted: a suite field (`budget=short`, `n_test_tasks=100`), a
+            constant of the protocol or budget (`protocol.bn=support`), or a method's
+            (`purer.pixel_lr=0.1`).
+
+    Returns:
+        The suite, and the overrides of `protocol`, `budget` and each method by name.
+
+    Raises:
+        BenchError: an unknown suite, key or value.
+    """
+    path = suite_file(name)
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError) as error:
+        raise BenchError(
+            f"suite file '{path}' is not readable ({str(error).splitlines()[0]})"
+        ) from None
+    if not isinstance(content, dict):
+        raise BenchError(f"suite file '{path}' holds no mapping; see bench/suites/micro.yaml")
+    content.setdefault("name", path.stem)
+    overrides: dict[str, dict[str, Any]] = {}
+    for setting in settings:
+        key, separator, text = setting.partition("=")
+        if not separator or not key:
+            raise BenchError(f"--set '{setting}' is not KEY=VALUE, as in --set budget=short")
+        value = yaml.safe_load(text) if text else ""
+        room, dot, leaf = key.partition(".")
+        if dot:
+            overrides.setdefault(room, {})[leaf] = value
+        elif key in Suite.model_fields and key not in ("name", "methods", "budgets"):
+            listed = isinstance(content.get(key), list) or key in ("k_shot", "datasets")
+            content[key] = [value] if listed and not isinstance(value, list) else value
+        else:
+            settable = set(Suite.model_fields) - {"name", "methods", "budgets"}
+            raise unknown_name("setting", key, settable | {"protocol.…", "budget.…", "METHOD.…"})
+    suite = _validated(Suite, content, f"suite '{name}'")
+    known = {"protocol", "budget"} | {entry.method for entry in suite.methods}
+    for room in overrides:
+        if room not in known:
+            raise unknown_name("setting", f"{room}.{next(iter(overrides[room]))}", known)
+    return suite, overrides
+
+
+def expand(
+    suite: Suite, overrides: Mapping[str, Mapping[str, Any]], seeds: int | None = None
+) -> list[Cell]:
+    """Return the cells of a suite in the order in which they run.
+
+    Methods follow one another within a data set and seed, shots within a method, so that pools,
+    fits and embeddings are made once.
+    """
+    protocol = _updated(protocols.protocol(suite.protocol), overrides.get("protocol", {}))
+    budget = _updated(protocols.budget(suite.budget), suite.budgets.get(suite.budget, {}))
+    budget = _updated(budget, overrides.get("budget", {}))
+    for architecture in [*suite.architectures, suite.net]:
+        registry.entry("net", architecture)
+    groups = [tuple(suite.datasets)] if suite.scenario == "MH" else [(d,) for d in suite.datasets]
+    for dataset in suite.datasets:
+        registry.entry("dataset", dataset)
+    cells = []
+    for seed, datasets, entry in itertools.product(
+        range(seeds or suite.seeds), groups, suite.methods
+    ):
+        method = registry.load("method", entry.method)
+        config = _method_config(method, entry, overrides.get(entry.method, {}))
+        for learner, k_shot in itertools.product(_learners(method, entry), suite.k_shot):
+            cells.append(
+                _validated(
+                    Cell,
+                    {
+                        "scenario": suite.scenario,
+                        "datasets": datasets,
+                        "architectures": tuple(suite.architectures),
+                        "net": suite.net,
+                        "method": entry.method,
+                        "preset": entry.preset,
+                        "method_config": config,
+                        "learner": learner,
+                        "calibration": entry.calibration,
+                        "n_way": suite.n_way,
+                        "k_shot": k_shot,
+                        "n_query": suite.n_query,
+                        "n_test_tasks": suite.n_test_tasks,
+                        "protocol": protocol,
+                        "budget": budget,
+                        "seed": seed,
+                    },
+                    f"suite '{suite.name}'",
+                )
+            )
+    _check_counts(cells)
+    return cells
+
+
+def select(cells: Sequence[Cell], only: Sequence[str]) -> list[Cell]:
+    """Keep the cells that match every `key=value`; several values of one key are alternatives."""
+    wanted: dict[str, set[str]] = {}
+    keys = {"method", "learner", "preset", "calibration", "dataset", "n_way", "k_shot", "seed"}
+    for condition in only:
+        key, separator, value = condition.partition("=")
+        if not separator:
+            raise BenchError(f"--only '{condition}' is not KEY=VALUE, as in --only method=purer")
+        if key not in keys:
+            raise unknown_name("--only key", key, keys)
+        wanted.setdefault(key, set()).add(value)
+
+    def values(cell: Cell, key: str) -> set[str]:
+        return set(cell.datasets) if key == "dataset" else {str(getattr(cell, key))}
+
+    for key, accepted in wanted.items():
+        present = set().union(*(values(cell, key) for cell in cells))
+        for value in sorted(accepted - present):
+            raise unknown_name(f"{key} in this suite", value, present)
+    chosen = [c for c in cells if all(values(c, k) & accepted for k, accepted in wanted.items())]
+    if not chosen:
+        raise BenchError(f"no cell of the suite matches {' '.join(only)}; see bench plan")
+    return chosen
+
+
+def _learners(method: Any, entry: MethodEntry) -> list[str]:
+    chosen = entry.learner or method.learners[0]
+    chosen = [chosen] if isinstance(chosen, str) else chosen
+    for name in chosen:
+        registry.entry("learner", name)
+        if name not in method.learners:
+            raise BenchError(
+                f"method '{entry.method}' does not go with learner '{name}'; "
+                f"use {', '.join(method.learners)}"
+            )
+    return chosen
+
+
+def _method_config(method: Any, entry: MethodEntry, overrides: Mapping[str, Any]) -> dict[str, Any]:
+    if entry.preset not in method.presets:
+        raise unknown_name(f"preset of '{entry.method}'", entry.preset, method.presets)
+    values = {**method.presets[entry.preset], **entry.config, **overrides}
+    return _validated(method.Config, values, f"'{entry.method}'").model_dump(mode="json")
+
+
+def _updated(model: Any, values: Mapping[str, Any]) -> Any:
+    kind = type(model)
+    return _validated(kind, {**model.model_dump(), **values}, kind.__name__.lower())
+
+
+def _validated(kind: Any, values: Mapping[str, Any], where: str) -> Any:
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "extra_forbidden":
+            raise unknown_name(f"key of {where}", key, kind.model_fields) from None
+        raise BenchError(
+            f"{key} = {first['input']!r} in {where}: {first['msg'].lower()}; correct the value"
+        ) from None
+
+
+def _check_counts(cells: Sequence[Cell]) -> None:
+    for cell in cells:
+        for name, low in (("n_way", 2), ("k_shot", 1), ("n_query", 1), ("n_test_tasks", 1)):
+            if getattr(cell, name) < low:
+                raise BenchError(f"{name} = {getattr(cell, name)}; it must be at least {low}")
+        for name in ("teacher_epochs", "oracle_iterations", "validate_every", "n_val_tasks"):
+            if getattr(cell.budget, name) < 1:
+                raise BenchError(
+                    f"budget.{name} = {getattr(cell.budget, name)}; it must be at least 1"
+                )

@@ -1,0 +1,108 @@
+"""Progress: a live display in a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+from typing import Any
+
+PLAIN_INTERVAL = 10.0
+"""Seconds between two plain lines of one stage."""
+
+
+class PlainDisplay:
+    """One line a finished cell, and a line every ten seconds for what is under way."""
+
+    def __init__(self, n_cells: int, echo: Any):
+        self.n_cells = n_cells
+        self.echo = echo
+        self.n_done = 0
+        self._label = ""
+        self._last = time.monotonic()
+
+    def __enter__(self) -> PlainDisplay:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        pass
+
+    def start_cell(self, label: str) -> None:
+        """Say which cell is under way."""
+        self._label = label
+
+    def stage(self, label: str, done: int, total: int) -> None:
+        """Say how far a stage is."""
+        if time.monotonic() - self._last >= PLAIN_INTERVAL:
+            self._last = time.monotonic()
+            self.echo(f"        {self._label}: {label} {done}/{total}")
+
+    def end_cell(self, label: str, outcome: str) -> None:
+        """Say how a cell ended."""
+        self.n_done += 1
+        self.echo(f"[{self.n_done}/{self.n_cells}] {label}: {outcome}")
+        self._last = time.monotonic()
+
+
+class LiveDisplay(PlainDisplay):
+    """Two bars: the cells of the suite, and the stage of the cell under way."""
+
+    def __init__(self, n_cells: int, echo: Any):
+        super().__init__(n_cells, echo)
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeElapsedColumn,
+            TimeRemainingColumn,
+        )
+
+        self._bars = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            transient=True,
+        )
+        self._cells = self._bars.add_task("cells", total=n_cells)
+        self._stage = self._bars.add_task("", total=None, visible=False)
+        self._stage_label: str | None = None
+
+    def __enter__(self) -> LiveDisplay:
+        self._bars.start()
+        return self
+
+    def __exit__(self, *exception: Any) -> None:
+        self._bars.stop()
+
+    def start_cell(self, label: str) -> None:
+        """Name the cell under way beside the first bar."""
+        super().start_cell(label)
+        self._bars.update(self._cells, description=label)
+
+    def stage(self, label: str, done: int, total: int) -> None:
+        """Move the second bar; a new label starts it afresh."""
+        if label != self._stage_label or done == 0:
+            self._stage_label = label
+            self._bars.reset(self._stage, total=total, visible=True, description=f"  {label}")
+        self._bars.update(self._stage, completed=done, total=total)
+
+    def end_cell(self, label: str, outcome: str) -> None:
+        """Print the outcome above the bars and advance the first."""
+        self.n_done += 1
+        self._bars.console.print(f"[{self.n_done}/{self.n_cells}] {label}: {outcome}", markup=False)
+        self._bars.update(self._cells, completed=self.n_done)
+        self._bars.update(self._stage, visible=False)
+        self._stage_label = None
+
+
+def make_display(n_cells: int, echo: Any, live: bool) -> PlainDisplay:
+    """Return the display that suits the output."""
+    return LiveDisplay(n_cells, echo) if live else PlainDisplay(n_cells, echo)

@@ -1,0 +1,84 @@
+"""What is installed, which devices are there, which data is found and whether it is intact."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from bench import registry
+
+
+def data_rows(data_dir: Path | None, dataset_dirs: Mapping[str, Path]) -> list[dict[str, Any]]:
+    """Return each data set's name, where it was found (None: nowhere), and how to get it."""
+    rows = []
+    for name in registry.names("dataset"):
+        source = registry.load("dataset", name)()
+        try:
+            found = source.find(data_dir, dataset_dirs.get(name))
+        except Exception as error:
+            found = error
+        rows.append(
+            {
+                "name": name,
+                "found": str(found) if found is not None else None,
+                "image_size": source.image_size,
+                "licence": source.licence,
+                "how_to_get": source.how_to_get,
+            }
+        )
+    return rows
+
+
+def verify_data(
+    name: str,
+    cache: Path,
+    data_dir: Path | None,
+    dataset_dirs: Mapping[str, Path],
+    echo: Callable[[str], None],
+) -> int:
+    """Print what was checked of a data set and return the number of problems."""
+    from bench.data.verify import verify
+
+    source = registry.load("dataset", name)()
+    path = source.locate(data_dir, dataset_dirs.get(name))
+    echo(f"{name}: {path}")
+    findings = verify(source, path, cache)
+    for finding in findings:
+        echo(f"{'PROBLEM' if finding.level == 'error' else finding.level:<8}{finding.text}")
+    return sum(finding.level == "error" for finding in findings)
+
+
+def diagnose(
+    cache: Path, data_dir: Path | None, dataset_dirs: Mapping[str, Path]
+) -> dict[str, str]:
+    """Return what a user would want to know before asking for help."""
+    import torch
+
+    from bench.runtime import available_cores, cpu_name, describe_environment
+
+    environment = describe_environment()
+    found: dict[str, str] = {"python": f"{environment.python} on {environment.platform}"}
+    found |= dict(environment.packages)
+    found["commit"] = f"{environment.git_commit} {'dirty' if environment.git_dirty else ''}".strip()
+    found["cpu"] = cpu_name()
+    found["threads"] = f"{torch.get_num_threads()} of {available_cores()} cores"
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    for index in range(count):
+        found[f"cuda:{index}"] = torch.cuda.get_device_name(index)
+    found["device chosen"] = "cuda:0" if count else "cpu (no CUDA device found)"
+    compiler = next(filter(None, map(shutil.which, ("cc", "gcc", "clang"))), None)
+    found["compiler"] = compiler or "none: torch.compile is not used"
+    found["dask"] = "installed" if _importable("distributed") else "not installed: extra 'dask'"
+    usage = shutil.disk_usage(cache if cache.exists() else Path.cwd())
+    found["cache"] = f"{cache} ({usage.free / 2**30:.0f} GiB free)"
+    for row in data_rows(data_dir, dataset_dirs):
+        found[f"data {row['name']}"] = row["found"] or f"not found; {row['how_to_get']}"
+    return found
+
+
+def _importable(module: str) -> bool:
+    from importlib.util import find_spec
+
+    return find_spec(module) is not None

@@ -1,0 +1,123 @@
+"""What a plan will take: counted in multiply-accumulates, turned into seconds by a measured rate.
+
+The rate is measured once per device on a Conv4 forward pass of 0.3 s and kept in the cache. An
+estimate is good to a factor of two or so; it says minutes from hours, not minutes from minutes.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from bench import registry
+from bench.cells import Cell
+from bench.contract import NetSpec
+from bench.data.base import ImageData
+from bench.nets.norm import batch_norm
+from bench.records import write_json
+from bench.runtime import describe_device, prepare_process
+from bench.teachers.pool import TeacherPlan
+
+BACKWARD = 2
+"""A backward pass costs about two forward passes."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Seconds of the pool (once for all cells that share it), the fit, the test; bytes at peak."""
+
+    pool_s: float
+    fit_s: float
+    test_s: float
+    memory_bytes: int
+
+
+def macs_per_image(spec: NetSpec) -> int:
+    """Return the multiply-accumulates of one image's forward pass."""
+    net = registry.build_net(spec)
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        net(torch.zeros(1, 3, spec.image_size, spec.image_size))
+    return counter.get_total_flops() // 2
+
+
+def device_rate(device: torch.device, cache: Path) -> float:
+    """Return the device's multiply-accumulates a second on Conv4, measured once."""
+    key = describe_device(device).model_dump_json()
+    path = cache / "rates.json"
+    try:
+        rates = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        rates = {}
+    if key not in rates:
+        rates[key] = _measure(device)
+        write_json(path, rates)
+    return rates[key]
+
+
+def _measure(device: torch.device, seconds: float = 0.3) -> float:
+    prepare_process()
+    spec = NetSpec("conv4", 5, 32)
+    net = registry.build_net(spec).to(device, memory_format=torch.channels_last)
+    images = torch.zeros(256, 3, 32, 32, device=device)
+    images = images.contiguous(memory_format=torch.channels_last)
+
+    def forward() -> None:
+        with torch.inference_mode():
+            net(images, batch_norm).sum().item()
+
+    forward()
+    start, passes = time.perf_counter(), 0
+    while (elapsed := time.perf_counter() - start) < seconds:
+        forward()
+        passes += 1
+    return passes * len(images) * macs_per_image(spec) / elapsed
+
+
+def estimate_cell(
+    cell: Cell, data: ImageData, plans: Sequence[TeacherPlan], stored: int, rate: float
+) -> Estimate:
+    """Estimate one cell.
+
+    Args:
+        cell, data: the cell and its data set.
+        plans: the teachers of its pool.
+        stored: how many of them are trained already.
+        rate: from `device_rate`.
+    """
+    net = macs_per_image(NetSpec(cell.net, cell.n_way, data.image_size))
+    per_teacher = [macs_per_image(plan.spec) for plan in plans]
+    pool = sum(
+        macs
+        * sum(int(data.splits["train"].counts[c]) for c in plan.classes)
+        * plan.recipe.epochs
+        * (1 + BACKWARD)
+        for macs, plan in list(zip(per_teacher, plans, strict=True))[stored:]
+    )
+    images_per_task = cell.n_way * (cell.k_shot + cell.n_query)
+    method = registry.load("method", cell.method)
+    inner = 1 + BACKWARD if cell.learner in ("maml", "anil") else 1
+    test = cell.n_test_tasks * images_per_task * net * inner
+    if method.knowledge == "features":
+        count = min(len(data.splits["test"].images), cell.n_test_tasks * images_per_task)
+        test = count * sum(per_teacher)
+    fit = 0
+    if method.validates:
+        oracle = method.knowledge == "real_data"
+        steps = cell.budget.oracle_iterations if oracle else cell.budget.meta_iterations
+        tasks = cell.protocol.tasks_per_meta_batch * images_per_task * net * (1 + BACKWARD) * inner
+        validation = cell.budget.n_val_tasks * images_per_task * net * inner
+        fit = steps * tasks + steps // cell.budget.validate_every * validation
+        if method.knowledge == "inversion":
+            per_block = (cell.k_shot + cell.n_query) * (1 + BACKWARD)
+            fit += steps * sum(
+                macs * len(plan.classes) * per_block
+                for macs, plan in zip(per_teacher, plans, strict=True)
+            )
+    memory = 500 * 2**20 + 40 * images_per_task * 3 * data.image_size**2 * 4 * 32
+    return Estimate(pool / rate, fit / rate, test / rate, memory)

@@ -1,0 +1,1 @@
+"""Running cells: one cell, its fit, and the engines that run many."""

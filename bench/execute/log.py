@@ -1,0 +1,107 @@
+"""Where a fit reports: curves, images and counters, kept so that a resumed fit has them all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bench.records import atomic_path, write_parquet
+
+COLUMNS = ("step", "name", "value")
+
+
+class CellLog:
+    """The harness's `FitLog`. Tensors are kept as they come and read when something is written."""
+
+    def __init__(self, progress: Callable[[int, int], None] = lambda done, total: None):
+        self._points: list[tuple[int, str, float | Tensor]] = []
+        self._images: dict[str, tuple[Tensor, tuple[str, ...]]] = {}
+        self._progress = progress
+        self.counters: dict[str, int] = {}
+
+    def scalars(self, step: int, values: Mapping[str, float | Tensor]) -> None:
+        """Note named scalars of one step; see `bench.contract.FitLog`."""
+        for name, value in values.items():
+            kept = value.detach().clone() if isinstance(value, Tensor) else float(value)
+            self._points.append((step, name, kept))
+
+    def images(self, name: str, images: Tensor, captions: Sequence[str] = ()) -> None:
+        """Note a grid of images; see `bench.contract.FitLog`."""
+        pixels = (images.detach().clamp(0, 1) * 255).round().to(torch.uint8).cpu()
+        self._images[name] = (pixels, tuple(captions))
+
+    def count(self, name: str, amount: int) -> None:
+        """Add to a counter; see `bench.contract.FitLog`."""
+        self.counters[name] = self.counters.get(name, 0) + amount
+
+    def progress(self, step: int, total: int) -> None:
+        """Pass progress on to whoever shows it."""
+        self._progress(step, total)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything noted so far, as plain lists and tensors."""
+        self._read_points()
+        return {
+            "points": [list(point) for point in self._points],
+            "images": {name: [pixels, list(c)] for name, (pixels, c) in self._images.items()},
+            "counters": dict(self.counters),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take up what an interrupted fit had noted."""
+        self._points = [tuple(point) for point in state["points"]]
+        self._images = {name: (pixels, tuple(c)) for name, (pixels, c) in state["images"].items()}
+        self.counters = dict(state["counters"])
+
+    def curve(self) -> dict[str, np.ndarray]:
+        """Return the scalars as columns `step`, `name`, `value`."""
+        self._read_points()
+        steps, names, values = zip(*self._points, strict=True) if self._points else ((), (), ())
+        return {
+            "step": np.asarray(steps, dtype=np.int64),
+            "name": np.asarray(names, dtype=object),
+            "value": np.asarray(values, dtype=np.float64),
+        }
+
+    def write(self, folder: Path) -> None:
+        """Write `curve.parquet` and `images/*.png` into a folder, where there are any."""
+        if self._points:
+            write_parquet(folder / "curve.parquet", self.curve())
+        for name, (pixels, captions) in self._images.items():
+            with atomic_path(folder / "images" / f"{name}.png") as temporary:
+                save_grid(temporary, pixels, captions)
+
+    def _read_points(self) -> None:
+        self._points = [
+            (step, name, value.item() if isinstance(value, Tensor) else value)
+            for step, name, value in self._points
+        ]
+
+
+def save_grid(path: Path, pixels: Tensor, captions: Sequence[str], scale: int = 2) -> None:
+    """Write uint8 images (N, 3, H, W) as one PNG grid.
+
+    With captions, each row shows the images of one caption, whose text stands to its left.
+    """
+    from PIL import Image, ImageDraw
+
+    n_images, _, height, width = pixels.shape
+    rows = len(captions) or max(1, round(n_images**0.5))
+    columns = -(-n_images // rows)
+    margin = 8 + 6 * max((len(c) for c in captions), default=0)
+    step_y, step_x = height * scale + 2, width * scale + 2
+    canvas = Image.new("RGB", (margin + columns * step_x, rows * step_y), "white")
+    draw = ImageDraw.Draw(canvas)
+    for row, caption in enumerate(captions):
+        draw.text((4, row * step_y + step_y // 2 - 6), caption, fill="black")
+    for index in range(n_images):
+        row, column = divmod(index, columns)
+        tile = Image.fromarray(pixels[index].permute(1, 2, 0).numpy())
+        tile = tile.resize((width * scale, height * scale), Image.Resampling.NEAREST)
+        canvas.paste(tile, (margin + column * step_x, row * step_y))
+    canvas.save(path, format="PNG")

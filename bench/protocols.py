@@ -1,0 +1,109 @@
+"""Named protocols and budgets: the constants that make two numbers comparable.
+
+What each setting of `ProtocolConstants` means:
+
+- `pool`: `disjoint`, classes in sorted order in blocks of five, one teacher a block.
+- `selection`: the checkpoint is chosen on tasks of the validation split (`val`), of the test
+  split (`test_max`, as published), or is the last one (`last`).
+- `task_list`: test tasks are the same for every method and seed (`frozen`) or drawn anew for
+  each cell (`redrawn`, as published), so that nothing can be paired.
+- `teacher_weights`: each teacher counts once in the inversion loss (`uniform`), or teacher i of
+  N counts N - i times (`cumulative`, as published).
+- `teacher_checkpoint`: a teacher is saved at its best held-out accuracy or after its last epoch.
+- `label_order`: pseudo images and targets agree (`aligned`) or follow different class orders.
+- `bn`: how gradient learners normalise at prediction: all queries of the task together
+  (`transductive`), with the support's statistics (`support`), or with stored ones (`running`).
+- `pseudo_split`: pseudo images are split into support and query anew each time, or once.
+- `initialisation`: where meta-training starts; `auto` is the average of a pool of one
+  architecture and a random draw for a mixed one.
+- `inner_lr`, `inner_steps_train`, `inner_steps_test`, `first_order`: the inner loop.
+- `outer_lr`, `tasks_per_meta_batch`: Adam on the sum of the task losses.
+- `pixel_lr`, `clip_pixels`: Adam on pseudo images in normalised units; the bound, or none.
+"""
+
+from __future__ import annotations
+
+from bench.contract import Budget, ProtocolConstants
+from bench.errors import unknown_name
+
+_CVPR23 = ProtocolConstants(
+    name="cvpr23",
+    pool="disjoint",
+    selection="val",
+    task_list="frozen",
+    teacher_weights="uniform",
+    teacher_checkpoint="best",
+    label_order="aligned",
+    bn="transductive",
+    pseudo_split="random",
+    initialisation="auto",
+    inner_lr=0.01,
+    inner_steps_train=1,
+    inner_steps_test=1,
+    first_order=False,
+    outer_lr=1e-3,
+    tasks_per_meta_batch=4,
+    pixel_lr=0.25,
+    clip_pixels=None,
+)
+
+PROTOCOLS = {
+    protocol.name: protocol
+    for protocol in (
+        _CVPR23,
+        _CVPR23.model_copy(
+            update={
+                "name": "cvpr23_as_published",
+                "selection": "test_max",
+                "task_list": "redrawn",
+                "teacher_weights": "cumulative",
+                "teacher_checkpoint": "last",
+            }
+        ),
+    )
+}
+
+BUDGETS = {
+    budget.name: budget
+    for budget in (
+        Budget(
+            name="micro",
+            teacher_epochs=4,
+            max_teachers=3,
+            meta_iterations=30,
+            oracle_iterations=60,
+            validate_every=10,
+            n_val_tasks=20,
+        ),
+        Budget(
+            name="short",
+            teacher_epochs=60,
+            meta_iterations=400,
+            oracle_iterations=1000,
+            validate_every=50,
+            n_val_tasks=100,
+        ),
+        Budget(
+            name="paper",
+            teacher_epochs=60,
+            meta_iterations=60_000,
+            oracle_iterations=60_000,
+            validate_every=500,
+            n_val_tasks=600,
+        ),
+    )
+}
+
+
+def protocol(name: str) -> ProtocolConstants:
+    """Return the named protocol; an unknown name is an error with near matches."""
+    if name not in PROTOCOLS:
+        raise unknown_name("protocol", name, PROTOCOLS)
+    return PROTOCOLS[name]
+
+
+def budget(name: str) -> Budget:
+    """Return the named budget; an unknown name is an error with near matches."""
+    if name not in BUDGETS:
+        raise unknown_name("budget", name, BUDGETS)
+    return BUDGETS[name]

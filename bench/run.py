@@ -1,0 +1,142 @@
+"""Running a plan: what is checked before, cell after cell, and what is said at the end."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench import registry
+from bench.cells import Cell
+from bench.data.tasks import check_shape
+from bench.display import PlainDisplay
+from bench.errors import BenchError
+from bench.plan import Plan
+from bench.records import RECORD, StoredRecord, is_finished, read_record
+
+
+@dataclass(frozen=True)
+class Request:
+    """Where and how a plan is run, as plain values that travel to other processes."""
+
+    runs: Path
+    cache: Path
+    data_dir: Path | None
+    dataset_dirs: dict[str, Path]
+    device: str | None
+    threads: int | None
+    command: str
+
+
+def check_plan(plan: Plan, request: Request) -> None:
+    """Find what would stop the run before any cell starts.
+
+    Raises:
+        BenchError: missing data, a task shape that the data cannot serve, a folder that cannot
+            be written.
+    """
+    for reason in plan.missing.values():
+        raise BenchError(reason)
+    for cell in plan.cells:
+        if _is_open(plan, request, cell):
+            method = registry.load("method", cell.method)
+            wanted = {"test"} | ({"val"} if method.validates else set())
+            wanted |= {"train"} if method.knowledge == "real_data" else set()
+            for name in cell.datasets:
+                for split in sorted(wanted):
+                    check_shape(split, plan.data[name].splits[split].counts, cell.shape)
+    for name, folder in (("runs", request.runs), ("cache", request.cache)):
+        _check_writable(name, folder)
+
+
+def _check_writable(name: str, folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise BenchError(
+            f"{name} folder '{folder}' is not writable ({error.strerror}); "
+            f"name another with --{name}"
+        ) from None
+
+
+def _is_open(plan: Plan, request: Request, cell: Cell) -> bool:
+    return cell_status(plan, request.runs, cell) not in ("done", "skipped")
+
+
+def cell_folder(plan: Plan, runs: Path, cell: Cell) -> Path:
+    """Return the folder that a cell has, or would have."""
+    return runs / plan.suite.name / cell.hash(plan.digests)
+
+
+def cell_status(plan: Plan, runs: Path, cell: Cell) -> str:
+    """Return `done`, `skipped`, `failed`, `started`, `missing data` or `to do`."""
+    if any(name in plan.missing for name in cell.datasets):
+        return "missing data"
+    folder = cell_folder(plan, runs, cell)
+    if not folder.is_dir():
+        return "to do"
+    if not is_finished(folder) or not (folder / RECORD).exists():
+        return "started"
+    return read_record(folder).record.status
+
+
+def run_inline(
+    plan: Plan, cells: Sequence[Cell], request: Request, display: PlainDisplay
+) -> Iterator[tuple[Cell, Path]]:
+    """Run cells in this process, one after another; yield each with its folder as it ends."""
+    from bench.execute.cell import Workplace, run_cell
+    from bench.runtime import choose_device, prepare_process
+
+    device = choose_device(request.device)
+    prepare_process(request.threads)
+    place = Workplace(
+        suite=plan.suite.name,
+        runs=request.runs,
+        cache=request.cache,
+        device=device,
+        data=plan.data,
+        command=request.command,
+        progress=display.stage,
+    )
+    for cell in cells:
+        display.start_cell(cell.label)
+        yield cell, run_cell(cell, place)
+
+
+Executor = Callable[[Plan, Sequence[Cell], Request, PlainDisplay], Iterator[tuple[Cell, Path]]]
+
+
+def run_plan(
+    plan: Plan,
+    request: Request,
+    execute: Executor,
+    display: PlainDisplay,
+    finished: Callable[[StoredRecord], None],
+) -> list[StoredRecord]:
+    """Run what is not finished and return every record of the plan, in plan order.
+
+    Args:
+        plan, request: what and where.
+        execute: the engine, as `run_inline`.
+        display: where progress is shown.
+        finished: called in this process with each record as it comes in.
+    """
+    todo = [cell for cell in plan.cells if _is_open(plan, request, cell)]
+    for cell, folder in execute(plan, todo, request, display) if todo else ():
+        stored = read_record(folder)
+        finished(stored)
+        display.end_cell(cell.label, outcome(stored))
+    return [read_record(cell_folder(plan, request.runs, cell)) for cell in plan.cells]
+
+
+def outcome(stored: StoredRecord) -> str:
+    """Say in a few words how a cell ended."""
+    record = stored.record
+    if record.accuracy is None:
+        return f"{record.status}: {record.reason}"
+    mean, half = 100 * record.accuracy.mean, 100 * record.accuracy.ci95
+    fit = "reused" if record.fit and record.fit.reused else f"{record.timing.fit_s:.1f} s"
+    return f"{mean:.1f} ± {half:.1f} %, fit {fit}, test {record.timing.test_s:.1f} s"

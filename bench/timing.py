@@ -1,0 +1,139 @@
+"""Clocks and samplers: synchronised where a GPU works, and only the work is inside."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import psutil
+
+if TYPE_CHECKING:
+    import torch
+
+MEMORY_INTERVAL = 0.1
+SAMPLE_INTERVAL = 5.0
+
+
+class Stopwatch:
+    """Accumulates the seconds spent between `running()` blocks; CUDA events on a GPU."""
+
+    def __init__(self, device: torch.device):
+        self.device = device
+        self.seconds = 0.0
+        self._excluded = 0.0
+        self._started: float | None = None
+
+    @property
+    def running_seconds(self) -> float:
+        """Seconds so far, the block under way included (by the CPU's clock)."""
+        if self._started is None:
+            return self.seconds
+        return self.seconds + time.perf_counter() - self._started - self._excluded
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[None]:
+        """Count the time of the block, without what `paused()` blocks inside it take."""
+        self._excluded = 0.0
+        with _timed(self.device) as elapsed:
+            self._started = time.perf_counter()
+            yield
+        self._started = None
+        self.seconds += elapsed[0] - self._excluded
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Leave the block out of the enclosing `running()` block."""
+        with _timed(self.device) as elapsed:
+            yield
+        self._excluded += elapsed[0]
+
+
+@contextlib.contextmanager
+def _timed(device: torch.device) -> Iterator[list[float]]:
+    """Yield a list that holds the block's seconds once it has ended."""
+    elapsed = [0.0]
+    if device.type != "cuda":
+        start = time.perf_counter()
+        try:
+            yield elapsed
+        finally:
+            elapsed[0] = time.perf_counter() - start
+        return
+    import torch
+
+    torch.cuda.synchronize(device)
+    begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    begin.record()
+    try:
+        yield elapsed
+    finally:
+        end.record()
+        end.synchronize()
+        elapsed[0] = begin.elapsed_time(end) / 1000
+
+
+class SystemSampler:
+    """Samples CPU, memory and GPU in a thread of its own while a cell runs.
+
+    `rows` holds a sample every five seconds; `peak_memory_bytes` is the GPU allocator's peak on
+    CUDA, else the largest resident size of the process, looked at ten times a second.
+    """
+
+    def __init__(self, device: torch.device):
+        self.device = device
+        self.rows: dict[str, list[float]] = {}
+        self._process = psutil.Process()
+        self._peak = 0
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def __enter__(self) -> SystemSampler:
+        if self.device.type == "cuda":
+            import torch
+
+            torch.cuda.reset_peak_memory_stats(self.device)
+        self._process.cpu_percent()
+        self._sample(0.0)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exception: Any) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    @property
+    def peak_memory_bytes(self) -> int:
+        """The peak so far."""
+        if self.device.type == "cuda":
+            import torch
+
+            return int(torch.cuda.max_memory_allocated(self.device))
+        return max(self._peak, self._process.memory_info().rss)
+
+    def _run(self) -> None:
+        start = last = time.monotonic()
+        while not self._stop.wait(MEMORY_INTERVAL):
+            self._peak = max(self._peak, self._process.memory_info().rss)
+            if time.monotonic() - last >= SAMPLE_INTERVAL:
+                last = time.monotonic()
+                self._sample(last - start)
+
+    def _sample(self, seconds: float) -> None:
+        memory = self._process.memory_info().rss
+        self._peak = max(self._peak, memory)
+        sample = {
+            "seconds": seconds,
+            "cpu_percent": self._process.cpu_percent(),
+            "memory_bytes": float(memory),
+        }
+        if self.device.type == "cuda":
+            import torch
+
+            sample["gpu_memory_bytes"] = float(torch.cuda.memory_allocated(self.device))
+            with contextlib.suppress(Exception):  # utilisation needs a driver that reports it
+                sample["gpu_percent"] = float(torch.cuda.utilization(self.device))
+        for name, value in sample.items():
+            self.rows.setdefault(name, []).append(value)

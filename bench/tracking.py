@@ -1,0 +1,217 @@
+"""MLflow: a view of the records, written by one process only. The only importer of mlflow."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from bench.errors import BenchError
+from bench.records import DONE, StoredRecord, file_sha256, read_parquet, write_text
+
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+MARK = ".ingested"
+EXPERIMENT = "purer-bench"
+MAX_METRICS = 1000
+"""MLflow's bound on the metrics of one batch."""
+
+
+def store_uri(runs: Path) -> str:
+    """Return the absolute sqlite address of the store of a runs folder."""
+    return f"sqlite:///{runs.resolve() / 'mlflow.db'}"
+
+
+def ui_command(runs: Path) -> str:
+    """Return the command that shows the store."""
+    return f"mlflow ui --backend-store-uri {store_uri(runs)} --workers 1"
+
+
+def pending(runs: Path, stored: Sequence[StoredRecord]) -> list[StoredRecord]:
+    """Return the records that the store does not hold yet; needs no mlflow."""
+    if not (runs / "mlflow.db").exists():
+        return list(stored)
+    return [s for s in stored if _mark(s) != _read_mark(s)]
+
+
+def _mark(stored: StoredRecord) -> str:
+    path = stored.folder / DONE
+    return file_sha256(path if path.exists() else stored.folder / "record.json")
+
+
+def _read_mark(stored: StoredRecord) -> str | None:
+    path = stored.folder / MARK
+    return path.read_text(encoding="utf-8").strip() if path.exists() else None
+
+
+class Tracker:
+    """Writes records into the store: one parent run a suite, one child run a cell."""
+
+    def __init__(self, runs: Path):
+        from mlflow.tracking import MlflowClient
+
+        runs.mkdir(parents=True, exist_ok=True)
+        self.runs = runs
+        self.client = MlflowClient(tracking_uri=store_uri(runs))
+        self.experiment = self._experiment()
+        self._close_abandoned()
+
+    def _experiment(self) -> str:
+        found = self.client.get_experiment_by_name(EXPERIMENT)
+        if found is not None:
+            return found.experiment_id
+        location = (self.runs.resolve() / "mlartifacts").as_uri()
+        return self.client.create_experiment(EXPERIMENT, artifact_location=location)
+
+    def _close_abandoned(self) -> None:
+        """Close the runs that a killed process left RUNNING."""
+        for run in self._search("attributes.status = 'RUNNING'"):
+            self.client.set_terminated(run.info.run_id, status="KILLED")
+
+    def _search(self, condition: str) -> list[Any]:
+        return list(self.client.search_runs([self.experiment], condition, max_results=5000))
+
+    def ingest(self, stored: StoredRecord) -> None:
+        """Write one record; an older version of the same cell is replaced."""
+        record = stored.record
+        parent = self._parent(record.suite)
+        same = f"tags.cell_hash = '{record.cell_hash}' and tags.`mlflow.parentRunId` = '{parent}'"
+        for run in self._search(same):
+            self.client.delete_run(run.info.run_id)
+        run_id = self._create(stored, parent)
+        self._log_metrics(run_id, stored)
+        self._log_artifacts(run_id, stored.folder)
+        ended = int(datetime.fromisoformat(record.ended).timestamp() * 1000)
+        status = "FAILED" if record.status == "failed" else "FINISHED"
+        self.client.set_terminated(run_id, status=status, end_time=ended)
+        write_text(stored.folder / MARK, _mark(stored) + "\n")
+
+    def _parent(self, suite: str) -> str:
+        for run in self._search(f"tags.suite = '{suite}' and tags.kind = 'suite'"):
+            return run.info.run_id
+        tags = {"suite": suite, "kind": "suite"}
+        run = self.client.create_run(self.experiment, run_name=suite, tags=tags)
+        self.client.set_terminated(run.info.run_id)
+        return run.info.run_id
+
+    def parent_artifacts(self, suite: str, files: Sequence[Path]) -> None:
+        """Attach files, such as rendered tables, to the suite's parent run."""
+        parent = self._parent(suite)
+        for path in files:
+            self.client.log_artifact(parent, str(path), "report")
+
+    def _create(self, stored: StoredRecord, parent: str) -> str:
+        from mlflow.entities import Param
+
+        record = stored.record
+        tags = {
+            "mlflow.parentRunId": parent,
+            "kind": "cell",
+            "suite": record.suite,
+            "scenario": record.scenario,
+            "dataset": "+".join(record.datasets),
+            "method": record.method,
+            "learner": record.learner,
+            "knowledge": record.knowledge,
+            "protocol": record.protocol_label,
+            "status": record.status,
+            "cell_hash": record.cell_hash,
+            "commit": record.environment.git_commit or "unknown",
+            "device": record.device.name,
+        }
+        if record.reason:
+            tags["reason"] = record.reason[:5000]
+        shots = f"{record.n_way}w{record.k_shot}s"
+        preset = "" if record.preset == "released" else f" ({record.preset})"
+        name = f"{record.method}{preset} {record.learner} {tags['dataset']} {shots} s{record.seed}"
+        run = self.client.create_run(
+            self.experiment,
+            start_time=int(datetime.fromisoformat(record.started).timestamp() * 1000),
+            tags=tags,
+            run_name=name,
+        )
+        params = [Param(key, value) for key, value in sorted(parameters(record).items())]
+        self.client.log_batch(run.info.run_id, params=params)
+        return run.info.run_id
+
+    def _log_metrics(self, run_id: str, stored: StoredRecord) -> None:
+        from mlflow.entities import Metric
+
+        record = stored.record
+        at = int(datetime.fromisoformat(record.ended).timestamp() * 1000)
+        metrics = [Metric(name, value, at, 0) for name, value in summary_metrics(record).items()]
+        curve, system = stored.folder / "curve.parquet", stored.folder / "system.parquet"
+        if curve.exists():
+            columns = read_parquet(curve)
+            rows = zip(columns["name"], columns["value"], columns["step"], strict=True)
+            metrics += [Metric(f"curve/{n}", float(v), at, int(s)) for n, v, s in rows]
+        if system.exists():
+            columns = read_parquet(system)
+            start = int(datetime.fromisoformat(record.started).timestamp() * 1000)
+            for name in sorted(set(columns) - {"seconds"}):
+                pairs = zip(columns["seconds"], columns[name], strict=True)
+                metrics += [
+                    Metric(f"system/{name}", float(v), start + int(1000 * s), i)
+                    for i, (s, v) in enumerate(pairs)
+                ]
+        for start in range(0, len(metrics), MAX_METRICS):
+            self.client.log_batch(run_id, metrics=metrics[start : start + MAX_METRICS])
+
+    def _log_artifacts(self, run_id: str, folder: Path) -> None:
+        for name in ("record.json", "config.json", "tasks.parquet", "log.txt"):
+            if (folder / name).exists():
+                self.client.log_artifact(run_id, str(folder / name))
+        for path in sorted(folder.glob("images/*.png")):
+            self.client.log_artifact(run_id, str(path), "images")
+
+
+def parameters(record: Any) -> dict[str, str]:
+    """Return the parameters of a cell by name; the complete configuration is an artifact."""
+    shown = {
+        "method": record.method,
+        "preset": record.preset,
+        "learner": record.learner,
+        "calibration": record.calibration,
+        "scenario": record.scenario,
+        "dataset": "+".join(record.datasets),
+        "architectures": "+".join(record.architectures),
+        "n_way": record.n_way,
+        "k_shot": record.k_shot,
+        "n_query": record.n_query,
+        "n_test_tasks": record.n_test_tasks,
+        "seed": record.seed,
+        "selection": record.selection,
+    }
+    shown |= {f"protocol.{key}": value for key, value in record.protocol.items()}
+    shown |= {f"budget.{key}": value for key, value in record.budget.items()}
+    shown |= {f"{record.method}.{key}": value for key, value in record.method_config.items()}
+    return {key: str(value)[:6000] for key, value in shown.items()}
+
+
+def summary_metrics(record: Any) -> dict[str, float]:
+    """Return accuracy, interval, throughput and cost; what was not measured is absent."""
+    found: dict[str, Any] = {}
+    if record.accuracy is not None:
+        found |= {
+            "accuracy": record.accuracy.mean,
+            "accuracy_ci95": record.accuracy.ci95,
+            "accuracy_std": record.accuracy.std,
+        }
+    found |= record.timing.model_dump(exclude={"embeddings_reused"})
+    found |= record.cost.model_dump()
+    if record.pool is not None:
+        found |= {"pool_mean_accuracy": record.pool.mean_accuracy, "pool_n": record.pool.n}
+    return {name: float(value) for name, value in found.items() if value is not None}
+
+
+def open_tracker(runs: Path) -> Tracker:
+    """Return a tracker of a runs folder, or say in one line why there is none."""
+    try:
+        return Tracker(runs)
+    except Exception as error:
+        first = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise BenchError(
+            f"MLflow store {store_uri(runs)} cannot be opened ({first}); "
+            "delete mlflow.db and run bench ingest"
+        ) from error

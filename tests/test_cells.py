@@ -1,0 +1,131 @@
+"""Suites, settings and hashes of cells."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bench.cells import Cell, expand, read_suite, select, suite_names
+from bench.errors import BenchError
+from bench.protocols import BUDGETS, PROTOCOLS
+
+DIGESTS = {"glyphs": "a" * 64, "cifar_fs": "b" * 64}
+
+
+def cells(name: str = "micro", *settings: str, seeds: int | None = None) -> list[Cell]:
+    return expand(*read_suite(name, settings), seeds)
+
+
+@pytest.mark.parametrize("name", suite_names())
+def test_every_suite_expands_to_distinct_cells(name: str) -> None:
+    found = cells(name)
+    assert found
+    assert len({cell.hash(DIGESTS) for cell in found}) == len(found)
+
+
+def test_settings_reach_the_cells_and_the_hash() -> None:
+    plain = {c.method: c for c in cells()}
+    for setting, read in {
+        "purer.pixel_lr=0.1": lambda c: c.method_config["pixel_lr"] == 0.1,
+        "budget.meta_iterations=7": lambda c: c.budget.meta_iterations == 7,
+        "protocol.bn=support": lambda c: c.protocol.bn == "support",
+        "n_test_tasks=11": lambda c: c.n_test_tasks == 11,
+        "k_shot=5": lambda c: c.k_shot == 5,
+        "budget=short": lambda c: c.budget.name == "short",
+        "protocol=cvpr23_as_published": lambda c: c.protocol.selection == "test_max",
+    }.items():
+        changed = {c.method: c for c in cells("micro", setting)}
+        assert read(changed["purer"]), setting
+        assert not read(plain["purer"]), setting
+        assert changed["purer"].hash(DIGESTS) != plain["purer"].hash(DIGESTS), setting
+
+
+def test_a_methods_setting_leaves_other_methods_alone() -> None:
+    plain, changed = cells(), cells("micro", "purer.pixel_lr=0.1")
+    differs = {a.method for a, b in zip(plain, changed, strict=True) if a != b}
+    assert differs == {"purer"}
+
+
+def test_the_hash_depends_on_seed_and_data() -> None:
+    first, second = (c for c in cells(seeds=2) if c.method == "average")
+    assert first.hash(DIGESTS) != second.hash(DIGESTS)
+    assert first.hash(DIGESTS) != first.hash({"glyphs": "c" * 64})
+    assert first.hash(DIGESTS) == first.hash(dict(DIGESTS, cifar_fs="c" * 64))
+
+
+def test_only_selects() -> None:
+    found = cells("glyphs")
+    assert {c.method for c in select(found, ["method=purer", "method=average"])} == {
+        "purer",
+        "average",
+    }
+    chosen = select(found, ["method=purer", "k_shot=5"])
+    assert {(c.method, c.k_shot) for c in chosen} == {("purer", 5)}
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        (["budget=shrot"], ["shrot", "short"]),
+        (["protocol=cvpr32"], ["cvpr32", "cvpr23"]),
+        (["bugdet=short"], ["bugdet", "budget"]),
+        (["purer.pixel_rl=0.1"], ["pixel_rl", "pixel_lr"]),
+        (["purer.pixel_lr=fast"], ["pixel_lr", "fast"]),
+        (["pruer.pixel_lr=0.1"], ["pruer", "purer"]),
+        (["protocol.bn=batch"], ["bn", "batch", "transductive"]),
+        (["budget.teacher_epochs=0"], ["teacher_epochs", "0"]),
+        (["n_way=1"], ["n_way", "1"]),
+        (["datasets=glyph"], ["glyph", "glyphs"]),
+        (["architectures=[conv5]"], ["conv5", "conv4"]),
+        (["budget"], ["budget", "KEY=VALUE"]),
+    ],
+)
+def test_wrong_settings_are_one_line(settings: list[str], words: list[str]) -> None:
+    with pytest.raises(BenchError) as caught:
+        cells("micro", *settings)
+    assert "\n" not in str(caught.value)
+    assert all(word in str(caught.value) for word in words), caught.value
+
+
+@pytest.mark.parametrize(
+    ("only", "words"),
+    [
+        ("methd=purer", ["methd", "method"]),
+        ("method=purr", ["purr", "purer"]),
+        ("method", ["KEY=VALUE"]),
+    ],
+)
+def test_wrong_selections_are_one_line(only: str, words: list[str]) -> None:
+    with pytest.raises(BenchError) as caught:
+        select(cells(), [only])
+    assert all(word in str(caught.value) for word in words), caught.value
+
+
+def test_unknown_suites_methods_and_learners(tmp_path: Path) -> None:
+    with pytest.raises(BenchError, match="did you mean glyphs"):
+        read_suite("glyhps")
+    suite = tmp_path / "mine.yaml"
+    head = "title: x\nscenario: SS\ndatasets: [glyphs]\narchitectures: [conv4]\nmethods:\n"
+    suite.write_text(head + "  - method: avreage\n")
+    with pytest.raises(BenchError, match="average"):
+        cells(str(suite))
+    suite.write_text(head + "  - {method: purer, learner: centroids}\n")
+    with pytest.raises(BenchError, match="maml, anil, protonet"):
+        cells(str(suite))
+    suite.write_text(head + "  - {method: purer, preset: best}\n")
+    with pytest.raises(BenchError, match="released"):
+        cells(str(suite))
+    suite.write_text("title: [")
+    with pytest.raises(BenchError, match="not readable"):
+        read_suite(str(suite))
+
+
+def test_named_constants_are_the_papers() -> None:
+    honest, published = PROTOCOLS["cvpr23"], PROTOCOLS["cvpr23_as_published"]
+    assert (honest.inner_lr, honest.outer_lr, honest.pixel_lr) == (0.01, 1e-3, 0.25)
+    assert honest.tasks_per_meta_batch == 4
+    changed = {k for k, v in honest.model_dump().items() if published.model_dump()[k] != v}
+    assert changed == {"name", "selection", "task_list", "teacher_weights", "teacher_checkpoint"}
+    assert BUDGETS["paper"].meta_iterations == 60_000
+    assert BUDGETS["paper"].validate_every == 500

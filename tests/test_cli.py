@@ -1,0 +1,187 @@
+"""Wrong requests: one clear line with value, rule and remedy, exit status 2, nothing started."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from bench.cli import main
+
+
+def refused(capsys: pytest.CaptureFixture[str], *words: str) -> str:
+    """Run the command line, expect exit status 2 and one line, and return the line."""
+    with pytest.raises(SystemExit) as end:
+        main(list(words))
+    captured = capsys.readouterr()
+    assert end.value.code == 2
+    assert captured.out == ""
+    assert captured.err.startswith("Error: ")
+    assert captured.err.count("\n") == 1
+    return captured.err
+
+
+def folder(root: Path, n_classes: int = 6, n_images: int = 20) -> Path:
+    """A small image folder that a reader of CIFAR-FS accepts."""
+    noise = np.random.default_rng(0)
+    for split in ("train", "val", "test"):
+        for index in range(n_classes):
+            place = root / split / f"class{index}"
+            place.mkdir(parents=True)
+            for image in range(n_images):
+                pixels = noise.integers(0, 256, (32, 32, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(place / f"{image:03d}.png")
+    return root
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["rnu", "micro"], ["rnu", "run"]),
+        (["run", "mirco"], ["mirco", "micro"]),
+        (["run", "micro", "--set", "methd=x"], ["methd"]),
+        (["run", "micro", "--set", "purer.pixel=1"], ["pixel", "pixel_lr"]),
+        (["run", "micro", "--only", "method=purr"], ["purr", "purer"]),
+        (["run", "micro", "--set", "datasets=glyfs"], ["glyfs", "glyphs"]),
+        (["run", "micro", "--seeds", "0"], ["0"]),
+        (["run", "micro", "--dataset-dir", "cifar_fs"], ["NAME=PATH"]),
+        (["run", "micro", "--dataset-dir", "cifar=x"], ["cifar", "cifar_fs"]),
+        (["run", "micro", "--frobnicate"], ["--frobnicate"]),
+        (["list", "things"], ["things", "methods"]),
+        (["ingest", "--runs", "/nonexistent"], ["/nonexistent", "--runs"]),
+        (["report", "/nonexistent"], ["/nonexistent"]),
+    ],
+)
+def test_wrong_requests(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, words: list[str], expected: list[str]
+) -> None:
+    if words[0] == "run":
+        words = [*words, "--cache", str(tmp_path)]
+    line = refused(capsys, *words)
+    assert all(word in line for word in expected), line
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:99", "cpu0"])
+def test_wrong_devices(
+    capsys: pytest.CaptureFixture[str], cache: Path, tmp_path: Path, device: str
+) -> None:
+    words = ["--cache", str(cache), "--runs", str(tmp_path / "runs"), "--device", device]
+    with pytest.raises(SystemExit) as end:
+        main(["run", "micro", *words])
+    assert end.value.code == 2
+    assert device in capsys.readouterr().err
+    assert not list((tmp_path / "runs").glob("micro/*/*"))
+
+
+def run_cifar(capsys: pytest.CaptureFixture[str], place: Path, tmp_path: Path, *more: str) -> str:
+    words = ["--data", str(place), "--cache", str(tmp_path / "c"), "--runs", str(tmp_path / "r")]
+    line = refused(capsys, "run", "cifar_fs_ss", *words, *more)
+    assert not list((tmp_path / "r").glob("**/config.json"))
+    return line
+
+
+def test_missing_data_folder(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    line = run_cifar(capsys, tmp_path / "nowhere", tmp_path)
+    assert "nowhere" in line
+
+
+def test_data_not_in_the_folder(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    line = run_cifar(capsys, tmp_path, tmp_path)
+    assert "cifar_fs" in line
+    assert str(tmp_path) in line
+
+
+def test_a_folder_of_another_layout(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "cifar_fs" / "apple").mkdir(parents=True)
+    line = run_cifar(capsys, tmp_path, tmp_path)
+    assert "train" in line
+
+
+def test_a_web_page_instead_of_a_zip(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "cifar_fs.zip").write_text("<!DOCTYPE html><html>quota exceeded</html>")
+    assert "cifar_fs.zip" in run_cifar(capsys, tmp_path, tmp_path)
+
+
+def test_a_corrupted_image_is_named(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from bench.data.cifar_fs import CifarFs
+
+    monkeypatch.setattr(CifarFs, "expected", dict.fromkeys(("train", "val", "test"), (6, 20)))
+    root = folder(tmp_path / "cifar_fs")
+    broken = root / "val" / "class1" / "003.png"
+    broken.write_bytes(broken.read_bytes()[:60])
+    line = run_cifar(capsys, tmp_path, tmp_path)
+    assert "003.png" in line
+    with zipfile.ZipFile(tmp_path / "packed.zip", "w") as archive:
+        for path in sorted(root.rglob("*.png")):
+            archive.write(path, path.relative_to(root))
+    more = ["--dataset-dir", f"cifar_fs={tmp_path / 'packed.zip'}"]
+    assert "003.png" in run_cifar(capsys, tmp_path, tmp_path, *more)
+
+
+def test_a_class_with_too_few_images(
+    capsys: pytest.CaptureFixture[str], cache: Path, tmp_path: Path
+) -> None:
+    words = ["--cache", str(cache), "--runs", str(tmp_path / "r"), "--set", "n_query=180"]
+    line = refused(capsys, "run", "micro", *words)
+    assert "k_shot + n_query = 181 exceeds the 180 images of class" in line
+    assert "lower n_query" in line
+
+
+def test_more_ways_than_classes(
+    capsys: pytest.CaptureFixture[str], cache: Path, tmp_path: Path
+) -> None:
+    words = ["--cache", str(cache), "--runs", str(tmp_path / "r"), "--set", "n_way=44"]
+    line = refused(capsys, "run", "micro", *words)
+    assert "n_way 44 exceeds the 43 classes" in line
+
+
+def test_a_set_of_other_counts(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    folder(tmp_path / "cifar_fs", n_classes=2, n_images=3)
+    line = run_cifar(capsys, tmp_path, tmp_path)
+    assert "cifar_fs" in line
+
+
+@pytest.mark.parametrize("option", ["--runs", "--cache"])
+def test_a_folder_that_cannot_be_written(
+    capsys: pytest.CaptureFixture[str], cache: Path, tmp_path: Path, option: str
+) -> None:
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    places = {"--runs": tmp_path / "runs", "--cache": cache, option: blocked / "below"}
+    words = [str(word) for pair in places.items() for word in pair]
+    line = refused(capsys, "run", "micro", *words)
+    assert str(blocked) in line
+
+
+def test_lists_and_doctor_answer_in_json(
+    capsys: pytest.CaptureFixture[str], cache: Path, tmp_path: Path
+) -> None:
+    def answer(*words: str) -> object:
+        with pytest.raises(SystemExit) as end:
+            main([*words, "--json"])
+        assert end.value.code == 0
+        return json.loads(capsys.readouterr().out)
+
+    assert {"purer", "average"} <= set(answer("list", "methods"))
+    assert {"micro", "glyphs", "cifar_fs_ss"} <= set(answer("list", "suites"))
+    assert {"maml", "anil", "protonet", "centroids"} == set(answer("list", "learners"))
+    assert {"conv4", "resnet10", "resnet18"} == set(answer("list", "nets"))
+    found = answer("doctor", "--cache", str(cache))
+    assert found["torch"]
+    rows = answer("data", "list", "--data", str(tmp_path))
+    assert {row["name"]: bool(row["found"]) for row in rows} == {"glyphs": True, "cifar_fs": False}
+
+
+def test_verify_says_what_differs(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    folder(tmp_path / "cifar_fs")
+    words = ["data", "verify", "cifar_fs", "--data", str(tmp_path), "--cache", str(tmp_path / "c")]
+    with pytest.raises(SystemExit) as end:
+        main(words)
+    assert end.value.code == 1
+    assert "PROBLEM" in capsys.readouterr().out

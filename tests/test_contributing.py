@@ -1,0 +1,55 @@
+"""The example of CONTRIBUTING.md is a working method, run as it stands there."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from bench.records import find_records
+from tests.test_run import ENVIRONMENT, TINY
+
+TEXT = (Path(__file__).resolve().parents[1] / "CONTRIBUTING.md").read_text(encoding="utf-8")
+
+
+def block(language: str) -> str:
+    return re.search(rf"```{language}\n(.*?)```", TEXT, re.DOTALL).group(1)
+
+
+def test_the_example_runs_from_a_package_of_its_own(cache: Path, tmp_path: Path) -> None:
+    package = tmp_path / "site"
+    (package / "my_package").mkdir(parents=True)
+    (package / "my_package" / "__init__.py").write_text("")
+    (package / "my_package" / "median.py").write_text(block("python"))
+    installed = package / "my_package-1.0.dist-info"
+    installed.mkdir()
+    (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: my-package\nVersion: 1.0\n")
+    section = block("toml").replace('project.entry-points."', "").replace('"]', "]")
+    (installed / "entry_points.txt").write_text(section.replace('"', ""))
+    (tmp_path / "mine.yaml").write_text(block("yaml"))
+    result = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "from bench.cli import main; main()",
+            "run",
+            str(tmp_path / "mine.yaml"),
+            f"--cache={cache}",
+            f"--runs={tmp_path / 'runs'}",
+            "--no-mlflow",
+            "--json",
+            *TINY,
+        ],
+        capture_output=True,
+        text=True,
+        env={**ENVIRONMENT, "PYTHONPATH": str(package)},
+        timeout=300,
+    )
+    assert result.returncode == 0, result.stderr
+    assert {row["method"]: row["status"] for row in json.loads(result.stdout)} == {
+        "average": "done",
+        "median": "done",
+    }
+    assert len(find_records(tmp_path / "runs")) == 2

@@ -1,0 +1,242 @@
+"""The main job end to end, as a user runs it: in processes of its own, on built-in data."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bench.records import StoredRecord, find_records, is_finished
+
+TINY = [
+    "--set=budget.teacher_epochs=1",
+    "--set=budget.max_teachers=2",
+    "--set=budget.meta_iterations=6",
+    "--set=budget.validate_every=2",
+    "--set=budget.n_val_tasks=4",
+    "--set=n_test_tasks=12",
+    "--device=cpu",
+]
+BENCH = [sys.executable, "-c", "from bench.cli import main; main()"]
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "100"}
+
+
+def arguments(cache: Path, runs: Path, *more: str) -> list[str]:
+    return ["run", "micro", f"--cache={cache}", f"--runs={runs}", *TINY, *more]
+
+
+def bench(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*BENCH, *words],
+        capture_output=True,
+        text=True,
+        env=ENVIRONMENT,
+        timeout=300,
+    )
+
+
+def by_method(runs: Path) -> dict[str, StoredRecord]:
+    return {stored.record.method: stored for stored in find_records(runs)}
+
+
+def test_first_run_second_run_and_mlflow(cache: Path, tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    first = bench(*arguments(cache, runs))
+    assert first.returncode == 0, first.stderr
+    stored = by_method(runs)
+    assert set(stored) == {"random", "average", "ensemble_centroids", "purer", "oracle_protonet"}
+    for one in stored.values():
+        record = one.record
+        assert record.status == "done", record.reason
+        assert is_finished(one.folder)
+        accuracies = one.accuracies()
+        assert len(accuracies) == record.accuracy.n == 12
+        assert record.accuracy.mean == pytest.approx(accuracies.mean())
+        assert record.timing.test_tasks_per_s > 0
+        assert record.timing.peak_memory_bytes > 0
+        assert record.cost.params > 0
+        assert record.cost.macs_per_query_image > 0
+        assert record.device.type == "cpu"
+    assert len({one.record.task_list_sha256 for one in stored.values()}) == 1
+    assert stored["purer"].record.selection == "val"
+    assert stored["purer"].record.timing.pseudo_images_per_s > 0
+    assert stored["purer"].record.pool.n == 2
+    assert stored["oracle_protonet"].record.timing.train_tasks_per_s > 0
+    assert stored["random"].record.pool is None
+    assert (stored["purer"].folder / "curve.parquet").exists()
+    assert "ensemble_centroids" in first.stdout
+    assert "mlflow ui --backend-store-uri sqlite:///" in first.stdout
+    _check_mlflow(runs, stored)
+
+    ended = {name: one.record.ended for name, one in stored.items()}
+    second = subprocess.run(
+        [sys.executable, "-c", SECOND_RUN, *arguments(cache, runs)],
+        capture_output=True,
+        text=True,
+        env=ENVIRONMENT,
+        timeout=60,
+    )
+    assert second.returncode == 0, second.stderr
+    assert "ensemble_centroids" in second.stdout
+    assert second.stdout.splitlines()[-1] == "heavy: []"
+    assert {name: one.record.ended for name, one in by_method(runs).items()} == ended
+
+
+SECOND_RUN = """
+import sys
+from bench.cli import main
+try:
+    main()
+except SystemExit as end:
+    assert end.code == 0, end.code
+print("heavy:", sorted({"torch", "mlflow"} & set(sys.modules)))
+"""
+
+
+def _check_mlflow(runs: Path, stored: dict[str, StoredRecord]) -> None:
+    from bench.tracking import Tracker
+
+    tracker = Tracker(runs)
+    found = tracker._search("tags.kind = 'cell'")
+    assert {run.data.tags["method"] for run in found} == set(stored)
+    parents = tracker._search("tags.kind = 'suite'")
+    assert [run.data.tags["suite"] for run in parents] == ["micro"]
+    for run in found:
+        record = stored[run.data.tags["method"]].record
+        assert run.data.tags["mlflow.parentRunId"] == parents[0].info.run_id
+        assert run.data.metrics["accuracy"] == pytest.approx(record.accuracy.mean)
+        assert run.data.params["k_shot"] == "1"
+        names = {artifact.path for artifact in tracker.client.list_artifacts(run.info.run_id)}
+        assert {"tasks.parquet", "record.json", "config.json"} <= names
+    purer = next(run for run in found if run.data.tags["method"] == "purer")
+    curve = tracker.client.get_metric_history(purer.info.run_id, "curve/outer_loss")
+    assert [point.step for point in curve] == [1, 2, 3, 4, 5, 6]
+
+    (runs / "mlflow.db").unlink()
+    again = bench("ingest", f"--runs={runs}")
+    assert again.returncode == 0, again.stderr
+    assert f"5 of 5 records written to sqlite:///{runs}" in again.stdout
+    assert "0 of 5" in bench("ingest", f"--runs={runs}").stdout
+
+
+@pytest.mark.parametrize("progress", ["random", "purer checkpoint"])
+def test_kill_and_run_again_is_the_undisturbed_run(
+    cache: Path, tmp_path: Path, glyphs_cache: Path, progress: str
+) -> None:
+    import shutil
+
+    only = ["--only=method=random", "--only=method=purer", "--no-mlflow"]
+    if progress == "purer checkpoint":
+        only += ["--set=budget.meta_iterations=40"]
+    runs, other = tmp_path / "runs", tmp_path / "other"
+    process = subprocess.Popen(
+        [
+            *BENCH,
+            *arguments(cache, runs, *only),
+        ],
+        env=ENVIRONMENT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    pattern = "micro/*/DONE" if progress == "random" else "../cache/fits/*/checkpoint.pt"
+    deadline = time.monotonic() + 120
+    while not list(runs.glob(pattern)) and time.monotonic() < deadline:
+        assert process.poll() is None, "ended before it could be killed"
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert len(find_records(runs)) < 2
+    assert bench(*arguments(cache, runs, *only)).returncode == 0
+
+    fresh = tmp_path / "fresh"
+    shutil.copytree(glyphs_cache, fresh)
+    assert bench(*arguments(fresh, other, *only)).returncode == 0
+    ours, theirs = by_method(runs), by_method(other)
+    assert set(ours) == set(theirs) == {"random", "purer"}
+    for name in ours:
+        assert ours[name].record.cell_hash == theirs[name].record.cell_hash
+        np.testing.assert_array_equal(ours[name].accuracies(), theirs[name].accuracies())
+
+
+def test_ctrl_c_says_what_was_kept(cache: Path, tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    process = subprocess.Popen(
+        [
+            *BENCH,
+            *arguments(cache, runs, "--no-mlflow", "--set=budget.meta_iterations=100000"),
+        ],
+        env=ENVIRONMENT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 120
+    while len(list(runs.glob("micro/*/DONE"))) < 3 and time.monotonic() < deadline:
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "interrupted: 3 of 5 cells are finished and kept" in errors
+    assert "Traceback" not in errors
+
+
+def test_a_failing_cell_leaves_its_reason_and_the_others_go_on(cache: Path, tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    words = arguments(cache, runs, "--no-mlflow", "--set=purer.pixel_lr=1e38")
+    result = bench(*words)
+    assert result.returncode == 1
+    stored = by_method(runs)
+    assert stored["purer"].record.status == "failed"
+    assert "pixel_lr" in stored["purer"].record.reason
+    assert all(one.record.status == "done" for n, one in stored.items() if n != "purer")
+    assert "failed: purer" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_a_method_that_cannot_is_skipped_with_the_reason(cache: Path, tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    words = ["--no-mlflow", "--set=architectures=[conv4, resnet10]", "--only=method=average"]
+    result = bench(*arguments(cache, runs, *words))
+    assert result.returncode == 0, result.stderr
+    record = by_method(runs)["average"].record
+    assert record.status == "skipped"
+    assert "one architecture" in record.reason
+    assert "one architecture" in result.stdout
+
+
+def test_a_tampered_teacher_fails_its_cells(cache: Path, tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    only = ["--no-mlflow", "--only=method=average"]
+    assert bench(*arguments(cache, runs, *only)).returncode == 0
+    weights = sorted(cache.glob("teachers/*/net.safetensors"))[0]
+    content = weights.read_bytes()
+    weights.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    result = bench(*arguments(cache, tmp_path / "other", *only))
+    assert result.returncode == 1
+    assert "SHA-256" in result.stderr
+    assert "delete" in result.stderr
+
+
+def test_plan_and_json(cache: Path, tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    words = [w for w in arguments(cache, runs, "--json") if w != "run"]
+    rows = json.loads(bench("plan", *words).stdout)
+    assert [row["status"] for row in rows] == ["to do"] * 5
+    assert all(row["seconds"] >= 0 for row in rows)
+    purer = next(row for row in rows if row["method"] == "purer")
+    assert (purer["teachers"], purer["teachers_stored"]) == (2, 0)
+    result = bench(*arguments(cache, runs, "--json", "--no-mlflow", "--only=method=random"))
+    assert [row["method"] for row in json.loads(result.stdout)] == ["random"]
+    rows = json.loads(bench("plan", *words).stdout)
+    assert [row["status"] for row in rows if row["method"] == "random"] == ["done"]
+    table = bench("plan", *[w for w in words if w != "--json"])
+    assert "5 cells, 1 finished" in table.stdout
+    assert max(map(len, table.stdout.splitlines())) <= 100
