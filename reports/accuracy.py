@@ -1,0 +1,124 @@
+"""The first table: accuracy of methods × settings, the best marked, and what equals it."""
+
+from __future__ import annotations
+
+from itertools import groupby
+
+from bench.stats import mean_interval
+from reports.caption import budget_sentence, origin_sentence, protocol_sentence, seeds_sentence
+from reports.groups import KNOWLEDGE, Group, Result, Row, Setting, unpaired
+from reports.model import Column, Entry, Footnotes, Section, Table, label
+
+NAMES = [Column("method", numeric=False), Column("learner", numeric=False)]
+BEST = "the best data-free mean of its column"
+
+
+def accuracy_table(group: Group) -> Table:
+    """Return the table of a group: percent, mean ± 1.96·std/√n over the test tasks."""
+    notes = Footnotes()
+    seeds = len({one.record.seed for one in group.stored}) > 1
+    verdicts = {setting: verdict(group, setting) for setting in group.settings}
+    sections = []
+    for knowledge, rows in groupby(group.rows, key=lambda row: row.knowledge):
+        lines = [_line(group, row, verdicts, seeds, notes) for row in rows]
+        sections.append(Section(KNOWLEDGE.get(knowledge, knowledge), lines))
+    return Table(
+        kind="accuracy",
+        title=f"Accuracy: {group.name}",
+        columns=_columns(group, seeds),
+        sections=sections,
+        caption=_caption(group),
+        strong_means=BEST,
+        notes=notes.texts,
+    )
+
+
+def verdict(group: Group, setting: Setting) -> dict[Row, str]:
+    """Return which data-free rows of a column are `best`, and which `tied` with the best.
+
+    Tied: the 95 % t interval of the paired difference from the best contains 0. A row whose test
+    tasks or seeds differ from the best's cannot be told and is not marked.
+    """
+    results = {
+        row: result
+        for row in group.rows
+        if row.ranked and (result := group.results.get((row, setting))) and result.done
+    }
+    if not results:
+        return {}
+    best = max(results, key=lambda row: results[row].mean)
+    found = {}
+    for row, result in results.items():
+        if result.mean == results[best].mean:
+            found[row] = "best"
+        elif unpaired(result, results[best]) is None:
+            interval = mean_interval(results[best].tasks - result.tasks)
+            if interval.low <= 0 <= interval.high:
+                found[row] = "tied"
+    return found
+
+
+def _columns(group: Group, seeds: bool) -> list[Column]:
+    columns = list(NAMES)
+    for setting in group.settings:
+        name = group.setting_header(setting)
+        columns.append(Column(name, name, setting.data))
+        if seeds:
+            columns.append(Column("over seeds", name, setting.data))
+    return columns
+
+
+def _line(
+    group: Group,
+    row: Row,
+    verdicts: dict[Setting, dict[Row, str]],
+    seeds: bool,
+    notes: Footnotes,
+) -> list[Entry]:
+    line = [label(row.name), label(row.head)]
+    for setting in group.settings:
+        result = group.results.get((row, setting))
+        line.append(_entry(result, verdicts[setting].get(row), notes))
+        if seeds:
+            line.append(label(spread_text(result)))
+    return line
+
+
+def _entry(result: Result | None, mark: str | None, notes: Footnotes) -> Entry:
+    if result is None:
+        return Entry("–", notes=(notes.number("not run"),))
+    if not result.done:
+        failed = any(record.status == "failed" for record in result.missed)
+        numbers = {notes.number(f"{r.status}: {r.reason}") for r in result.missed}
+        return Entry("failed" if failed else "–", notes=tuple(sorted(numbers)))
+    reasons = [f"without seed {r.seed}, {r.status}: {r.reason}" for r in result.missed]
+    return Entry(
+        f"{100 * result.mean:.1f} ± {100 * result.ci95:.1f}",
+        strong=mark == "best",
+        tied=mark == "tied",
+        notes=tuple(notes.number(reason) for reason in reasons),
+    )
+
+
+def spread_text(result: Result | None) -> str:
+    """Return the seeds' spread in points, as `±0.4 over 3 seeds`."""
+    if result is None or not result.done:
+        return "–"
+    if result.spread is None:
+        return "1 seed"
+    return f"±{100 * result.spread:.1f} over {len(result.done)} seeds"
+
+
+def _caption(group: Group) -> str:
+    record = group.first
+    return " ".join(
+        (
+            f"Percent, mean ± 1.96·std/√n over n = {record.n_test_tasks} test tasks with "
+            f"{record.n_query} query images a class.",
+            "† tied with the best: the 95 % t interval of the paired difference contains 0.",
+            seeds_sentence(group),
+            protocol_sentence(group),
+            budget_sentence(group),
+            origin_sentence(group.stored),
+        )
+    )

@@ -1,0 +1,87 @@
+"""What a table says of its numbers, so that it can be quoted alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from bench.records import Record, StoredRecord
+from reports.groups import Group
+
+
+def protocol_sentence(group: Group) -> str:
+    """Name the protocol, its pool and its main constants."""
+    record = group.first
+    p, b = record.protocol, record.budget
+    steps = f"{p['inner_steps_train']} in training, {p['inner_steps_test']} at test"
+    return (
+        f"Protocol {record.protocol_label}: {pool_phrase(group)}{b['teacher_epochs']} epochs a "
+        f"teacher ({p['teacher_checkpoint']} checkpoint); inner steps {steps}, rate "
+        f"{p['inner_lr']:g}; BN {p['bn']}; selection {p['selection']}; test tasks {p['task_list']}."
+    )
+
+
+def pool_phrase(group: Group) -> str:
+    """Say for each data set how many teachers there are and how accurate, over the seeds."""
+    pools: dict[str, dict[str, tuple[int, float]]] = {}
+    for one in group.stored:
+        if one.record.pool:
+            name = "+".join(one.record.datasets)
+            values = one.record.pool.n, one.record.pool.mean_accuracy
+            pools.setdefault(name, {})[one.record.pool.sha256] = values
+    phrases = []
+    for name, found in sorted(pools.items()):
+        sizes = "/".join(str(n) for n in sorted({n for n, _ in found.values()}))
+        accuracy = 100 * np.mean([accuracy for _, accuracy in found.values()])
+        phrases.append(f"{name} {sizes} teachers, mean held-out accuracy {accuracy:.1f} %; ")
+    return "".join(phrases)
+
+
+def budget_sentence(group: Group) -> str:
+    """Name the budget's counts."""
+    b = group.first.budget
+    return (
+        f"Budget {b['name']}: {b['meta_iterations']} meta-iterations, validated every "
+        f"{b['validate_every']} on {b['n_val_tasks']} tasks."
+    )
+
+
+def seeds_sentence(group: Group) -> str:
+    """Name the seeds and, where there are several, how they are summed up."""
+    seeds = sorted({one.record.seed for one in group.stored})
+    if len(seeds) == 1:
+        return f"Seed {seeds[0]}."
+    return (
+        f"Seeds {', '.join(map(str, seeds))}: mean of the seeds' means; ± is the mean of their "
+        "task intervals, 'over seeds' the standard deviation of their means."
+    )
+
+
+def origin_sentence(stored: Sequence[StoredRecord]) -> str:
+    """Say where, when and with which code the records were made."""
+    records = [one.record for one in stored]
+    devices = "; ".join(sorted({device_name(record) for record in records}))
+    days = sorted({record.started[:10] for record in records})
+    span = days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"
+    return f"{devices}; {span}; {_commits(records)}."
+
+
+def device_name(record: Record) -> str:
+    """Return the device as shown: with its threads where it is a CPU."""
+    device = record.device
+    threads = f", {device.threads} threads" if device.type == "cpu" else ""
+    return f"{device.type} ({device.name}{threads})"
+
+
+def _commits(records: Iterable[Record]) -> str:
+    environments = [record.environment for record in records]
+    names = sorted(
+        {
+            e.git_commit[:10] + (" (dirty)" if e.git_dirty else "")
+            for e in environments
+            if e.git_commit
+        }
+    )
+    unknown = any(e.git_commit is None for e in environments)
+    return "commit " + ", ".join(names + ["unknown"] * unknown)

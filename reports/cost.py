@@ -1,0 +1,149 @@
+"""The third and fourth tables: what fits and predictions cost, and which pools there were."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+import numpy as np
+
+from bench.records import Record, StoredRecord
+from reports.accuracy import NAMES
+from reports.caption import device_name, origin_sentence, protocol_sentence
+from reports.groups import Group, Row
+from reports.model import Column, Entry, Footnotes, Section, Table, label
+
+Measure = tuple[str, Callable[[Record], float | None], Callable[[float], str]]
+
+REUSED = "embeddings of an earlier setting's tasks were kept, so that the rate is higher"
+
+
+POOL_COLUMNS = [
+    Column("data set", numeric=False),
+    Column("seed", "seed"),
+    Column("teachers", "teachers"),
+    Column("architectures", "architectures", numeric=False),
+    Column("mean held-out %", "mean"),
+    Column("range %", "range"),
+    Column("pool", "pool", numeric=False),
+]
+
+
+def rate(value: float) -> str:
+    """Return a number with three digits or all before the point: `0.42`, `7.31`, `1234`."""
+    return f"{value:.2f}" if value < 10 else f"{value:.1f}" if value < 100 else f"{value:.0f}"
+
+
+def amount(value: float) -> str:
+    """Return a count with a decimal prefix: `512`, `29.5k`, `1.31M`, `2.40G`."""
+    for size, prefix in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= size:
+            return rate(value / size) + prefix
+    return f"{value:.0f}"
+
+
+MEASURES: tuple[Measure, ...] = (
+    ("fit s", lambda r: r.timing.fit_s, rate),
+    ("train tasks/s", lambda r: r.timing.train_tasks_per_s, rate),
+    ("pseudo images/s", lambda r: r.timing.pseudo_images_per_s, rate),
+    ("test tasks/s", lambda r: r.timing.test_tasks_per_s, rate),
+    ("peak GB", lambda r: r.timing.peak_memory_bytes, lambda value: f"{value / 1e9:.2f}"),
+    ("params", lambda r: r.cost.params, amount),
+    ("MACs/query image", lambda r: r.cost.macs_per_query_image, amount),
+)
+
+
+def cost_table(group: Group) -> Table | None:
+    """Return the throughput and cost of a group's finished cells, or None without any.
+
+    Each device has its sections: rates of different devices do not share one.
+    """
+    notes = Footnotes()
+    devices = sorted({device_name(one.record) for one in _done(group.stored)})
+    if not devices:
+        return None
+    sections = []
+    for device in devices:
+        for setting in group.settings:
+            heading = group.setting_name(setting)
+            heading += f", {device}" if len(devices) > 1 else ""
+            lines = []
+            for row in group.rows:
+                result = group.results.get((row, setting))
+                done = [s.record for s in result.done] if result else []
+                records = [r for r in done if device_name(r) == device]
+                if records:
+                    lines.append(_line(row, records, notes))
+            if lines:
+                sections.append(Section(heading, lines))
+    return Table(
+        kind="cost",
+        title=f"Throughput and cost: {group.name}",
+        columns=NAMES + [Column(name, name) for name, _, _ in MEASURES],
+        sections=sections,
+        caption=_cost_caption(group),
+        notes=notes.texts,
+    )
+
+
+def _done(stored: Iterable[StoredRecord]) -> list[StoredRecord]:
+    return [one for one in stored if one.record.status == "done"]
+
+
+def _line(row: Row, records: Sequence[Record], notes: Footnotes) -> list[Entry]:
+    line = [label(row.name), label(row.head)]
+    for name, read, show in MEASURES:
+        values = [value for record in records if (value := read(record)) is not None]
+        reused = name == "test tasks/s" and any(r.timing.embeddings_reused for r in records)
+        numbers = (notes.number(REUSED),) if reused and values else ()
+        line.append(Entry(show(float(np.mean(values))) if values else "–", notes=numbers))
+    return line
+
+
+def _cost_caption(group: Group) -> str:
+    several = len({one.record.seed for one in group.stored}) > 1
+    seeds = " Means over the seeds." if several else ""
+    return (
+        "Wall-clock time of the fit (not of the teachers), meta-training tasks and pseudo images a "
+        "second of it, test tasks a second, peak memory of the process or of the GPU's allocator, "
+        "parameters and multiply-accumulates that prediction uses; – where a thing was not done."
+        f"{seeds} {origin_sentence(_done(group.stored))}"
+    )
+
+
+def pools_table(group: Group) -> Table | None:
+    """Return the pools of a group, or None where no cell used one."""
+    members: dict[str, list[Record]] = {}
+    for one in group.stored:
+        if one.record.pool:
+            members.setdefault(one.record.pool.sha256, []).append(one.record)
+    if not members:
+        return None
+    lines = sorted((_pool_line(records) for records in members.values()), key=_texts)
+    return Table(
+        kind="pools",
+        title=f"Teacher pools: {group.name}",
+        columns=POOL_COLUMNS,
+        sections=[Section("", lines)],
+        caption=f"Held-out accuracy of teachers on their own classes. {protocol_sentence(group)}",
+    )
+
+
+def _pool_line(records: Sequence[Record]) -> list[Entry]:
+    pool = records[0].pool
+    accuracies = [100 * teacher["accuracy"] for teacher in pool.teachers]
+    span = f"{min(accuracies):.1f} to {max(accuracies):.1f}" if accuracies else "–"
+    seeds = sorted({record.seed for record in records})
+    texts = (
+        "+".join(records[0].datasets),
+        ", ".join(map(str, seeds)),
+        str(pool.n),
+        ", ".join(f"{count} {name}" for name, count in sorted(pool.architectures.items())),
+        f"{100 * pool.mean_accuracy:.1f}",
+        span,
+        pool.sha256[:8],
+    )
+    return [label(text) for text in texts]
+
+
+def _texts(line: Sequence[Entry]) -> list[str]:
+    return [entry.text for entry in line]

@@ -1,0 +1,127 @@
+"""Records as flat rows, one for each cell: what `results.csv` holds, and a data frame."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bench.errors import BenchError
+from bench.records import TASKS, Record, StoredRecord, canonical_json
+from bench.seeds import numpy_generator
+from bench.stats import bca_interval, mean_interval
+
+if TYPE_CHECKING:
+    import pandas
+
+_PLAIN = (
+    "suite",
+    "cell_hash",
+    "status",
+    "reason",
+    "scenario",
+    "net",
+    "method",
+    "preset",
+    "knowledge",
+    "learner",
+    "calibration",
+    "n_way",
+    "k_shot",
+    "n_query",
+    "n_test_tasks",
+    "task_list_sha256",
+    "selection",
+    "seed",
+    "started",
+    "ended",
+)
+_ACCURACY = ("accuracy_mean", "ci95", "std", "n", "t_low", "t_high", "bca_low", "bca_high")
+
+
+def task_accuracies(stored: StoredRecord) -> np.ndarray:
+    """Return the accuracy of each test task, (n,) fractions, checked against the record.
+
+    Raises:
+        BenchError: the task table is missing or unreadable, or its mean is not the record's.
+    """
+    path = stored.folder / TASKS
+    try:
+        values = _read_tasks(path)
+    except (OSError, ValueError, KeyError) as error:
+        raise BenchError(f"{path} is not readable ({_line(error)}); run the cell again") from None
+    accuracy = stored.record.accuracy
+    if accuracy is None or len(values) != accuracy.n or abs(values.mean() - accuracy.mean) > 1e-9:
+        raise BenchError(f"{path} and the record beside it disagree; run the cell again")
+    return values
+
+
+def _read_tasks(path: Path) -> np.ndarray:
+    """Read as `StoredRecord.accuracies` does, but by lists: pyarrow's arrays import pandas."""
+    from pyarrow.parquet import ParquetFile
+
+    with ParquetFile(path) as file:
+        columns = file.read(columns=["task", "accuracy"])
+    values = np.array(columns["accuracy"].to_pylist(), dtype=np.float64)
+    return values[np.argsort(columns["task"].to_pylist())]
+
+
+def _line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def record_row(stored: StoredRecord) -> dict[str, Any]:
+    """Return the record as one flat row; accuracies are fractions, absent values are None."""
+    record = stored.record
+    row = {name: getattr(record, name) for name in _PLAIN}
+    row |= {
+        "protocol_label": record.protocol_label,
+        "protocol": record.protocol["name"],
+        "budget": record.budget["name"],
+        "datasets": "+".join(record.datasets),
+        "architectures": "+".join(record.architectures),
+        "method_config": canonical_json(record.method_config),
+        "protocol_constants": canonical_json(record.protocol),
+        "budget_counts": canonical_json(record.budget),
+    }
+    row |= _accuracy_columns(stored)
+    row |= record.timing.model_dump() | record.cost.model_dump() | _surroundings(record)
+    return row
+
+
+def _accuracy_columns(stored: StoredRecord) -> dict[str, float | int | None]:
+    accuracy = stored.record.accuracy
+    if accuracy is None:
+        return dict.fromkeys(_ACCURACY)
+    values = [accuracy.mean, accuracy.ci95, accuracy.std, accuracy.n]
+    if accuracy.n < 2:
+        return dict(zip(_ACCURACY, [*values, None, None, None, None], strict=True))
+    tasks = task_accuracies(stored)
+    t = mean_interval(tasks)
+    bca = bca_interval(tasks, numpy_generator("bca", stored.record.cell_hash))
+    return dict(zip(_ACCURACY, [*values, t.low, t.high, bca.low, bca.high], strict=True))
+
+
+def _surroundings(record: Record) -> dict[str, Any]:
+    pool, fit, environment = record.pool, record.fit, record.environment
+    return {
+        "device_type": record.device.type,
+        "device_name": record.device.name,
+        "threads": record.device.threads,
+        "pool_sha256": pool.sha256 if pool else None,
+        "pool_n": pool.n if pool else None,
+        "pool_mean_accuracy": pool.mean_accuracy if pool else None,
+        "fit_sha256": fit.sha256 if fit else None,
+        "fit_reused": fit.reused if fit else None,
+        "git_commit": environment.git_commit,
+        "git_dirty": environment.git_dirty,
+    }
+
+
+def record_frame(stored: Sequence[StoredRecord]) -> pandas.DataFrame:
+    """Return a data frame with one row for each record, columns as `record_row`."""
+    import pandas
+
+    return pandas.DataFrame([record_row(one) for one in stored])

@@ -1,0 +1,235 @@
+"""Records that may share a table, laid out as methods × settings with the seeds inside.
+
+Numbers share a table only where scenario, protocol label, every constant and count behind that
+label, meta-model, pool architectures, and the size of the task list agree.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from bench.records import Record, StoredRecord, canonical_json
+from reports.frame import task_accuracies
+
+SCENARIOS = ("SS", "SH", "MH")
+KNOWLEDGE = {
+    "parameters": "Parameters",
+    "inversion": "Inversion",
+    "features": "Features",
+    "real_data": "Oracles (real data; not ranked)",
+}
+"""Headings of the sections, in their order."""
+
+
+class Row(NamedTuple):
+    """What a row stands for; `variant` names settings that tell it from its like."""
+
+    knowledge: str
+    method: str
+    preset: str
+    learner: str
+    calibration: str
+    variant: str
+
+    @property
+    def name(self) -> str:
+        """The method as shown."""
+        preset = "" if self.preset == "released" else f" ({self.preset})"
+        return self.method + preset + (f" [{self.variant}]" if self.variant else "")
+
+    @property
+    def head(self) -> str:
+        """The learner as shown, with its calibration."""
+        return self.learner + ("" if self.calibration == "none" else f" + {self.calibration}")
+
+    @property
+    def ranked(self) -> bool:
+        """Whether the method is data-free."""
+        return self.knowledge != "real_data"
+
+
+class Setting(NamedTuple):
+    """What a column stands for; other image files are another column."""
+
+    datasets: tuple[str, ...]
+    n_way: int
+    k_shot: int
+    digests: tuple[str, ...]
+
+    @property
+    def data(self) -> str:
+        """The data sets as shown."""
+        return "+".join(self.datasets)
+
+
+class Result:
+    """The records of one row and setting: one for each seed."""
+
+    def __init__(self, stored: Sequence[StoredRecord]):
+        ordered = sorted(stored, key=lambda one: one.record.seed)
+        self.done = [one for one in ordered if one.record.status == "done"]
+        self.missed = [one.record for one in ordered if one.record.status != "done"]
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """The repetitions that have a result."""
+        return tuple(one.record.seed for one in self.done)
+
+    @property
+    def mean(self) -> float:
+        """The mean of the seeds' mean accuracies, a fraction."""
+        return float(np.mean([one.record.accuracy.mean for one in self.done]))
+
+    @property
+    def ci95(self) -> float:
+        """The mean of the seeds' task intervals: tasks of several seeds are never pooled."""
+        return float(np.mean([one.record.accuracy.ci95 for one in self.done]))
+
+    @property
+    def spread(self) -> float | None:
+        """The standard deviation (n - 1) of the seeds' means; None for one seed."""
+        if len(self.done) < 2:
+            return None
+        return float(np.std([one.record.accuracy.mean for one in self.done], ddof=1))
+
+    @property
+    def task_list(self) -> str | None:
+        """The digest of the tasks that all seeds met; None where they met different ones."""
+        digests = {one.record.task_list_sha256 for one in self.done}
+        return digests.pop() if len(digests) == 1 else None
+
+    @functools.cached_property
+    def tasks(self) -> np.ndarray:
+        """The accuracy of each task averaged over the seeds, (n,) fractions."""
+        return np.mean([task_accuracies(one) for one in self.done], axis=0)
+
+
+def unpaired(a: Result | None, b: Result | None) -> str | None:
+    """Return why two results cannot be compared task by task, or None where they can."""
+    if a is None or b is None or not a.done or not b.done:
+        return "one of the two has no result"
+    if a.task_list is None or a.task_list != b.task_list:
+        return "not the same test tasks"
+    if a.seeds != b.seeds:
+        return "not the same seeds"
+    return "a single test task" if a.done[0].record.accuracy.n < 2 else None
+
+
+@dataclass(frozen=True)
+class Group:
+    """Records that may share a table; `name` says what they have in common."""
+
+    name: str
+    stored: list[StoredRecord]
+    results: dict[tuple[Row, Setting], Result]
+
+    @property
+    def first(self) -> Record:
+        """Any record: the constants are everybody's."""
+        return self.stored[0].record
+
+    @functools.cached_property
+    def settings(self) -> list[Setting]:
+        """The columns, by data set and shots."""
+        return sorted({setting for _, setting in self.results})
+
+    @functools.cached_property
+    def rows(self) -> list[Row]:
+        """The rows by kind of knowledge, the most accurate first, without result last."""
+        return sorted({row for row, _ in self.results}, key=self._rank)
+
+    def _rank(self, row: Row) -> tuple[Any, ...]:
+        means = [
+            result.mean
+            for setting in self.settings
+            if (result := self.results.get((row, setting))) and result.done
+        ]
+        return _place(list(KNOWLEDGE), row.knowledge), not means, -np.mean(means or [0]), row
+
+    def setting_header(self, setting: Setting) -> str:
+        """Return a column's two header lines; the digest tells two sets of image files apart."""
+        twins = [s for s in self.settings if s[:3] == setting[:3]]
+        files = f" @{'+'.join(d[:6] for d in setting.digests)}" if len(twins) > 1 else ""
+        return f"{setting.data}{files}\n{setting.n_way}-way {setting.k_shot}-shot"
+
+    def setting_name(self, setting: Setting) -> str:
+        """Return the header on one line."""
+        return self.setting_header(setting).replace("\n", " ")
+
+
+def make_groups(stored: Sequence[StoredRecord]) -> list[Group]:
+    """Return the groups of records in the order of their tables."""
+    members: dict[tuple[Any, ...], list[StoredRecord]] = defaultdict(list)
+    for one in stored:
+        members[_group_key(one.record)].append(one)
+    names = _group_names([group[0].record for group in members.values()])
+    groups = [
+        Group(name, group, _results(group))
+        for name, group in zip(names, members.values(), strict=True)
+    ]
+    return sorted(groups, key=lambda g: (_place(SCENARIOS, g.first.scenario), g.name))
+
+
+def _place(names: Sequence[str], name: str) -> int:
+    return names.index(name) if name in names else len(names)
+
+
+def _group_key(record: Record) -> tuple[Any, ...]:
+    constants = canonical_json([record.protocol, record.budget])
+    return (*_shown_key(record), constants)
+
+
+def _shown_key(record: Record) -> tuple[Any, ...]:
+    teachers = "+".join(record.architectures)
+    shape = (record.n_test_tasks, record.n_query)
+    return (record.scenario, record.protocol_label, record.net, teachers, *shape)
+
+
+def _group_names(records: Sequence[Record]) -> list[str]:
+    """Name the groups; constants that tell groups of one name apart are spelled out."""
+    return [
+        f"{r.scenario}, protocol {r.protocol_label}"
+        f"{_told_apart(r, [o for o in records if _shown_key(o) == _shown_key(r)])}, "
+        f"{r.net} meta-model, {'+'.join(r.architectures)} teachers, {r.n_test_tasks} test tasks"
+        for r in records
+    ]
+
+
+def _told_apart(record: Record, alike: Sequence[Record]) -> str:
+    differing = _differing([{**one.protocol, **one.budget} for one in alike])
+    values = {**record.protocol, **record.budget}
+    return "".join(f", {key}={values.get(key)}" for key in differing)
+
+
+def _differing(dicts: Sequence[dict[str, Any]]) -> list[str]:
+    keys = sorted(set().union(*dicts))
+    return [k for k in keys if len({canonical_json(one.get(k)) for one in dicts}) > 1]
+
+
+def _results(stored: Sequence[StoredRecord]) -> dict[tuple[Row, Setting], Result]:
+    configs: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
+    for one in stored:
+        configs[one.record.method, one.record.preset].append(one.record.method_config)
+    places: dict[tuple[Row, Setting], list[StoredRecord]] = defaultdict(list)
+    for one in stored:
+        record = one.record
+        keys = _differing(configs[record.method, record.preset])
+        variant = ", ".join(f"{key}={record.method_config.get(key)}" for key in keys)
+        places[_row(record, variant), _setting(record)].append(one)
+    return {place: Result(members) for place, members in places.items()}
+
+
+def _row(record: Record, variant: str) -> Row:
+    names = (record.knowledge, record.method, record.preset, record.learner, record.calibration)
+    return Row(*names, variant)
+
+
+def _setting(record: Record) -> Setting:
+    digests = tuple(record.dataset_digests.get(name, "") for name in record.datasets)
+    return Setting(tuple(record.datasets), record.n_way, record.k_shot, digests)

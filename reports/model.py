@@ -1,0 +1,80 @@
+"""What a table is before it is drawn: columns, sections of rows, a caption, footnotes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One place of a table: its text, whether it stands out, and the numbers of its footnotes.
+
+    `tied` marks what cannot be told from the best.
+    """
+
+    text: str
+    strong: bool = False
+    tied: bool = False
+    notes: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column; those of one `block` (a setting) stay together, then those of one `family`.
+
+    A column without block names the row, and is repeated where a table is split for width. A
+    header with line breaks is broken there and nowhere else.
+    """
+
+    header: str
+    block: str = ""
+    family: str = ""
+    numeric: bool = True
+
+    @property
+    def title(self) -> str:
+        """The header on one line."""
+        return self.header.replace("\n", " ")
+
+
+@dataclass(frozen=True)
+class Section:
+    """Rows under one heading; each row has an entry for every column."""
+
+    heading: str
+    rows: list[list[Entry]]
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table; `strong_means` says what standing out means, where anything can.
+
+    `notes[i]` is footnote i + 1.
+    """
+
+    kind: str
+    title: str
+    columns: list[Column]
+    sections: list[Section]
+    caption: str
+    strong_means: str = ""
+    notes: list[str] = field(default_factory=list)
+
+
+class Footnotes:
+    """Numbers for reasons; equal reasons share one."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+
+    def number(self, text: str) -> int:
+        """Return the number of a reason, from 1."""
+        text = " ".join(text.split())
+        if text not in self.texts:
+            self.texts.append(text)
+        return self.texts.index(text) + 1
+
+
+def label(text: str) -> Entry:
+    """Return an entry that only names something."""
+    return Entry(text)

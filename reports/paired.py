@@ -1,0 +1,169 @@
+"""The second table: differences from the references on identical test tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from bench.seeds import numpy_generator
+from bench.stats import PairedDifference, holm, paired_difference
+from reports.accuracy import NAMES
+from reports.caption import origin_sentence, protocol_sentence, seeds_sentence
+from reports.groups import Group, Row, Setting, unpaired
+from reports.model import Column, Entry, Footnotes, Section, Table, label
+
+FLIPS = 10_000
+ALPHA = 0.05
+SAME_LEARNER = ("random", "average")
+"""References that a method is compared with under the learner that it uses itself."""
+ANY_LEARNER = ("ensemble_centroids",)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A row minus a reference in one setting; without `difference` there is a reason."""
+
+    row: Row
+    reference: Row
+    setting: Setting
+    difference: PairedDifference | None = None
+    p_holm: float | None = None
+    reason: str | None = None
+
+
+def comparisons(group: Group) -> list[Comparison]:
+    """Return all comparisons of a group, p-values adjusted by Holm over the whole group."""
+    found = [
+        _compare(group, row, reference, setting)
+        for row, reference in reference_pairs(group.rows)
+        for setting in group.settings
+    ]
+    made = [one for one in found if one.difference]
+    adjusted = iter(holm([one.difference.p_value for one in made]))
+    return [
+        Comparison(one.row, one.reference, one.setting, one.difference, float(next(adjusted)))
+        if one.difference
+        else one
+        for one in found
+    ]
+
+
+def reference_pairs(rows: Sequence[Row]) -> list[tuple[Row, Row]]:
+    """Return which data-free rows are compared with which references, references first in order.
+
+    A reference is met once: `average` is compared with `random`, not the reverse.
+    """
+    pairs = []
+    earlier: set[str] = set()
+    for name in SAME_LEARNER + ANY_LEARNER:
+        for reference in (row for row in rows if row.method == name and row.calibration == "none"):
+            for row in rows:
+                same = name in ANY_LEARNER or row.learner == reference.learner
+                mirrored = name in SAME_LEARNER and row.method in earlier
+                if row.ranked and row.method != name and same and not mirrored:
+                    pairs.append((row, reference))
+        earlier.add(name)
+    return pairs
+
+
+def _compare(group: Group, row: Row, reference: Row, setting: Setting) -> Comparison:
+    a, b = group.results.get((row, setting)), group.results.get((reference, setting))
+    reason = unpaired(a, b)
+    if reason:
+        return Comparison(row, reference, setting, reason=reason)
+    cells = (one.record.cell_hash for one in (*a.done, *b.done))
+    generator = numpy_generator("paired", *cells)
+    difference = paired_difference(a.tasks, b.tasks, FLIPS, generator)
+    return Comparison(row, reference, setting, difference)
+
+
+def paired_table(group: Group) -> Table | None:
+    """Return the table of a group, or None where no reference is among its rows."""
+    found = comparisons(group)
+    if not found:
+        return None
+    notes = Footnotes()
+    names = list(dict.fromkeys(one.reference for one in found))
+    same_named = {r: sum(r.name == other.name for other in names) for r in names}
+    sections = []
+    for reference in names:
+        head = f" with {reference.head}" if same_named[reference] > 1 else ""
+        chosen = [one for one in found if one.reference == reference]
+        sections.append(Section(f"minus {reference.name}{head}", _lines(chosen, notes)))
+    return Table(
+        kind="paired",
+        title=f"Paired differences: {group.name}",
+        columns=_columns(group),
+        sections=sections,
+        caption=_caption(group, sum(one.difference is not None for one in found)),
+        strong_means=f"a Holm-adjusted p below {ALPHA}",
+        notes=notes.texts,
+    )
+
+
+def _columns(group: Group) -> list[Column]:
+    columns = list(NAMES)
+    for setting in group.settings:
+        name = group.setting_header(setting)
+        columns += [Column(name, name, setting.data), Column("p", name, setting.data)]
+    return columns
+
+
+def _lines(chosen: Sequence[Comparison], notes: Footnotes) -> list[list[Entry]]:
+    lines: dict[Row, list[Entry]] = {}
+    for one in chosen:
+        line = lines.setdefault(one.row, [label(one.row.name), label(one.row.head)])
+        line += _entries(one, notes)
+    return list(lines.values())
+
+
+def _entries(one: Comparison, notes: Footnotes) -> list[Entry]:
+    if one.difference is None:
+        return [Entry("–", notes=(notes.number(one.reason),)), label("–")]
+    d = one.difference
+    text = f"{signed(d.mean)} [{signed(d.low)}, {signed(d.high)}]"
+    p = "<0.001" if one.p_holm < 0.001 else f"{one.p_holm:.3f}"
+    return [Entry(text, strong=one.p_holm < ALPHA), label(p)]
+
+
+def signed(fraction: float) -> str:
+    """Return a fraction as points with sign, `+3.1`; what rounds to zero is `+0.0`."""
+    return f"{round(100 * fraction, 1) + 0.0:+.1f}"
+
+
+def _caption(group: Group, n: int) -> str:
+    seeds = {one.record.seed for one in group.stored}
+    averaged = " Each task's accuracy is averaged over the seeds first." if len(seeds) > 1 else ""
+    return (
+        "Difference of accuracies in points with its 95 % t interval, over the same "
+        f"{group.first.n_test_tasks} test tasks.{averaged} p: two-sided sign-flip permutation test "
+        f"({FLIPS} flips), Holm-adjusted over the comparisons of this table (n = {n}). "
+        f"{seeds_sentence(group).split(':')[0].rstrip('.')}. "
+        f"{protocol_sentence(group)} {origin_sentence(group.stored)}"
+    )
+
+
+def comparison_rows(group: Group) -> list[dict[str, Any]]:
+    """Return the comparisons as flat rows for a script; differences are fractions."""
+    rows = []
+    for one in comparisons(group):
+        d = one.difference
+        rows.append(
+            {
+                "group": group.name,
+                "setting": group.setting_name(one.setting),
+                "method": one.row.name,
+                "learner": one.row.head,
+                "reference": one.reference.name,
+                "reference_learner": one.reference.head,
+                "difference": d.mean if d else None,
+                "low": d.low if d else None,
+                "high": d.high if d else None,
+                "p_value": d.p_value if d else None,
+                "p_holm": one.p_holm,
+                "n": d.n if d else None,
+                "reason": one.reason,
+            }
+        )
+    return rows

@@ -1,0 +1,79 @@
+"""Which records a report is made of: read, each cell once, narrowed by `key=value`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from bench.errors import BenchError, unknown_name
+from bench.records import TASKS, Record, StoredRecord, find_records
+
+KEYS = (
+    "suite",
+    "scenario",
+    "protocol",
+    "dataset",
+    "net",
+    "method",
+    "preset",
+    "knowledge",
+    "learner",
+    "calibration",
+    "n_way",
+    "k_shot",
+    "seed",
+    "status",
+)
+
+
+def load_records(root: Path, only: Sequence[str] = ()) -> list[StoredRecord]:
+    """Read the records below a folder, one for each cell, and keep those that match.
+
+    Copies in the MLflow artifact folder are passed over. Where several suites hold one cell, a
+    finished one counts, then the latest.
+
+    Args:
+        root: a folder of runs, of one suite, or of stored results.
+        only: `key=value`; several values of one key are alternatives.
+
+    Raises:
+        BenchError: no folder, no records, an unreadable one, or a condition that nothing meets.
+    """
+    found = [s for s in find_records(root) if "mlartifacts" not in s.folder.relative_to(root).parts]
+    cells: dict[str, StoredRecord] = {}
+    for stored in sorted(found, key=_precedence):
+        cells[stored.record.cell_hash] = stored
+    if not cells:
+        raise BenchError(f"no finished record below '{root}'; run a suite first: bench run micro")
+    return _narrowed([cells[name] for name in sorted(cells)], only)
+
+
+def _precedence(stored: StoredRecord) -> tuple[bool, bool, str]:
+    record = stored.record
+    return record.status == "done", (stored.folder / TASKS).exists(), record.ended
+
+
+def _narrowed(stored: list[StoredRecord], only: Sequence[str]) -> list[StoredRecord]:
+    wanted: dict[str, set[str]] = {}
+    for condition in only:
+        key, separator, value = condition.partition("=")
+        if not separator:
+            raise BenchError(f"--only '{condition}' is not KEY=VALUE, as in --only method=purer")
+        if key not in KEYS:
+            raise unknown_name("--only key", key, KEYS)
+        present = set().union(*(_values(one.record, key) for one in stored))
+        if value not in present:
+            raise unknown_name(f"{key} in these records", value, present)
+        wanted.setdefault(key, set()).add(value)
+    kept = [s for s in stored if all(_values(s.record, k) & v for k, v in wanted.items())]
+    if not kept:
+        raise BenchError(f"no record matches {' '.join(only)} together; drop a condition")
+    return kept
+
+
+def _values(record: Record, key: str) -> set[str]:
+    if key == "dataset":
+        return set(record.datasets)
+    if key == "protocol":
+        return {record.protocol_label, record.protocol["name"]}
+    return {str(getattr(record, key))}
