@@ -24,7 +24,7 @@ class Tiny(FolderSource):
     std = (0.2, 0.3, 0.4)
     licence = "made here"
     how_to_get = "make it"
-    expected = {"train": (3, None), "val": (2, None), "test": (2, None)}  # noqa: RUF012
+    expected = {"train": (3, None), "val": (2, None), "test": (2, None)}
 
 
 def tiny_pixels() -> dict[str, dict[str, np.ndarray]]:
