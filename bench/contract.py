@@ -248,9 +248,10 @@ class FitContext:
     `training_learner(net)` wraps a meta-model in the cell's learner with the protocol's training
     settings (a `MetaLearner`); `make_learner(state)` wraps a state dict of the meta-model in the
     cell's learner with the test settings. `validate(learner)` returns the mean accuracy on
-    validation tasks; None where the protocol takes the last state. `resume` is what `save(step, state)` was given last, or None; states
-    are nested dicts, lists, numbers and tensors. `train_tasks(generator, n)` draws real tasks
-    of the meta-train split; None unless the method's knowledge is `real_data`.
+    validation tasks; None where the protocol takes the last state. `resume` is what
+    `save(step, state)` was given last, or None; states are nested dicts, lists, numbers and
+    tensors. `train_tasks(generator, n)` draws real tasks of the meta-train split; None unless the
+    method's knowledge is `real_data`.
     """
 
     pool: Pool
