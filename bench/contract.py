@@ -194,7 +194,10 @@ class FitLog(Protocol):
         """Note named scalars (floats or 0-d tensors) of one step."""
 
     def images(self, name: str, images: Tensor, captions: Sequence[str] = ()) -> None:
-        """Note a grid of images (N, 3, H, W) with values in [0, 1]."""
+        """Note a grid of images (N, 3, H, W) with values in [0, 1].
+
+        Captions, where given, each name a group of consecutive images, all groups equally large.
+        """
 
     def count(self, name: str, amount: int) -> None:
         """Add to a counter: `train_tasks`, `pseudo_images`, `teacher_forward_images`, `queries`."""

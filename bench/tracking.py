@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Sequence
 from datetime import datetime
@@ -51,6 +52,8 @@ class Tracker:
     def __init__(self, runs: Path):
         from mlflow.tracking import MlflowClient
 
+        for name in ("mlflow.store.db.utils", "alembic"):
+            logging.getLogger(name).setLevel(logging.WARNING)
         runs.mkdir(parents=True, exist_ok=True)
         self.runs = runs
         self.client = MlflowClient(tracking_uri=store_uri(runs))

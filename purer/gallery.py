@@ -25,7 +25,7 @@ def denormalised(images: Tensor, mean: Sequence[float], std: Sequence[float]) ->
 def show_gallery(
     log: FitLog, name: str, dataset: DynamicDataset, teacher: Teacher, per_class: int
 ) -> None:
-    """Log the first `per_class` pseudo images of each class, one caption an image.
+    """Log the first `per_class` pseudo images of each class, captioned with its name.
 
     Args:
         log: where the grid goes.
@@ -37,5 +37,5 @@ def show_gallery(
     if per_class == 0:
         return
     shown = dataset.images[:, :per_class]
-    captions = [class_name for class_name in dataset.class_names for _ in range(shown.shape[1])]
-    log.images(name, denormalised(shown.flatten(0, 1), teacher.mean, teacher.std), captions)
+    images = denormalised(shown.flatten(0, 1), teacher.mean, teacher.std)
+    log.images(name, images, dataset.class_names)

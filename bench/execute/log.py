@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -73,7 +74,8 @@ class CellLog:
         if self._points:
             write_parquet(folder / "curve.parquet", self.curve())
         for name, (pixels, captions) in self._images.items():
-            with atomic_path(folder / "images" / f"{name}.png") as temporary:
+            file_name = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+            with atomic_path(folder / "images" / f"{file_name}.png") as temporary:
                 save_grid(temporary, pixels, captions)
 
     def _read_points(self) -> None:
@@ -84,24 +86,30 @@ class CellLog:
 
 
 def save_grid(path: Path, pixels: Tensor, captions: Sequence[str], scale: int = 2) -> None:
-    """Write uint8 images (N, 3, H, W) as one PNG grid.
+    """Write uint8 images (N, 3, H, W) as one PNG, in a grid that is about square.
 
-    With captions, each row shows the images of one caption, whose text stands to its left.
+    Captions each stand above a group of N / len(captions) images; without them each image is a
+    group of its own.
     """
     from PIL import Image, ImageDraw
 
     n_images, _, height, width = pixels.shape
-    rows = len(captions) or max(1, round(n_images**0.5))
-    columns = -(-n_images // rows)
-    margin = 8 + 6 * max((len(c) for c in captions), default=0)
-    step_y, step_x = height * scale + 2, width * scale + 2
-    canvas = Image.new("RGB", (margin + columns * step_x, rows * step_y), "white")
+    n_groups = len(captions) or n_images
+    per_group = n_images // n_groups
+    step_x, step_y = width * scale + 2, height * scale + 2
+    group_x, group_y = per_group * step_x + 4, step_y + (14 if captions else 0)
+    columns = max(1, round((n_groups * group_y / group_x) ** 0.5))
+    rows = -(-n_groups // columns)
+    canvas = Image.new("RGB", (columns * group_x, rows * group_y), "white")
     draw = ImageDraw.Draw(canvas)
-    for row, caption in enumerate(captions):
-        draw.text((4, row * step_y + step_y // 2 - 6), caption, fill="black")
-    for index in range(n_images):
-        row, column = divmod(index, columns)
-        tile = Image.fromarray(pixels[index].permute(1, 2, 0).numpy())
-        tile = tile.resize((width * scale, height * scale), Image.Resampling.NEAREST)
-        canvas.paste(tile, (margin + column * step_x, row * step_y))
+    for group in range(n_groups):
+        top, left = group // columns * group_y, group % columns * group_x
+        if captions:
+            draw.text((left + 2, top + 1), captions[group][: group_x // 6], fill="black")
+        for index in range(per_group):
+            tile = Image.fromarray(
+                pixels[group * per_group + index].permute(1, 2, 0).contiguous().numpy()
+            )
+            tile = tile.resize((width * scale, height * scale), Image.Resampling.NEAREST)
+            canvas.paste(tile, (left + index * step_x + 2, top + group_y - step_y))
     canvas.save(path, format="PNG")

@@ -1,0 +1,169 @@
+"""Fits: shared where they may be, resumed with all they had noted, and timed without pauses."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from bench import registry
+from bench.cells import expand, read_suite
+from bench.contract import Config, Method, NetSpec
+from bench.errors import BenchError
+from bench.execute.fits import fit_folder, fit_key, obtain_fit
+from bench.records import is_finished, read_parquet
+from bench.timing import Stopwatch
+from tests.helpers import tiny_context, tiny_pool
+
+CPU = torch.device("cpu")
+NET = NetSpec("conv4", 5, 32)
+
+
+def keys(*settings: str, pool: str = "p", data: str = "d") -> dict[tuple[str, str, int], str]:
+    cells = expand(*read_suite("glyphs", settings))
+    return {
+        (c.method, c.learner, c.k_shot): fit_key(
+            registry.load("method", c.method), c, NET, pool, data
+        )
+        for c in cells
+    }
+
+
+def test_fits_are_shared_exactly_where_the_method_says() -> None:
+    found = keys()
+    assert found["random", "maml", 1] == found["random", "protonet", 5]
+    assert found["average", "maml", 1] == found["average", "protonet", 5]
+    assert found["purer", "maml", 1] != found["purer", "maml", 5]
+    assert found["oracle_protonet", "protonet", 1] != found["oracle_protonet", "protonet", 5]
+    assert found["random", "maml", 1] != found["average", "maml", 1]
+
+
+def test_a_fit_follows_from_what_it_sees() -> None:
+    plain, pool, data = keys(), keys(pool="q"), keys(data="e")
+    changed = {k[0] for k in plain if plain[k] != pool[k]}
+    assert changed == {
+        "average",
+        "best_teacher",
+        "purer",
+        "teacher_centroids",
+        "ensemble_centroids",
+    }
+    assert {k[0] for k in plain if plain[k] != data[k]} == {
+        "purer",
+        "oracle_maml",
+        "oracle_protonet",
+    }
+    assert {k[0] for k, v in keys("purer.pixel_lr=0.1").items() if v != plain[k]} == {"purer"}
+
+
+class Counting(Method):
+    """Adds up draws; saves after each step; breaks off where the test says."""
+
+    name = "counting"
+    knowledge = "parameters"
+    learners = ("maml",)
+    Config = Config
+    break_at: int | None = None
+
+    def fit(self, context: Any) -> dict[str, torch.Tensor]:
+        """Sum six draws."""
+        generator = context.generator("draws")
+        total, start = torch.zeros(()), 0
+        if context.resume:
+            generator.set_state(context.resume["generator"])
+            total, start = context.resume["total"], context.resume["step"]
+        for step in range(start + 1, 7):
+            if step == self.break_at:
+                raise KeyboardInterrupt
+            total = total + torch.rand((), generator=generator)
+            context.log.scalars(step, {"total": total})
+            context.log.count("train_tasks", 2)
+            state = {"generator": generator.get_state(), "total": total, "step": step}
+            context.save(step, state)
+        return {"total": total}
+
+    def learner(self, context: Any, fitted: Any) -> Any:
+        """Not needed here."""
+        raise NotImplementedError
+
+
+def obtain(cache: Path, method: Method) -> Any:
+    pool = tiny_pool(["conv4"], 5, 16, torch.Generator().manual_seed(0))
+
+    def make_context(log: Any, resume: Any, save: Any) -> Any:
+        return dataclasses.replace(tiny_context(method, pool, resume=resume, save=save), log=log)
+
+    return obtain_fit(cache, "key", method, make_context, CPU, lambda done, total: None)
+
+
+def test_an_interrupted_fit_goes_on_with_all_it_had_noted(tmp_path: Path) -> None:
+    broken = Counting()
+    broken.break_at = 4
+    with pytest.raises(KeyboardInterrupt):
+        obtain(tmp_path / "a", broken)
+    folder = fit_folder(tmp_path / "a", "key")
+    assert (folder / "checkpoint.pt").exists()
+    assert not is_finished(folder)
+    resumed, undisturbed = obtain(tmp_path / "a", Counting()), obtain(tmp_path / "b", Counting())
+    assert torch.equal(resumed.tensors["total"], undisturbed.tensors["total"])
+    assert resumed.counters == undisturbed.counters == {"train_tasks": 12}
+    assert not (folder / "checkpoint.pt").exists()
+    curves = [read_parquet(fit_folder(tmp_path / x, "key") / "curve.parquet") for x in "ab"]
+    for name in ("step", "name", "value"):
+        assert curves[0][name].tolist() == curves[1][name].tolist()
+    assert curves[0]["step"].tolist() == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_finished_fit_is_not_made_again(tmp_path: Path) -> None:
+    first = obtain(tmp_path, Counting())
+    broken = Counting()
+    broken.break_at = 1
+    again = obtain(tmp_path, broken)
+    assert not first.reused
+    assert again.reused
+    assert torch.equal(first.tensors["total"], again.tensors["total"])
+
+
+def test_an_unreadable_checkpoint_starts_afresh(tmp_path: Path) -> None:
+    folder = fit_folder(tmp_path, "key")
+    folder.mkdir(parents=True)
+    (folder / "checkpoint.pt").write_bytes(b"half a file")
+    assert obtain(tmp_path, Counting()).counters == {"train_tasks": 12}
+
+
+def test_a_changed_fit_is_made_again(tmp_path: Path) -> None:
+    first = obtain(tmp_path, Counting())
+    weights = first.folder / "fit.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\x00")
+    again = obtain(tmp_path, Counting())
+    assert not again.reused
+    assert torch.equal(first.tensors["total"], again.tensors["total"])
+
+
+def test_a_failing_fit_leaves_its_error(tmp_path: Path) -> None:
+    class Failing(Counting):
+        """Fails at once."""
+
+        def fit(self, context: Any) -> dict[str, torch.Tensor]:
+            """Fail."""
+            raise BenchError("no")
+
+    with pytest.raises(BenchError, match="no"):
+        obtain(tmp_path, Failing())
+    assert not is_finished(fit_folder(tmp_path, "key"))
+
+
+def test_the_clock_stops_while_paused() -> None:
+    clock = Stopwatch(CPU)
+    with clock.running():
+        time.sleep(0.02)
+        with clock.paused():
+            time.sleep(0.2)
+        inside = clock.running_seconds
+    assert 0.02 <= clock.seconds < 0.2
+    assert 0.02 <= inside <= clock.seconds
+    assert clock.running_seconds == clock.seconds

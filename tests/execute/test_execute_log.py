@@ -1,0 +1,52 @@
+"""What a fit reports: kept as reported, written as files, drawn as a grid."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from bench.execute.log import CellLog, save_grid
+from bench.records import read_parquet
+
+
+def test_scalars_are_kept_as_they_were_when_noted(tmp_path: Path) -> None:
+    log, live = CellLog(), torch.zeros(())
+    for step in range(3):
+        live += 1
+        log.scalars(step, {"live": live, "plain": 0.5})
+    log.write(tmp_path)
+    curve = read_parquet(tmp_path / "curve.parquet")
+    values = [v for n, v in zip(curve["name"], curve["value"], strict=True) if n == "live"]
+    assert values == [1.0, 2.0, 3.0]
+
+
+def test_state_round_trips(tmp_path: Path) -> None:
+    log = CellLog()
+    log.scalars(1, {"loss": torch.tensor(2.0)})
+    log.count("queries", 3)
+    log.images("x", torch.rand(4, 3, 8, 8, generator=torch.Generator().manual_seed(0)), ["a", "b"])
+    other = CellLog()
+    torch.save(log.state_dict(), tmp_path / "state.pt")
+    other.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
+    other.count("queries", 1)
+    assert other.counters == {"queries": 4}
+    other.write(tmp_path)
+    assert (tmp_path / "images" / "x.png").exists()
+    assert read_parquet(tmp_path / "curve.parquet")["value"].tolist() == [2.0]
+
+
+@pytest.mark.parametrize("captions", [(), ("apple", "bear", "chair")])
+def test_a_grid_shows_every_image_once(tmp_path: Path, captions: tuple[str, ...]) -> None:
+    levels = torch.tensor([40, 80, 120, 160, 200, 240], dtype=torch.uint8)
+    pixels = levels[:, None, None, None].expand(6, 3, 8, 8).contiguous()
+    save_grid(tmp_path / "grid.png", pixels, captions)
+    shown = torch.frombuffer(
+        bytearray(Image.open(tmp_path / "grid.png").convert("L").tobytes()), dtype=torch.uint8
+    )
+    for level in levels:
+        area = (shown == level).sum().item()
+        assert area >= 16 * 16
+        assert area < 2 * 16 * 16

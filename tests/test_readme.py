@@ -1,0 +1,54 @@
+"""The README says what is there: its tables are the records', its names are the registry's."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from bench.cells import suite_names
+from bench.cli import cli, main
+from bench.records import find_records
+from bench.registry import names
+
+ROOT = Path(__file__).resolve().parents[1]
+TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_tables_are_rendered_from_the_stored_records() -> None:
+    with pytest.raises(SystemExit) as end:
+        main(["report", str(ROOT / "results"), "--update", str(ROOT / "README.md"), "--check"])
+    assert end.value.code == 0, "run tox -e report"
+
+
+def test_stored_records_are_complete_and_clean() -> None:
+    stored = find_records(ROOT / "results")
+    assert {one.record.suite for one in stored} >= {"glyphs", "cifar_fs_ss"}
+    for one in stored:
+        assert one.folder.name == one.record.cell_hash
+        assert one.record.environment.git_commit
+        assert one.record.environment.git_dirty is False
+        if one.record.status == "done":
+            assert one.accuracies().mean() == pytest.approx(one.record.accuracy.mean)
+        assert sorted(path.name for path in one.folder.iterdir()) == [
+            "record.json",
+            "tasks.parquet",
+        ]
+
+
+def test_every_method_and_suite_is_listed() -> None:
+    section = TEXT[TEXT.index("## What is compared") : TEXT.index("**What is a reading")]
+    assert set(re.findall(r"`(\w+)`", section)) >= set(names("method")) | set(names("learner"))
+    rows = set(re.findall(r"^\| `(\w+)` \|", TEXT, re.MULTILINE))
+    assert rows >= set(suite_names())
+
+
+def test_every_verb_exists() -> None:
+    verbs = set(re.findall(r"^\| `bench (\w+)", TEXT, re.MULTILINE))
+    assert verbs == set(cli.list_commands(None))
+
+
+def test_links_inside_the_repository_lead_somewhere() -> None:
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", TEXT):
+        assert (ROOT / target).exists(), target
