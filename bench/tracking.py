@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock
 
 from bench.errors import BenchError
 from bench.records import DONE, StoredRecord, file_sha256, read_parquet, write_text
@@ -25,8 +28,11 @@ def store_uri(runs: Path) -> str:
 
 
 def ui_command(runs: Path) -> str:
-    """Return the command that shows the store."""
-    return f"mlflow ui --backend-store-uri {store_uri(runs)} --workers 1"
+    """Return the command that shows the store, with the mlflow of this environment."""
+    program = Path(sys.executable).with_name("mlflow")
+    if program.is_relative_to(Path.cwd()):
+        program = program.relative_to(Path.cwd())
+    return f"{program} ui --backend-store-uri {store_uri(runs)} --workers 1"
 
 
 def pending(runs: Path, stored: Sequence[StoredRecord]) -> list[StoredRecord]:
@@ -47,7 +53,10 @@ def _read_mark(stored: StoredRecord) -> str | None:
 
 
 class Tracker:
-    """Writes records into the store: one parent run a suite, one child run a cell."""
+    """Writes records into the store: one parent run a suite, one child run a cell.
+
+    One process writes at a time: a fresh store does not survive two that create it together.
+    """
 
     def __init__(self, runs: Path):
         from mlflow.tracking import MlflowClient
@@ -56,14 +65,18 @@ class Tracker:
             logging.getLogger(name).setLevel(logging.WARNING)
         runs.mkdir(parents=True, exist_ok=True)
         self.runs = runs
-        self.client = MlflowClient(tracking_uri=store_uri(runs))
-        self.experiment = self._experiment()
-        self._close_abandoned()
+        self._lock = FileLock(runs / ".mlflow.lock")
+        with self._lock:
+            self.client = MlflowClient(tracking_uri=store_uri(runs))
+            self.experiment = self._experiment()
+            self._close_abandoned()
 
     def _experiment(self) -> str:
         found = self.client.get_experiment_by_name(EXPERIMENT)
         if found is not None:
             return found.experiment_id
+        for mark in self.runs.glob(f"*/*/{MARK}"):  # a fresh store holds nothing
+            mark.unlink()
         location = (self.runs.resolve() / "mlartifacts").as_uri()
         return self.client.create_experiment(EXPERIMENT, artifact_location=location)
 
@@ -76,7 +89,12 @@ class Tracker:
         return list(self.client.search_runs([self.experiment], condition, max_results=5000))
 
     def ingest(self, stored: StoredRecord) -> None:
-        """Write one record; an older version of the same cell is replaced."""
+        """Write one record that is not written yet; an older version of the cell is replaced."""
+        with self._lock:
+            if pending(self.runs, [stored]):
+                self._write(stored)
+
+    def _write(self, stored: StoredRecord) -> None:
         record = stored.record
         parent = self._parent(record.suite)
         same = f"tags.cell_hash = '{record.cell_hash}' and tags.`mlflow.parentRunId` = '{parent}'"
@@ -100,7 +118,8 @@ class Tracker:
 
     def parent_artifacts(self, suite: str, files: Sequence[Path]) -> None:
         """Attach files, such as rendered tables, to the suite's parent run."""
-        parent = self._parent(suite)
+        with self._lock:
+            parent = self._parent(suite)
         for path in files:
             self.client.log_artifact(parent, str(path), "report")
 

@@ -93,7 +93,8 @@ def _print(tables: list[Any], paths: list[Path]) -> None:
 
     width = None if sys.stdout.isatty() else 100
     print_tables(tables, Console(file=sys.stdout, width=width))
-    click.echo(f"tables   {', '.join(map(str, paths))}")
+    for number, path in enumerate(paths):
+        click.echo(f"{'' if number else 'tables':<9}{path}")
 
 
 def _json(stored: list[Any], rows: list[dict[str, Any]], paths: list[Path]) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -49,23 +48,13 @@ def task_accuracies(stored: StoredRecord) -> np.ndarray:
     """
     path = stored.folder / TASKS
     try:
-        values = _read_tasks(path)
+        values = stored.accuracies()
     except (OSError, ValueError, KeyError) as error:
         raise BenchError(f"{path} is not readable ({_line(error)}); run the cell again") from None
     accuracy = stored.record.accuracy
     if accuracy is None or len(values) != accuracy.n or abs(values.mean() - accuracy.mean) > 1e-9:
         raise BenchError(f"{path} and the record beside it disagree; run the cell again")
     return values
-
-
-def _read_tasks(path: Path) -> np.ndarray:
-    """Read as `StoredRecord.accuracies` does, but by lists: pyarrow's arrays import pandas."""
-    from pyarrow.parquet import ParquetFile
-
-    with ParquetFile(path) as file:
-        columns = file.read(columns=["task", "accuracy"])
-    values = np.array(columns["accuracy"].to_pylist(), dtype=np.float64)
-    return values[np.argsort(columns["task"].to_pylist())]
 
 
 def _line(error: Exception) -> str:

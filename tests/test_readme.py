@@ -31,10 +31,7 @@ def test_stored_records_are_complete_and_clean() -> None:
         assert one.record.environment.git_dirty is False
         if one.record.status == "done":
             assert one.accuracies().mean() == pytest.approx(one.record.accuracy.mean)
-        assert sorted(path.name for path in one.folder.iterdir()) == [
-            "record.json",
-            "tasks.parquet",
-        ]
+        assert {path.name for path in one.folder.iterdir()} == {"record.json", "tasks.parquet"}
 
 
 def test_every_method_and_suite_is_listed() -> None:

@@ -72,7 +72,7 @@ def test_first_run_second_run_and_mlflow(cache: Path, tmp_path: Path) -> None:
     assert stored["random"].record.pool is None
     assert (stored["purer"].folder / "curve.parquet").exists()
     assert "ensemble_centroids" in first.stdout
-    assert "mlflow ui --backend-store-uri sqlite:///" in first.stdout
+    assert f"mlflow ui --backend-store-uri sqlite:///{runs}" in first.stdout
     _check_mlflow(runs, stored)
 
     ended = {name: one.record.ended for name, one in stored.items()}
@@ -163,6 +163,24 @@ def test_kill_and_run_again_is_the_undisturbed_run(
     for name in ours:
         assert ours[name].record.cell_hash == theirs[name].record.cell_hash
         np.testing.assert_array_equal(ours[name].accuracies(), theirs[name].accuracies())
+
+
+def test_two_processes_share_one_suite(cache: Path, tmp_path: Path) -> None:
+    """They wait for one another: every cell and teacher is made once, both see all results."""
+    runs = tmp_path / "runs"
+    words = arguments(cache, runs, "--only=method=random", "--only=method=average")
+    both = [
+        subprocess.Popen(
+            [*BENCH, *words], env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        for _ in range(2)
+    ]
+    ends = [process.communicate(timeout=200) for process in both]
+    assert [process.returncode for process in both] == [0, 0], ends
+    assert set(by_method(runs)) == {"random", "average"}
+    logs = [one.folder / "log.txt" for one in by_method(runs).values()]
+    assert [log.read_text().count("accuracy") for log in logs] == [1, 1]
+    assert all(b"average" in output for output, _ in ends)
 
 
 def test_ctrl_c_says_what_was_kept(cache: Path, tmp_path: Path) -> None:
