@@ -127,7 +127,7 @@ def list_names(kind: str, as_json: bool) -> None:
 @_with(_suite_options)
 @_json_option
 def plan(**options: Any) -> None:
-    """Show a suite's cells: what is there, and what the rest will take."""
+    """Show a suite's cells, what is there, what is to come."""
     from bench.plan_view import plan_rows, print_plan
 
     as_json = options.pop("as_json")
@@ -238,7 +238,7 @@ def _say_interrupted(resolved: Any, request: Any) -> None:
 @_runs_option
 @click.option("--rebuild", is_flag=True, help="Start from an empty store.")
 def ingest(runs: Path, rebuild: bool) -> None:
-    """Write every record into the MLflow store, again where it is new or the store is."""
+    """Write the records that are new into the MLflow store."""
     from bench.records import find_records
     from bench.tracking import open_tracker, pending, store_uri
 
@@ -260,7 +260,7 @@ def ingest(runs: Path, rebuild: bool) -> None:
 @_cache_option
 @_json_option
 def doctor(data_dir: Path | None, dataset_dirs: tuple, cache: Path, as_json: bool) -> None:
-    """Say what is installed, which devices are there, and which data is found."""
+    """Show versions, devices, threads and the data found."""
     from bench.doctor import diagnose
 
     findings = diagnose(cache, data_dir, _pairs(dataset_dirs))

@@ -40,7 +40,10 @@ def report(
     update: Path | None,
     check: bool,
 ) -> None:
-    """Make tables of the records below RUNS (a folder of runs, one suite's, or stored results)."""
+    """Make tables from records.
+
+    RUNS is a folder of runs, one suite's folder in it, or a folder of stored results.
+    """
     if check and update is None:
         raise BenchError("--check without --update FILE has nothing to check; name the file")
     if update is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import shutil
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bench.errors import BenchError
-from bench.records import write_json
+from bench.records import sync_folder, write_json
 
 if TYPE_CHECKING:
     from bench.data.base import ClassImages, DatasetSource, Listing, Progress
@@ -88,9 +87,9 @@ def _build_alone(
             _write_splits(source, listing, temporary, progress)
         write_json(temporary / META, _describe(source, listing, digest))
         os.chmod(temporary, 0o755)
-        _sync_folder(temporary)
+        sync_folder(temporary)
         os.rename(temporary, folder)
-        _sync_folder(folder.parent)
+        sync_folder(folder.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -151,12 +150,3 @@ def _describe(source: DatasetSource, listing: Listing, digest: str) -> dict:
             for name, parts in listing.items()
         },
     }
-
-
-def _sync_folder(folder: Path) -> None:
-    with contextlib.suppress(OSError):  # not every file system lets a folder be synced
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
