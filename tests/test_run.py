@@ -64,6 +64,7 @@ def test_first_run_second_run_and_mlflow(cache: Path, tmp_path: Path) -> None:
         assert record.cost.params > 0
         assert record.cost.macs_per_query_image > 0
         assert record.device.type == "cpu"
+        assert "only 12 test tasks" in record.warnings
     assert len({one.record.task_list_sha256 for one in stored.values()}) == 1
     assert stored["purer"].record.selection == "val"
     assert stored["purer"].record.timing.pseudo_images_per_s > 0
@@ -258,3 +259,26 @@ def test_plan_and_json(cache: Path, tmp_path: Path) -> None:
     table = bench("plan", *[w for w in words if w != "--json"])
     assert "5 cells, 1 finished" in table.stdout
     assert max(map(len, table.stdout.splitlines())) <= 100
+
+
+def test_the_published_protocol_runs_and_says_what_it_did(cache: Path, tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    words = ["--no-mlflow", "--set=protocol=cvpr23_as_published", "--only=method=purer"]
+    result = bench(*arguments(cache, runs, *words, "--only=method=random"))
+    assert result.returncode == 0, result.stderr
+    stored = by_method(runs)
+    assert stored["purer"].record.selection == "test_max"
+    assert "the checkpoint was selected on test tasks" in stored["purer"].record.warnings
+    assert len({one.record.task_list_sha256 for one in stored.values()}) == 2
+
+
+@pytest.mark.cuda
+def test_the_micro_suite_runs_on_a_gpu(cuda: object, cache: Path, tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    words = [w for w in arguments(cache, runs, "--no-mlflow") if w != "--device=cpu"]
+    result = bench(*words)
+    assert result.returncode == 0, result.stderr
+    for one in by_method(runs).values():
+        assert one.record.status == "done", one.record.reason
+        assert one.record.device.type == "cuda"
+        assert one.record.timing.peak_memory_bytes > 0

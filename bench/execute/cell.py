@@ -50,6 +50,10 @@ from bench.timing import Stopwatch, SystemSampler
 TEST_SEED = 0
 """Base seed of the frozen test tasks; the repetition never changes them."""
 
+FEW_TASKS = 200
+"""Below this many test tasks a record carries a warning: the interval is ±1.4 points or more at
+a standard deviation of 10."""
+
 Progress = Callable[[str, int, int], None]
 """Called with (what is going on, done, total)."""
 
@@ -145,6 +149,7 @@ def _run(cell: Cell, name: str, folder: Path, place: Workplace) -> None:
         device=describe_device(place.device),
         environment=describe_environment(),
         command=f"{place.command} --only method={cell.method}",
+        warnings=_warnings(cell),
         started=started,
         ended=_now(),
         **cell.model_dump(mode="json"),
@@ -377,6 +382,20 @@ def _copy_fit_files(fit: Fit, folder: Path) -> None:
             target = folder / path.relative_to(fit.folder)
             target.parent.mkdir(exist_ok=True)
             target.write_bytes(path.read_bytes())
+
+
+def _warnings(cell: Cell) -> list[str]:
+    """Return what a reader should know before trusting the number."""
+    found = []
+    if describe_environment().git_dirty:
+        found.append("the checkout had uncommitted changes")
+    if cell.protocol.selection == "test_max":
+        found.append("the checkpoint was selected on test tasks")
+    if cell.protocol.task_list == "redrawn":
+        found.append("the test tasks are this cell's own; differences cannot be paired")
+    if cell.n_test_tasks < FEW_TASKS:
+        found.append(f"only {cell.n_test_tasks} test tasks")
+    return found
 
 
 def _now() -> str:
