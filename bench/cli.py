@@ -378,9 +378,8 @@ def _preparing(quiet: bool) -> Any:
         return None
 
     def show(done: int, total: int, label: str) -> None:
-        end = "\n" if done >= total else ""
-        click.echo(f"\r{label}: {done} of {total}", nl=False, err=True)
-        click.echo(end, nl=False, err=True)
+        line = f"{label}: {done} of {total}"
+        click.echo(f"\r{line:<60}", nl=done >= total, err=True)
 
     return show
 

@@ -54,7 +54,6 @@ def test_a_fit_follows_from_what_it_sees() -> None:
     }
     assert {k[0] for k in plain if plain[k] != data[k]} == {
         "purer",
-        "oracle_maml",
         "oracle_protonet",
     }
     assert {k[0] for k, v in keys("purer.pixel_lr=0.1").items() if v != plain[k]} == {"purer"}
