@@ -42,8 +42,9 @@ def budget_sentence(group: Group) -> str:
     """Name the budget's counts."""
     b = group.first.budget
     return (
-        f"Budget {b['name']}: {b['meta_iterations']} meta-iterations, validated every "
-        f"{b['validate_every']} on {b['n_val_tasks']} tasks."
+        f"Budget {b['name']}: {b['meta_iterations']} meta-iterations (oracles "
+        f"{b['oracle_iterations']}), validated every {b['validate_every']} on "
+        f"{b['n_val_tasks']} tasks."
     )
 
 

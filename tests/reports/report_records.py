@@ -58,6 +58,7 @@ BUDGET = {
     "name": "short",
     "teacher_epochs": 60,
     "meta_iterations": 400,
+    "oracle_iterations": 1000,
     "validate_every": 50,
     "n_val_tasks": 100,
 }
