@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from types import TracebackType
 from typing import Any
 
@@ -62,7 +63,14 @@ class LiveDisplay(PlainDisplay):
             TimeRemainingColumn,
         )
 
-        self._bars = Progress(
+        class Bars(Progress):
+            """Bars with an empty line below: tox passes on whole lines only."""
+
+            def get_renderables(self) -> Iterator[Any]:
+                yield from super().get_renderables()
+                yield ""
+
+        self._bars = Bars(
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
