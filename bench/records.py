@@ -245,7 +245,10 @@ def read_parquet(path: Path) -> dict[str, np.ndarray]:
     with ParquetFile(path) as file:
         table = file.read()
     return {
-        field.name: np.asarray(table[field.name].to_pylist(), dtype=field.type.to_pandas_dtype())
+        field.name: np.asarray(
+            table[field.name].to_pylist(),
+            dtype=object if str(field.type) == "string" else str(field.type),
+        )
         for field in table.schema
     }
 

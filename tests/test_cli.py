@@ -30,7 +30,7 @@ def folder(root: Path, n_classes: int = 6, n_images: int = 20) -> Path:
     noise = np.random.default_rng(0)
     for split in ("train", "val", "test"):
         for index in range(n_classes):
-            place = root / split / f"class{index}"
+            place = root / split / f"{split}{index}"
             place.mkdir(parents=True)
             for image in range(n_images):
                 pixels = noise.integers(0, 256, (32, 32, 3), dtype=np.uint8)
@@ -113,7 +113,7 @@ def test_a_corrupted_image_is_named(
 
     monkeypatch.setattr(CifarFs, "expected", dict.fromkeys(("train", "val", "test"), (6, 20)))
     root = folder(tmp_path / "cifar_fs")
-    broken = root / "val" / "class1" / "003.png"
+    broken = root / "val" / "val1" / "003.png"
     broken.write_bytes(broken.read_bytes()[:60])
     line = run_cifar(capsys, tmp_path, tmp_path)
     assert "003.png" in line
