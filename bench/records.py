@@ -253,10 +253,21 @@ def read_parquet(path: Path) -> dict[str, np.ndarray]:
     }
 
 
-def write_tasks(path: Path, accuracies: np.ndarray) -> None:
-    """Write the task table: columns `task` (int32) and `accuracy` (float64)."""
+def write_tasks(path: Path, accuracies: np.ndarray, classes: np.ndarray | None = None) -> None:
+    """Write the task table: `task` (int32), `accuracy` (float64), `class_0` … (int32).
+
+    Args:
+        path: the file.
+        accuracies: (n,) fractions.
+        classes: (n, n_way) which classes of the test split each task is made of; kept, so that
+            an interval over classes needs neither the data nor the code that drew the tasks.
+    """
     values = np.asarray(accuracies, dtype=np.float64)
-    write_parquet(path, {"task": np.arange(len(values), dtype=np.int32), "accuracy": values})
+    columns = {"task": np.arange(len(values), dtype=np.int32), "accuracy": values}
+    if classes is not None:
+        members = np.asarray(classes, dtype=np.int32).T
+        columns |= {f"class_{way}": column for way, column in enumerate(members)}
+    write_parquet(path, columns)
 
 
 def mark_done(folder: Path) -> None:
@@ -285,8 +296,14 @@ class StoredRecord:
 
     def accuracies(self) -> np.ndarray:
         """Return the accuracy of every test task, (n,) fractions, in task order."""
+        return self.tasks()[0]
+
+    def tasks(self) -> tuple[np.ndarray, np.ndarray | None]:
+        """Return accuracies (n,) and classes (n, n_way) in task order, None where not stored."""
         columns = read_parquet(self.folder / TASKS)
-        return columns["accuracy"][np.argsort(columns["task"])]
+        order = np.argsort(columns["task"])
+        ways = [columns[f"class_{way}"] for way in range(self.record.n_way) if "class_0" in columns]
+        return columns["accuracy"][order], np.stack(ways, axis=1)[order] if ways else None
 
 
 def read_record(folder: Path) -> StoredRecord:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -87,6 +88,21 @@ def test_tasks_round_trip(tmp_path: Path) -> None:
     assert columns["task"].dtype == np.int32
     assert columns["accuracy"].dtype == np.float64
     np.testing.assert_array_equal(columns["accuracy"], values)
+
+
+def test_classes_of_tasks_round_trip_in_task_order(tmp_path: Path) -> None:
+    classes = np.array([[4, 0], [2, 7], [1, 3]])
+    records.write_tasks(tmp_path / "tasks.parquet", np.array([0.1, 0.7, 0.3]), classes)
+    columns = records.read_parquet(tmp_path / "tasks.parquet")
+    assert columns["class_1"].dtype == np.int32
+    backwards = {name: column[::-1] for name, column in columns.items()}
+    records.write_parquet(tmp_path / "tasks.parquet", backwards)
+    stored = records.StoredRecord(SimpleNamespace(n_way=2), tmp_path)
+    values, members = stored.tasks()
+    np.testing.assert_array_equal(values, [0.1, 0.7, 0.3])
+    np.testing.assert_array_equal(members, classes)
+    records.write_tasks(tmp_path / "tasks.parquet", values)
+    assert stored.tasks()[1] is None
 
 
 @pytest.mark.parametrize(

@@ -187,7 +187,7 @@ def _score(cell: Cell, folder: Path, place: Workplace, logger: logging.Logger) -
     say = functools.partial(place.progress, "test tasks")
     with clock.running():
         accuracies = evaluate(learner, data, split, tasks, place.device, table, say)
-    write_tasks(folder / TASKS, accuracies)
+    write_tasks(folder / TASKS, accuracies, tasks.classes)
     _copy_fit_files(fit, folder)
     logger.info("accuracy %.4f over %d tasks", accuracies.mean(), len(accuracies))
     return {

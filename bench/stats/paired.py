@@ -1,0 +1,130 @@
+"""Two learners on the same test tasks: the difference, and how surely it is not zero."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from bench.errors import BenchError
+from bench.stats.intervals import mean_interval
+from bench.stats.values import Interval, Values, checked
+
+FLIPS_PER_CHUNK = 1000
+"""Sign flips that are drawn at once; bounds memory, changes no result."""
+
+
+@dataclass(frozen=True)
+class PairedDifference:
+    """The mean of a - b over n tasks, its interval, and the two-sided p of no difference."""
+
+    mean: float
+    low: float
+    high: float
+    p_value: float
+    n: int
+
+
+def paired_difference(
+    a: Values,
+    b: Values,
+    n_permutations: int,
+    generator: np.random.Generator,
+    level: float = 0.95,
+) -> PairedDifference:
+    """Compare two learners on the same tasks: the interval of a - b, and a permutation p-value.
+
+    Under "no difference" each task's difference is as likely to have the other sign. The order
+    of the tasks does not matter, and swapping a and b only turns the sign, both exactly.
+
+    Args:
+        a, b: (n,), values of the same tasks in the same order.
+        n_permutations: random sign flips of all differences.
+        generator: draws the signs.
+        level: coverage of the t interval.
+
+    Raises:
+        BenchError: lengths differ, fewer than 2 tasks, or no permutation asked for.
+
+    Source: Fisher's sign-flip test; p = (1 + hits)/(1 + flips), Phipson and Smyth (2010).
+    """
+    array = differences(a, b)
+    if n_permutations < 1:
+        raise BenchError(f"n_permutations = {n_permutations}; it must be at least 1")
+    interval = mean_interval(array, level)
+    p_value = _sign_flip_p(array, n_permutations, generator)
+    return PairedDifference(*interval, p_value, len(array))
+
+
+def _sign_flip_p(array: np.ndarray, n_permutations: int, generator: np.random.Generator) -> float:
+    sizes = np.sort(np.abs(array))
+    sizes = sizes[sizes > 0]  # a task without difference stays one
+    total = sizes.sum()
+    observed = abs(math.fsum(array))
+    hits = 0
+    for start in range(0, n_permutations, FLIPS_PER_CHUNK):
+        n = min(FLIPS_PER_CHUNK, n_permutations - start)
+        bits = np.frombuffer(generator.bytes(n * -(-len(sizes) // 8)), dtype=np.uint8)
+        positive = np.unpackbits(bits.reshape(n, -1), axis=1, count=len(sizes))
+        sums = 2 * np.einsum("ij,j->i", positive, sizes) - total
+        hits += int((np.abs(sums) >= observed - 1e-9 * total).sum())
+    return (1 + hits) / (1 + n_permutations)
+
+
+def improvement(a: Values, b: Values, level: float = 0.95) -> Interval:
+    """Return how often a beats b on a task, ties counting half, with its t interval.
+
+    0.5 says that neither is ahead; the size of the differences plays no part.
+
+    Args:
+        a, b: (n,), values of the same tasks in the same order.
+        level: coverage of the interval, which is cut at 0 and 1.
+
+    Raises:
+        BenchError: as `paired_difference`.
+
+    Source: the probability of improvement of Agarwal et al. (NeurIPS 2021), taken over paired
+    tasks instead of over all pairs of runs.
+    """
+    signs = np.sign(differences(a, b))
+    found = mean_interval((1 + signs) / 2, level)
+    return Interval(found.mean, max(0.0, found.low), min(1.0, found.high))
+
+
+def minimal_detectable_difference(
+    a: Values, b: Values, alpha: float = 0.05, power: float = 0.8
+) -> float:
+    """Return the true difference that this many tasks would find significant, most times.
+
+    A smaller difference may be real and still stay undecided. In the unit of the values.
+
+    Args:
+        a, b: (n,), values of the same tasks in the same order.
+        alpha: two-sided error rate of the t test.
+        power: the share of repetitions that would find it, within (0, 1).
+
+    Raises:
+        BenchError: as `paired_difference`, or a rate outside (0, 1).
+
+    Source: (t_{n-1, 1-α/2} + t_{n-1, power}) · s/√n, s of the differences; Cohen (1988).
+    """
+    from scipy.special import stdtrit
+
+    array = differences(a, b)
+    for name, value in (("alpha", alpha), ("power", power)):
+        if not 0 < value < 1:
+            raise BenchError(f"{name} = {value}; it must lie within (0, 1)")
+    n = len(array)
+    quantiles = float(stdtrit(n - 1, 1 - alpha / 2) + stdtrit(n - 1, power))
+    return quantiles * float(array.std(ddof=1)) / math.sqrt(n)
+
+
+def differences(a: Values, b: Values) -> np.ndarray:
+    """Return a - b, (n,), checked: both of the same tasks."""
+    first, second = checked(a, "first values"), checked(b, "second values")
+    if len(first) != len(second):
+        raise BenchError(
+            f"{len(first)} and {len(second)} values cannot be paired; give both for the same tasks"
+        )
+    return first - second
