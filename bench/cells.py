@@ -16,6 +16,8 @@ from bench.errors import BenchError, unknown_name
 from bench.records import SCHEMA, content_hash
 
 SUITES = Path(__file__).parent / "suites"
+UNSETTABLE = {"name", "methods", "budgets", "variants"}
+"""Fields of a suite that only its file may set."""
 
 
 class MethodEntry(Config):
@@ -28,6 +30,15 @@ class MethodEntry(Config):
     config: dict[str, Any] = {}
 
 
+class Variant(Config):
+    """A protocol that all methods of a suite are run under: a named one with constants changed."""
+
+    protocol: str | None = None
+    """a protocol's name; None takes the suite's"""
+    set: dict[str, Any] = {}
+    """constants that differ from it"""
+
+
 class Suite(Config):
     """A suite as written in YAML."""
 
@@ -38,6 +49,8 @@ class Suite(Config):
     architectures: list[str]
     net: str = "conv4"
     protocol: str = "cvpr23"
+    variants: list[Variant] = [Variant()]
+    """the protocols that every method is run under, where the suite compares protocols"""
     budget: str = "short"
     budgets: dict[str, dict[str, Any]] = {}
     """per budget name: counts that differ from the named budget's, for this suite"""
@@ -75,12 +88,19 @@ class Cell(Config):
         return TaskShape(self.n_way, self.k_shot, self.n_query)
 
     @property
+    def variant(self) -> str:
+        """The constants that differ from the named protocol's: `bn=support, selection=last`."""
+        changed = protocols.differences(self.protocol)
+        return ", ".join(f"{key}={changed[key]}" for key in sorted(changed))
+
+    @property
     def label(self) -> str:
         """A short name for progress and messages."""
         preset = "" if self.preset == "released" else f" ({self.preset})"
         return (
             f"{self.method}{preset} · {self.learner} · {'+'.join(self.datasets)} "
             f"{self.n_way}-way {self.k_shot}-shot · seed {self.seed}"
+            + (f" · {self.variant}" if self.variant else "")
         )
 
     def hash(self, dataset_digests: Mapping[str, str]) -> str:
@@ -145,11 +165,11 @@ def read_suite(name: str, settings: Sequence[str] = ()) -> tuple[Suite, dict[str
         room, dot, leaf = key.partition(".")
         if dot:
             overrides.setdefault(room, {})[leaf] = value
-        elif key in Suite.model_fields and key not in ("name", "methods", "budgets"):
+        elif key in Suite.model_fields and key not in UNSETTABLE:
             listed = isinstance(content.get(key), list) or key in ("k_shot", "datasets")
             content[key] = [value] if listed and not isinstance(value, list) else value
         else:
-            settable = set(Suite.model_fields) - {"name", "methods", "budgets"}
+            settable = set(Suite.model_fields) - UNSETTABLE
             raise unknown_name("setting", key, settable | {"protocol.…", "budget.…", "METHOD.…"})
     suite = _validated(Suite, content, f"suite '{name}'")
     known = {"protocol", "budget"} | {entry.method for entry in suite.methods}
@@ -164,10 +184,11 @@ def expand(
 ) -> list[Cell]:
     """Return the cells of a suite in the order in which they run.
 
-    Methods follow one another within a data set and seed, shots within a method, so that pools,
-    fits and embeddings are made once.
+    Methods follow one another within a data set, seed and variant of the protocol, shots within a
+    method, so that pools, fits and embeddings are made once. Variants that come to the same are
+    run once.
     """
-    protocol = _updated(protocols.protocol(suite.protocol), overrides.get("protocol", {}))
+    variants = _variants(suite, overrides.get("protocol", {}))
     budget = _updated(protocols.budget(suite.budget), suite.budgets.get(suite.budget, {}))
     budget = _updated(budget, overrides.get("budget", {}))
     for architecture in [*suite.architectures, suite.net]:
@@ -176,8 +197,8 @@ def expand(
     for dataset in suite.datasets:
         registry.entry("dataset", dataset)
     cells = []
-    for seed, datasets, entry in itertools.product(
-        range(seeds or suite.seeds), groups, suite.methods
+    for seed, datasets, protocol, entry in itertools.product(
+        range(seeds or suite.seeds), groups, variants, suite.methods
     ):
         method = registry.load("method", entry.method)
         config = _method_config(method, entry, overrides.get(entry.method, {}))
@@ -214,6 +235,7 @@ def select(cells: Sequence[Cell], only: Sequence[str]) -> list[Cell]:
     """Keep the cells that match every `key=value`; several values of one key are alternatives."""
     wanted: dict[str, set[str]] = {}
     keys = {"method", "learner", "preset", "calibration", "dataset", "n_way", "k_shot", "seed"}
+    keys |= {"variant"}
     for condition in only:
         key, separator, value = condition.partition("=")
         if not separator:
@@ -233,6 +255,17 @@ def select(cells: Sequence[Cell], only: Sequence[str]) -> list[Cell]:
     if not chosen:
         raise BenchError(f"no cell of the suite matches {' '.join(only)}; see bench plan")
     return chosen
+
+
+def _variants(suite: Suite, overrides: Mapping[str, Any]) -> list[ProtocolConstants]:
+    """Return the distinct protocols of a suite; what the command line sets holds for all."""
+    found: list[ProtocolConstants] = []
+    for variant in suite.variants:
+        named = protocols.protocol(variant.protocol or suite.protocol)
+        constants = _updated(named, {**variant.set, **overrides})
+        if constants not in found:
+            found.append(constants)
+    return found
 
 
 def _learners(method: Any, entry: MethodEntry) -> list[str]:
@@ -266,6 +299,8 @@ def _validated(kind: Any, values: Mapping[str, Any], where: str) -> Any:
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
+        if not key:
+            raise BenchError(f"{where}: {first['msg'].removeprefix('Value error, ')}") from None
         if first["type"] == "extra_forbidden":
             raise unknown_name(f"key of {where}", key, kind.model_fields) from None
         raise BenchError(

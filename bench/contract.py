@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 if TYPE_CHECKING:
     import torch
@@ -211,6 +211,8 @@ class Budget(Config):
 
     name: str
     teacher_epochs: int
+    teacher_epochs_of: dict[str, int] = {}
+    """epochs of the architectures that are trained for other than `teacher_epochs`"""
     max_teachers: int | None = None
     meta_iterations: int
     oracle_iterations: int
@@ -223,23 +225,36 @@ class ProtocolConstants(Config):
     """The constants that make two numbers comparable; meanings in `bench/protocols.py`."""
 
     name: str
-    pool: str
+    pool: Literal["disjoint", "overlapping"]
+    n_teachers: int | None = Field(None, ge=1)
+    teacher_decay: float = Field(0.2, gt=0, le=1)
+    teacher_checkpoint: Literal["best", "last"]
     selection: Literal["val", "test_max", "last"]
     task_list: Literal["frozen", "redrawn"]
     teacher_weights: Literal["uniform", "cumulative"]
-    teacher_checkpoint: Literal["best", "last"]
+    teachers_per_iteration: int | None = Field(None, ge=1)
     label_order: Literal["aligned", "mismatched"]
     bn: Literal["transductive", "support", "running"]
     pseudo_split: Literal["random", "fixed"]
+    pseudo_images_per_class: int | None = Field(None, ge=2)
     initialisation: Literal["auto", "random", "average", "best_teacher"]
-    inner_lr: float
-    inner_steps_train: int
-    inner_steps_test: int
+    inner_lr: float = Field(gt=0)
+    inner_steps_train: int = Field(ge=0)
+    inner_steps_test: int = Field(ge=0)
     first_order: bool
-    outer_lr: float
-    tasks_per_meta_batch: int
-    pixel_lr: float
-    clip_pixels: float | None
+    outer_lr: float = Field(gt=0)
+    tasks_per_meta_batch: int = Field(ge=1)
+    pixel_lr: float = Field(gt=0)
+    clip_pixels: float | None = Field(None, gt=0)
+
+    @model_validator(mode="after")
+    def _count_teachers(self) -> ProtocolConstants:
+        if (self.pool == "overlapping") != (self.n_teachers is not None):
+            raise ValueError(
+                f"n_teachers = {self.n_teachers} with pool = {self.pool}: set n_teachers for an "
+                "overlapping pool, and for no other"
+            )
+        return self
 
 
 @dataclass

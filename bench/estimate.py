@@ -101,8 +101,8 @@ def estimate_cell(
     )
     images_per_task = cell.n_way * (cell.k_shot + cell.n_query)
     method = registry.load("method", cell.method)
-    inner = 1 + BACKWARD if cell.learner in ("maml", "anil") else 1
-    test = cell.n_test_tasks * images_per_task * net * inner
+    one_task = _task_passes(cell, cell.protocol.inner_steps_test) * net
+    test = cell.n_test_tasks * one_task
     if method.knowledge == "features":
         count = min(len(data.splits["test"].images), cell.n_test_tasks * images_per_task)
         test = count * sum(per_teacher)
@@ -110,14 +110,36 @@ def estimate_cell(
     if method.validates:
         oracle = method.knowledge == "real_data"
         steps = cell.budget.oracle_iterations if oracle else cell.budget.meta_iterations
-        tasks = cell.protocol.tasks_per_meta_batch * images_per_task * net * (1 + BACKWARD) * inner
-        validation = cell.budget.n_val_tasks * images_per_task * net * inner
-        fit = steps * tasks + steps // cell.budget.validate_every * validation
+        tasks = _task_passes(cell, cell.protocol.inner_steps_train) * net * (1 + BACKWARD)
+        evaluations = 1 + -(-steps // cell.budget.validate_every)
+        fit = steps * cell.protocol.tasks_per_meta_batch * tasks
+        fit += evaluations * _validation_tasks(cell) * one_task
         if method.knowledge == "inversion":
-            per_block = (cell.k_shot + cell.n_query) * (1 + BACKWARD)
-            fit += steps * sum(
-                macs * len(plan.classes) * per_block
-                for macs, plan in zip(per_teacher, plans, strict=True)
-            )
+            fit += steps * _pixel_step(cell, plans, per_teacher)
     memory = 500 * 2**20 + 40 * images_per_task * 3 * data.image_size**2 * 4 * 32
     return Estimate(pool / rate, fit / rate, test / rate, memory)
+
+
+def _task_passes(cell: Cell, inner_steps: int) -> int:
+    """Return the forward passes of one image that adapting to a task and predicting it take."""
+    support = cell.n_way * cell.k_shot
+    if cell.learner == "maml":
+        support *= inner_steps * (1 + BACKWARD)
+    return support + cell.n_way * cell.n_query
+
+
+def _validation_tasks(cell: Cell) -> int:
+    """Return the tasks of one evaluation during meta-training."""
+    tasks = {"val": cell.budget.n_val_tasks, "test_max": cell.n_test_tasks, "last": 0}
+    return tasks[cell.protocol.selection]
+
+
+def _pixel_step(cell: Cell, plans: Sequence[TeacherPlan], per_teacher: Sequence[int]) -> float:
+    """Return the multiply-accumulates of one pixel step, of an average draw of teachers."""
+    per_class = cell.protocol.pseudo_images_per_class or cell.k_shot + cell.n_query
+    whole = sum(
+        macs * len(plan.classes) * per_class * (1 + BACKWARD)
+        for macs, plan in zip(per_teacher, plans, strict=True)
+    )
+    drawn = cell.protocol.teachers_per_iteration or len(plans)
+    return whole * min(1.0, drawn / max(1, len(plans)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 
 import numpy as np
@@ -107,6 +108,17 @@ def _predict_embedded(
     table.fill(learner, data, split, np.concatenate([support.ravel(), query.ravel()]))
     support_y, query_y = part.labels(table.device)
     return learner.predict_embedded(table[support], support_y, table[query]), query_y
+
+
+def fingerprint(learner: Learner) -> str:
+    """Return a digest of the meta-model's weights that a learner holds; empty without one."""
+    net = getattr(learner, "net", None)
+    if net is None:
+        return ""
+    total = hashlib.sha256()
+    for value in net.state_dict().values():
+        total.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return total.hexdigest()
 
 
 def inference_cost(

@@ -11,7 +11,7 @@ from bench.run import Request, cell_status
 def plan_rows(plan: Plan, request: Request) -> list[dict[str, Any]]:
     """Return a row a cell: what it is, its hash and status, and what it is estimated to take.
 
-    Seconds of the pool and of a shared fit are counted once, at the first cell that needs them;
+    Seconds of a pool and of a shared fit are counted once, at the first cell that needs them;
     estimates are None for cells that are finished or whose data is missing.
     """
     seen: set[str] = set()
@@ -27,6 +27,8 @@ def plan_rows(plan: Plan, request: Request) -> list[dict[str, Any]]:
             "n_way": cell.n_way,
             "k_shot": cell.k_shot,
             "seed": cell.seed,
+            "protocol": cell.protocol.name,
+            "variant": cell.variant,
             "status": status,
             "teachers_stored": None,
             "teachers": None,
@@ -53,8 +55,12 @@ def _estimate(plan: Plan, request: Request, cell: Any, seen: set[str]) -> dict[s
     rate = device_rate(choose_device(request.device), request.cache)
     estimate = estimate_cell(cell, plan.data[cell.datasets[0]], teachers, stored, rate)
     shared = {k: getattr(cell, k) for k in sorted(method.fit_depends_on)}
-    fit = content_hash([cell.method, cell.method_config, cell.seed, cell.datasets, shared])
-    pool = content_hash([teacher.model_dump(mode="json") for teacher in teachers])
+    protocol = cell.protocol.model_dump(mode="json")
+    fit = content_hash(
+        [cell.method, cell.method_config, cell.seed, cell.datasets, shared, protocol]
+    )
+    training = {"recipe": {"checkpoint"}}  # one training gives both checkpoints
+    pool = content_hash([one.model_dump(mode="json", exclude=training) for one in teachers])
     seconds = estimate.test_s
     seconds += 0 if fit in seen else estimate.fit_s
     seconds += 0 if pool in seen else estimate.pool_s
@@ -80,6 +86,7 @@ def print_plan(plan: Plan, rows: list[dict[str, Any]]) -> None:
     for row in rows:
         preset = "" if row["preset"] == "released" else f" ({row['preset']})"
         setting = f"{'+'.join(row['datasets'])} {row['n_way']}w{row['k_shot']}s seed {row['seed']}"
+        setting += f"\n{row['variant']}" if row["variant"] else ""
         teachers = f"{row['teachers_stored']}/{row['teachers']}" if row["teachers"] else "–"
         memory = f"{row['memory_bytes'] / 2**30:.1f} GB" if row["memory_bytes"] else "–"
         table.add_row(

@@ -1,19 +1,25 @@
 """Named protocols and budgets: the constants that make two numbers comparable.
 
-What each setting of `ProtocolConstants` means:
+What each setting of `ProtocolConstants` means (docs/protocols.md has the table of hazards):
 
-- `pool`: `disjoint`, classes in sorted order in blocks of five, one teacher a block.
-- `selection`: the checkpoint is chosen on tasks of the validation split (`val`), of the test
-  split (`test_max`, as published), or is the last one (`last`).
-- `task_list`: test tasks are the same for every method and seed (`frozen`) or drawn anew for
-  each cell (`redrawn`, as published), so that nothing can be paired.
+- `pool`: `disjoint`, classes in sorted order in blocks of five, one teacher a block; or
+  `overlapping`, `n_teachers` teachers, each on five classes drawn at random by the seed.
+- `teacher_decay`: factor of a teacher's learning rate at 1/2, 2/3 and 5/6 of its epochs; 1 is none.
+- `teacher_checkpoint`: a teacher is saved at its best held-out accuracy or after its last epoch;
+  its accuracy is always that of the saved weights.
+- `selection`: the checkpoint is chosen on tasks of the validation split (`val`), on the very test
+  tasks that it is then scored on (`test_max`, as published), or is the last one (`last`).
+- `task_list`: tasks are the same for every method, seed and evaluation (`frozen`) or drawn anew
+  for each evaluation (`redrawn`, as published), so that nothing can be paired.
 - `teacher_weights`: each teacher counts once in the inversion loss (`uniform`), or teacher i of
   N counts N - i times (`cumulative`, as published).
-- `teacher_checkpoint`: a teacher is saved at its best held-out accuracy or after its last epoch.
-- `label_order`: pseudo images and targets agree (`aligned`) or follow different class orders.
+- `teachers_per_iteration`: teachers drawn for each pixel step; None takes all.
+- `label_order`: pseudo images and targets agree (`aligned`), or images come in ascending class
+  order while targets follow the teacher's own (`mismatched`).
 - `bn`: how gradient learners normalise at prediction: all queries of the task together
   (`transductive`), with the support's statistics (`support`), or with stored ones (`running`).
 - `pseudo_split`: pseudo images are split into support and query anew each time, or once.
+- `pseudo_images_per_class`: pseudo images of each class; None is k_shot + n_query.
 - `initialisation`: where meta-training starts; `auto` is the average of a pool of one
   architecture and a random draw for a mixed one.
 - `inner_lr`, `inner_steps_train`, `inner_steps_test`, `first_order`: the inner loop.
@@ -23,16 +29,18 @@ What each setting of `ProtocolConstants` means:
 
 from __future__ import annotations
 
+from typing import Any
+
 from bench.contract import Budget, ProtocolConstants
 from bench.errors import unknown_name
 
 _CVPR23 = ProtocolConstants(
     name="cvpr23",
     pool="disjoint",
+    teacher_checkpoint="best",
     selection="val",
     task_list="frozen",
     teacher_weights="uniform",
-    teacher_checkpoint="best",
     label_order="aligned",
     bn="transductive",
     pseudo_split="random",
@@ -44,7 +52,6 @@ _CVPR23 = ProtocolConstants(
     outer_lr=1e-3,
     tasks_per_meta_batch=4,
     pixel_lr=0.25,
-    clip_pixels=None,
 )
 
 PROTOCOLS = {
@@ -58,6 +65,20 @@ PROTOCOLS = {
                 "task_list": "redrawn",
                 "teacher_weights": "cumulative",
                 "teacher_checkpoint": "last",
+            }
+        ),
+        _CVPR23.model_copy(
+            update={
+                "name": "pool100",
+                "pool": "overlapping",
+                "n_teachers": 100,
+                "teacher_decay": 1.0,
+                "teachers_per_iteration": 13,
+                "pseudo_split": "fixed",
+                "initialisation": "random",
+                "inner_steps_train": 5,
+                "inner_steps_test": 10,
+                "pixel_lr": 0.01,
             }
         ),
     )
@@ -107,3 +128,11 @@ def budget(name: str) -> Budget:
     if name not in BUDGETS:
         raise unknown_name("budget", name, BUDGETS)
     return BUDGETS[name]
+
+
+def differences(constants: ProtocolConstants) -> dict[str, Any]:
+    """Return the constants that differ from the named protocol's, by name; all of an unnamed."""
+    named = PROTOCOLS.get(constants.name)
+    values = constants.model_dump()
+    del values["name"]
+    return {k: v for k, v in values.items() if named is None or getattr(named, k) != v}

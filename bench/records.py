@@ -124,6 +124,7 @@ class Record(_Part):
     n_test_tasks: int
     task_list_sha256: str | None = None
     protocol: dict[str, Any]
+    variant: str = ""
     budget: dict[str, Any]
     selection: str
     seed: int

@@ -30,7 +30,8 @@ class PurerConfig(Config):
     clip_pixels: float | None = Field(None, gt=0)
     """bound on the magnitude of a pixel, normalised units; None: the protocol's (none released)"""
     pseudo_images_per_class: int | None = Field(None, ge=2)
-    """pseudo images of each class; None: k_shot + n_query. Released: k_shot + 15."""
+    """pseudo images of each class; None: the protocol's, or k_shot + n_query where that has none.
+    Released: k_shot + 15."""
     curriculum: bool = True
     """whether the gradient switch may make pixel steps adversarial. Paper: yes."""
     adversarial_start: int | None = Field(None, ge=1)
@@ -52,20 +53,23 @@ class PurerConfig(Config):
             self.cross_entropy_weight, self.bn_weight, self.tv_weight, self.l2_weight
         )
 
-    def images_per_class(self, shape: TaskShape) -> int:
+    def images_per_class(self, shape: TaskShape, protocols: int | None = None) -> int:
         """Return the pseudo images of each class: at least one is left for the queries.
+
+        Args:
+            shape: the tasks.
+            protocols: the protocol's `pseudo_images_per_class`.
 
         Raises:
             BenchError: `pseudo_images_per_class` does not exceed k_shot.
         """
-        if self.pseudo_images_per_class is None:
-            return shape.k_shot + shape.n_query
-        if self.pseudo_images_per_class <= shape.k_shot:
+        wanted = self.pseudo_images_per_class or protocols or shape.k_shot + shape.n_query
+        if wanted <= shape.k_shot:
             raise BenchError(
-                f"pseudo_images_per_class {self.pseudo_images_per_class} leaves no query beside "
+                f"pseudo_images_per_class {wanted} leaves no query beside "
                 f"k_shot = {shape.k_shot} support images; set it to {shape.k_shot + 1} or more"
             )
-        return self.pseudo_images_per_class
+        return wanted
 
     def first_adversarial_iteration(self, meta_iterations: int) -> int:
         """Return the meta-iteration that arms the switch first, for a fit of so many."""

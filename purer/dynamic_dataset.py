@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -61,6 +62,7 @@ class DynamicDataset:
             (len(row_of), images_per_class, 3, side, side), generator=generator, dtype=torch.float32
         )
         self.images = draw.to(device).requires_grad_()
+        self._owned = tuple(frozenset(rows.tolist()) for rows in self.rows)
         self._labels = tuple(
             torch.arange(len(rows), device=device).repeat_interleave(images_per_class)
             for rows in self.rows
@@ -70,6 +72,15 @@ class DynamicDataset:
     def images_per_class(self) -> int:
         """M, the number of pseudo images of each class."""
         return self.images.shape[1]
+
+    def count_images(self, teachers: Sequence[int]) -> tuple[int, int]:
+        """Return how many pseudo images some teachers own together, and how many they see in all.
+
+        The second counts an image once for each teacher.
+        """
+        owned = [self._owned[index] for index in teachers]
+        per_class = self.images_per_class
+        return len(frozenset().union(*owned)) * per_class, sum(map(len, owned)) * per_class
 
     def teacher_batch(self, index: int) -> tuple[Tensor, Tensor]:
         """Return a teacher's block (n_i · M, 3, H, W), class-major, and its labels (n_i · M,).

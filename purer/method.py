@@ -29,8 +29,9 @@ class Purer(Method):
 
     As in the released code: every loss term and constant, the order of the steps, the switch, the
     initialisation, the adversarial gradient through queries and support. What the released code
-    does besides, and a protocol can ask for: cumulative teacher weights, mismatched labels, a
-    checkpoint chosen on test tasks.
+    does besides, and a protocol can ask for: cumulative teacher weights, mismatched labels, a fixed
+    split of the pseudo images, a few teachers drawn for each pixel step, a checkpoint chosen on
+    test tasks.
 
     Departures: pixel shifts, tasks and adversarial tasks are drawn from separate streams; the
     number of classes comes from the teachers, not from the training files; the switch's warm-up
@@ -69,7 +70,9 @@ class Purer(Method):
         context = _with_meta_iterations(context)
         dataset = DynamicDataset(
             context.pool,
-            context.config.images_per_class(context.shape),
+            context.config.images_per_class(
+                context.shape, context.protocol.pseudo_images_per_class
+            ),
             context.generator("pseudo images"),
             context.device,
             context.protocol.label_order,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from typing import Any, Literal
 
@@ -28,8 +28,8 @@ class PixelStep:
         lr: Adam's rate, normalised units.
         clip: bound on the magnitude of a pixel after a step, or None.
         jitter: largest shift, pixels each way, of a teacher's block; drawn per teacher and step.
-        teacher_weights: `uniform`, each teacher counts once; `cumulative`, teacher i of N counts
-            N - i times (the released code adds the running sum inside its loop, hazard H4).
+        teacher_weights: `uniform`, each teacher counts once; `cumulative`, the i-th of the N of a
+            step counts N - i times (the released code adds the running sum inside its loop, H4).
         generator: CPU generator of the shifts.
     """
 
@@ -46,30 +46,41 @@ class PixelStep:
     ):
         self._dataset, self._pool, self._weights = dataset, pool, weights
         self._clip, self._jitter, self._generator = clip, jitter, generator
-        n = len(pool)
-        self.factors = [n - i if teacher_weights == "cumulative" else 1 for i in range(n)]
+        self._teacher_weights = teacher_weights
         self._optimiser = torch.optim.Adam([dataset.images], lr=lr, fused=True)
 
-    def inversion_gradient(self) -> tuple[Tensor, dict[str, Tensor]]:
+    def inversion_gradient(
+        self, teachers: Sequence[int] | None = None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the gradient of the summed inversion losses on all pixels, and the mean terms.
+
+        Args:
+            teachers: the numbers of the step's teachers; None takes all. Images that none of them
+                owns get no gradient.
 
         Returns:
             Gradient of the shape of the data set's images; unweighted terms by name, 0-d tensors,
-            each the mean over teachers.
+            each the mean over the step's teachers.
         """
+        chosen = range(len(self._pool)) if teachers is None else teachers
         gradient = torch.zeros_like(self._dataset.images)
+        offsets, factors = self._offsets(), self.factors(len(chosen))
         terms = []
-        for index, (dy, dx) in enumerate(self._offsets()):
-            block_gradient, block_terms = self._teacher_gradient(index, dy, dx)
+        for index, factor in zip(chosen, factors, strict=True):
+            block_gradient, block_terms = self._teacher_gradient(index, *offsets[index])
             rows = self._dataset.rows[index]
             block_gradient = block_gradient.reshape(len(rows), *gradient.shape[1:])
-            gradient.index_add_(0, rows, block_gradient, alpha=self.factors[index])
+            gradient.index_add_(0, rows, block_gradient, alpha=factor)
             terms.append(block_terms)
         names = ("inversion", "cross_entropy", "bn_statistics", "total_variation", "l2")
         return gradient, dict(zip(names, torch.stack(terms).mean(0), strict=True))
 
+    def factors(self, n: int) -> list[int]:
+        """Return how often each of a step's n teachers counts, in their order."""
+        return [n - i if self._teacher_weights == "cumulative" else 1 for i in range(n)]
+
     def _offsets(self) -> list[list[int]]:
-        """Draw a shift (dy, dx) for each teacher."""
+        """Draw a shift (dy, dx) for every teacher of the pool, whichever the step takes."""
         size = (len(self._pool), 2)
         draw = torch.randint(-self._jitter, self._jitter + 1, size, generator=self._generator)
         return draw.tolist()

@@ -13,13 +13,15 @@ from purer.curriculum import GradientSwitch
 from purer.dynamic_dataset import DynamicDataset
 from purer.gallery import show_gallery
 from purer.pixel_step import PixelStep
+from purer.teacher_draw import TeacherDraw
 
 
 class PseudoTasks:
     """The task source of episode curriculum inversion: pixels learn while tasks are drawn.
 
-    Initial pixels, shifts, training tasks and adversarial tasks each have a random stream of their
-    own; so neither the number of teachers nor the curriculum changes which tasks are drawn.
+    Initial pixels, teachers, shifts, training tasks and adversarial tasks each have a random stream
+    of their own; so neither the number of teachers nor the curriculum changes which tasks are drawn
+    (hazard H21).
 
     Args:
         context: what the method was given; its config is a `PurerConfig`.
@@ -44,13 +46,14 @@ class PseudoTasks:
             protocol.teacher_weights,
             context.generator("jitter"),
         )
+        self._draw = TeacherDraw(
+            len(context.pool), protocol.teachers_per_iteration, context.generator("teachers")
+        )
         start = config.first_adversarial_iteration(total)
         self._switch = GradientSwitch(start, config.adversarial_patience)
         self._tasks = context.generator("pseudo tasks")
         self._adversarial_tasks = context.generator("adversarial tasks")
         self._gallery = {total // 2: "pseudo images, middle", total: "pseudo images, end"}
-        self._images_per_step = dataset.images.shape[0] * dataset.images.shape[1]
-        self._forwards_per_step = sum(len(rows) for rows in dataset.rows) * dataset.images_per_class
 
     def next_tasks(self, iteration: int) -> TaskBatch:
         """Make the pixel step of a meta-iteration (from 1), then draw its tasks, detached."""
@@ -85,6 +88,7 @@ class PseudoTasks:
             "switch": self._switch.state_dict(),
             "tasks": self._tasks.get_state(),
             "adversarial_tasks": self._adversarial_tasks.get_state(),
+            "teachers": self._draw.get_state(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -93,17 +97,20 @@ class PseudoTasks:
         self._switch.load_state_dict(state["switch"])
         self._tasks.set_state(state["tasks"].cpu())
         self._adversarial_tasks.set_state(state["adversarial_tasks"].cpu())
+        self._draw.set_state(state["teachers"])
 
     def _pixel_step(self, iteration: int, adversarial: bool) -> None:
-        gradient, terms = self._pixels.inversion_gradient()
+        teachers = self._draw()
+        gradient, terms = self._pixels.inversion_gradient(teachers)
         if adversarial:
             scale = self._context.config.adversarial_scale
             gradient.sub_(self.adversarial_gradient(), alpha=scale)
         self._pixels.apply(gradient)
         log = self._context.log
         log.scalars(iteration, {**terms, "adversarial": float(adversarial)})
-        log.count("pseudo_images", self._images_per_step)
-        log.count("teacher_forward_images", self._forwards_per_step)
+        images, forwards = self._dataset.count_images(teachers)
+        log.count("pseudo_images", images)
+        log.count("teacher_forward_images", forwards)
 
     def _sample(self, n_tasks: int, generator: torch.Generator) -> TaskBatch:
         context = self._context

@@ -121,6 +121,49 @@ def test_unknown_suites_methods_and_learners(tmp_path: Path) -> None:
         read_suite(str(suite))
 
 
+VARIANTS = """
+title: two protocols
+scenario: SS
+datasets: [glyphs]
+architectures: [conv4]
+protocol: cvpr23_as_published
+budget: micro
+variants:
+  - set: {task_list: frozen}
+  - set: {task_list: frozen, selection: val}
+  - set: {task_list: frozen, selection: test_max}
+  - protocol: cvpr23
+k_shot: [1, 5]
+methods:
+  - method: purer
+  - method: average
+"""
+
+
+def test_variants_multiply_the_cells_and_name_themselves(tmp_path: Path) -> None:
+    suite = tmp_path / "mine.yaml"
+    suite.write_text(VARIANTS)
+    found = cells(str(suite))
+    assert len(found) == 3 * 2 * 2, "two variants that come to the same are one"
+    assert len({cell.hash(DIGESTS) for cell in found}) == len(found)
+    names = list(dict.fromkeys((cell.protocol.name, cell.variant) for cell in found))
+    assert names == [
+        ("cvpr23_as_published", "task_list=frozen"),
+        ("cvpr23_as_published", "selection=val, task_list=frozen"),
+        ("cvpr23", ""),
+    ]
+    chosen = select(found, ["variant=selection=val, task_list=frozen", "method=purer"])
+    assert [cell.protocol.selection for cell in chosen] == ["val", "val"]
+    settled = cells(str(suite), "protocol.selection=last")
+    assert {cell.protocol.selection for cell in settled} == {"last"}
+    assert len(settled) == 2 * 2 * 2
+    suite.write_text(VARIANTS.replace("selection: val", "selektion: val"))
+    with pytest.raises(BenchError, match="selektion"):
+        cells(str(suite))
+    with pytest.raises(BenchError, match="variants"):
+        cells("micro", "variants=[]")
+
+
 def test_named_constants_are_the_papers() -> None:
     honest, published = PROTOCOLS["cvpr23"], PROTOCOLS["cvpr23_as_published"]
     assert (honest.inner_lr, honest.outer_lr, honest.pixel_lr) == (0.01, 1e-3, 0.25)

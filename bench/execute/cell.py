@@ -21,10 +21,11 @@ from bench.contract import FitContext, Learner, Method, NetSpec, Pool
 from bench.data.base import ImageData
 from bench.data.tasks import TaskList, frozen_tasks, random_tasks
 from bench.errors import BenchError
-from bench.evaluate import EmbeddingTable, evaluate, inference_cost
+from bench.evaluate import EmbeddingTable, evaluate, fingerprint, inference_cost
 from bench.execute.fits import Fit, fit_key, obtain_fit
 from bench.learners.base import LearnerSettings
 from bench.nets.base import initialise
+from bench.nets.norm import holds_statistics
 from bench.records import (
     RECORD,
     TASKS,
@@ -145,10 +146,11 @@ def _run(cell: Cell, name: str, folder: Path, place: Workplace) -> None:
         cell_hash=name,
         dataset_digests={d: place.data[d].digest for d in cell.datasets},
         knowledge=registry.load("method", cell.method).knowledge,
+        variant=cell.variant,
         selection=cell.protocol.selection if parts.pop("validated", False) else "last",
         device=describe_device(place.device),
         environment=describe_environment(),
-        command=f"{place.command} --only method={cell.method}",
+        command=_command(cell, place.command),
         warnings=_warnings(cell),
         started=started,
         ended=_now(),
@@ -178,7 +180,7 @@ def _score(cell: Cell, folder: Path, place: Workplace, logger: logging.Logger) -
     fit = obtain_fit(place.cache, key, method, make_context, place.device, say)
     logger.info("fit %s: %.1f s%s", key, fit.seconds, " (reused)" if fit.reused else "")
     learner = method.learner(make_context(), fit.tensors)
-    tasks = test_tasks(cell, data)
+    tasks = task_list(cell, data, "test", learner)
     table = _table(place, f"{key}/{cell.learner}", data)
     known = table.n_known
     split = data.splits["test"]
@@ -225,9 +227,8 @@ def plan_teachers(cell: Cell, data: Mapping[str, ImageData]) -> list[TeacherPlan
         len(first.splits["train"].classes),
         first.image_size,
         cell.architectures,
-        cell.budget.teacher_epochs,
-        cell.protocol.teacher_checkpoint,
-        cell.budget.max_teachers,
+        cell.budget,
+        cell.protocol,
         cell.seed,
     )
 
@@ -248,14 +249,21 @@ def _table(place: Workplace, key: str, data: ImageData) -> EmbeddingTable:
     return place.embeddings[key]
 
 
-def test_tasks(cell: Cell, data: ImageData) -> TaskList:
-    """Return the cell's test tasks: the frozen list, or under `redrawn` one of its own."""
+def task_list(cell: Cell, data: ImageData, split_name: str, learner: Learner) -> TaskList:
+    """Return the tasks of a split that a learner is scored on.
+
+    Under `frozen` they depend on the data and the task shape alone. Under `redrawn` each
+    evaluation, on validation as on test tasks, meets tasks of its own: their seed is derived from
+    the cell and from the weights that are evaluated. So the test tasks that a checkpoint was chosen
+    on under `test_max` are the ones that it is reported on, as published.
+    """
     base = TEST_SEED
     if cell.protocol.task_list == "redrawn":
-        base = derive_seed("redrawn", cell.method, cell.learner, cell.preset, cell.seed)
-    return frozen_tasks(
-        data.name, "test", data.splits["test"].counts, cell.shape, cell.n_test_tasks, base
-    )
+        weights = fingerprint(learner)
+        base = derive_seed("redrawn", cell.method, cell.learner, cell.preset, cell.seed, weights)
+    n_tasks = cell.n_test_tasks if split_name == "test" else cell.budget.n_val_tasks
+    counts = data.splits[split_name].counts
+    return frozen_tasks(data.name, split_name, counts, cell.shape, n_tasks, base)
 
 
 def _context(
@@ -284,11 +292,20 @@ def _context(
             first_order=cell.protocol.first_order,
         )
 
+    def check_statistics(state: Mapping[str, torch.Tensor]) -> None:
+        if cell.protocol.bn == "running" and not holds_statistics(state):
+            raise Skipped(
+                "bn = running needs stored statistics, and this meta-model holds none: it started "
+                "from fresh weights, and meta-training stores none; use transductive or support"
+            )
+
     def training_learner(model: torch.nn.Module) -> Any:
+        check_statistics(model.state_dict())
         kind = registry.load("learner", cell.learner)
         return kind(model, settings(cell.protocol.inner_steps_train))
 
     def make_learner(state: Any) -> Learner:
+        check_statistics(state)
         model = registry.build_net(net)
         model.load_state_dict(state)
         model = model.to(device=device, memory_format=torch.channels_last).requires_grad_(False)
@@ -327,16 +344,13 @@ def _validator(
     """Return learner → mean accuracy on validation tasks, or on test tasks under `test_max`."""
     if cell.protocol.selection == "last":
         return None
-    name = "val" if cell.protocol.selection == "val" else "test"
-    split = data.splits[name]
-    tasks = (
-        test_tasks(cell, data)
-        if name == "test"
-        else frozen_tasks(
-            data.name, name, split.counts, cell.shape, cell.budget.n_val_tasks, TEST_SEED
-        )
-    )
-    return lambda learner: float(np.mean(evaluate(learner, data, split, tasks, device)))
+    split = data.splits["val" if cell.protocol.selection == "val" else "test"]
+
+    def score(learner: Learner) -> float:
+        tasks = task_list(cell, data, split.name, learner)
+        return float(np.mean(evaluate(learner, data, split, tasks, device)))
+
+    return score
 
 
 def _timing(fit: Fit, test_seconds: float, n_tasks: int, reused: bool) -> Timing:
@@ -392,10 +406,16 @@ def _warnings(cell: Cell) -> list[str]:
     if cell.protocol.selection == "test_max":
         found.append("the checkpoint was selected on test tasks")
     if cell.protocol.task_list == "redrawn":
-        found.append("the test tasks are this cell's own; differences cannot be paired")
+        found.append("each evaluation drew its own tasks; differences cannot be paired")
     if cell.n_test_tasks < FEW_TASKS:
         found.append(f"only {cell.n_test_tasks} test tasks")
     return found
+
+
+def _command(cell: Cell, command: str) -> str:
+    """Return a command that runs this cell and its like."""
+    variant = f" --only 'variant={cell.variant}'" if cell.variant else ""
+    return f"{command} --only method={cell.method}{variant}"
 
 
 def _now() -> str:

@@ -49,9 +49,11 @@ def fit_key(
     """Return the hash of everything that a fit depends on.
 
     The shape and the learner enter only where the method says so; the data only where the method
-    sees any (oracles, or a validator); the pool only where the method uses one.
+    sees any (oracles, or a validator), the test tasks only where it is selected on them; the pool
+    only where the method uses one.
     """
     sees_data = method.knowledge == "real_data" or method.validates
+    sees_tests = method.validates and cell.protocol.selection == "test_max"
     return content_hash(
         {
             "method": cell.method,
@@ -61,6 +63,7 @@ def fit_key(
             "budget": cell.budget.model_dump(mode="json"),
             "protocol": cell.protocol.model_dump(mode="json"),
             "n_query": cell.n_query if "k_shot" in method.fit_depends_on else None,
+            "n_test_tasks": cell.n_test_tasks if sees_tests else None,
             "pool": pool_sha256 if method.uses_pool else None,
             "data": data_digest if sees_data else None,
             "seed": cell.seed,

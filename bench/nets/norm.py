@@ -6,7 +6,7 @@ on the layers, so the same network serves many threads, tasks and function trans
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 import torch.nn.functional as F
@@ -45,6 +45,19 @@ def batch_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
     """Return the mean and the biased variance (C,), (C,) of activations (B, C, H, W)."""
     variance, mean = torch.var_mean(x, dim=(0, 2, 3), correction=0)
     return mean, variance
+
+
+def holds_statistics(state: Mapping[str, Tensor]) -> bool:
+    """Tell whether a state dict holds running statistics of images, not only those of no pass.
+
+    Fresh layers, before any pass in training mode, have means of 0 and variances of 1.
+    """
+    fresh = {"running_mean": 0, "running_var": 1}
+    return any(
+        bool((value != fresh[name.rpartition(".")[2]]).any())
+        for name, value in state.items()
+        if name.rpartition(".")[2] in fresh
+    )
 
 
 class RecordingNorm:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
-from bench.contract import Config, NetSpec
+from bench.contract import Budget, Config, NetSpec, ProtocolConstants
+from bench.errors import BenchError
+from bench.seeds import numpy_generator
 from bench.teachers.train import TeacherRecipe, recipe_for
 
 WAYS = 5
@@ -42,36 +43,73 @@ def disjoint_blocks(n_classes: int, ways: int = WAYS) -> list[tuple[int, ...]]:
     return [block for block in blocks if len(block) >= 2]
 
 
+def overlapping_draws(
+    n_classes: int, n_teachers: int, dataset: str, seed: int, ways: int = WAYS
+) -> list[tuple[int, ...]]:
+    """Draw the classes of each teacher at random, in random order; teachers may share classes.
+
+    Each teacher has a stream of its own, so a smaller pool is the beginning of a larger one.
+
+    Raises:
+        BenchError: there are fewer classes than a teacher has.
+
+    Source: the pool of the paper's later extension, 100 teachers of 5 classes.
+    """
+    if n_classes < ways:
+        raise BenchError(
+            f"{dataset} has {n_classes} meta-train classes, a teacher of an overlapping pool "
+            f"draws {ways}; use pool disjoint"
+        )
+    return [
+        tuple(
+            numpy_generator("teacher classes", dataset, seed, index)
+            .permutation(n_classes)[:ways]
+            .tolist()
+        )
+        for index in range(n_teachers)
+    ]
+
+
 def plan_pool(
     dataset: str,
     dataset_digest: str,
     n_classes: int,
     image_size: int,
     architectures: Sequence[str],
-    epochs: int,
-    checkpoint: Literal["best", "last"],
-    max_teachers: int | None,
+    budget: Budget,
+    protocol: ProtocolConstants,
     seed: int,
 ) -> list[TeacherPlan]:
-    """Return the teachers of a disjoint pool; architectures cycle by teacher number.
+    """Return the teachers of a pool; architectures cycle by teacher number.
 
     Args:
         dataset, dataset_digest, n_classes, image_size: the data set and its meta-train split.
         architectures: one name, or several to cycle through.
-        epochs, checkpoint: see `TeacherRecipe`.
-        max_teachers: keep the first so many blocks; None keeps all.
-        seed: the repetition; another seed gives another pool of the same classes.
+        budget: says how many epochs, and keeps the first `max_teachers` teachers.
+        protocol: says which classes each teacher gets and how it is trained.
+        seed: the repetition; another seed gives other teachers, and in an overlapping pool other
+            classes.
     """
-    return [
-        TeacherPlan(
-            dataset=dataset,
-            dataset_digest=dataset_digest,
-            classes=block,
-            architecture=architectures[index % len(architectures)],
-            n_outputs=WAYS,
-            image_size=image_size,
-            recipe=recipe_for(architectures[index % len(architectures)], epochs, checkpoint),
-            seed=seed,
+    if protocol.pool == "overlapping":
+        groups = overlapping_draws(n_classes, protocol.n_teachers, dataset, seed)
+    else:
+        groups = disjoint_blocks(n_classes)
+    plans = []
+    for index, classes in enumerate(groups[: budget.max_teachers]):
+        architecture = architectures[index % len(architectures)]
+        epochs = budget.teacher_epochs_of.get(architecture, budget.teacher_epochs)
+        plans.append(
+            TeacherPlan(
+                dataset=dataset,
+                dataset_digest=dataset_digest,
+                classes=classes,
+                architecture=architecture,
+                n_outputs=WAYS,
+                image_size=image_size,
+                recipe=recipe_for(
+                    architecture, epochs, protocol.teacher_checkpoint, protocol.teacher_decay
+                ),
+                seed=seed,
+            )
         )
-        for index, block in enumerate(disjoint_blocks(n_classes)[:max_teachers])
-    ]
+    return plans

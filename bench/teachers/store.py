@@ -2,7 +2,9 @@
 
 `<cache>/teachers/<hash of the plan>/` holds `net.safetensors` and `teacher.json`; the card is
 written last and carries the digest of the weights. Cells and suites that plan the same teacher
-share it; two processes that want the same one wait for each other.
+share it; two processes that want the same one wait for each other. One training gives two
+teachers, its best epoch and its last, so that protocols that differ in which is kept share the work
+and differ in nothing else.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ from bench.records import atomic_path, content_hash, file_sha256, write_json
 from bench.registry import build_net
 from bench.seeds import torch_generator
 from bench.teachers.pool import TeacherPlan
-from bench.teachers.train import train_teacher
+from bench.teachers.train import Checkpoint, Snapshot, TrainedTeacher, train_teacher
 
 Progress = Callable[[str, int, int], None]
 """Called with (what is going on, done, total)."""
@@ -55,30 +57,41 @@ def build_pool(
         BenchError: a stored file is unreadable or was changed; or the folder is not writable.
     """
     teachers = []
-    class_ids: dict[tuple[str, int], int] = {}
+    class_ids = number_classes(plans)
     for index, plan in enumerate(plans):
-        ids = tuple(class_ids.setdefault((plan.dataset, c), len(class_ids)) for c in plan.classes)
+        ids = tuple(class_ids[plan.dataset, c] for c in plan.classes)
         folder = teacher_folder(cache, plan)
         if not is_stored(cache, plan):
             label = f"teacher {index + 1} of {len(plans)} ({plan.architecture}, {plan.dataset})"
-            _train_once(folder, plan, data[plan.dataset], device, label, progress)
+            _train_once(cache, plan, data[plan.dataset], device, label, progress)
         teachers.append(_load(folder, plan, f"{plan.dataset}/{index:02d}", ids))
     for teacher in teachers:
         teacher.net.to(device=device, memory_format=torch.channels_last)
     return Pool(teachers, content_hash([teacher.sha256 for teacher in teachers]))
 
 
+def number_classes(plans: Sequence[TeacherPlan]) -> dict[tuple[str, int], int]:
+    """Number the classes of a pool: data sets in the pool's order, then classes as sorted."""
+    datasets = list(dict.fromkeys(plan.dataset for plan in plans))
+    known = {(plan.dataset, c) for plan in plans for c in plan.classes}
+    ordered = sorted(known, key=lambda pair: (datasets.index(pair[0]), pair[1]))
+    return {pair: number for number, pair in enumerate(ordered)}
+
+
 def _train_once(
-    folder: Path,
+    cache: Path,
     plan: TeacherPlan,
     data: ImageData,
     device: torch.device,
     label: str,
     progress: Progress,
 ) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / ".lock"):
-        if (folder / "teacher.json").exists():
+    """Train a teacher, and store its best and its last epoch, each under a plan of its own."""
+    twins = {kind: _with_checkpoint(plan, kind) for kind in ("best", "last")}
+    training = content_hash([twin.model_dump(mode="json") for twin in twins.values()])[:20]
+    (cache / "teachers").mkdir(parents=True, exist_ok=True)
+    with FileLock(cache / "teachers" / f".{training}.lock"):
+        if is_stored(cache, plan):
             return
         train, held_out = split_images(plan, data)
         trained = train_teacher(
@@ -90,18 +103,33 @@ def _train_once(
             device,
             lambda done, total: progress(label, done, total),
         )
-        with atomic_path(folder / "net.safetensors") as temporary:
-            temporary.write_bytes(serialise_safetensors(trained.state))
-        card = {
-            "plan": plan.model_dump(mode="json"),
-            "class_names": [data.splits["train"].classes[i] for i in plan.classes],
-            "mean": list(data.mean),
-            "std": list(data.std),
-            "accuracy": trained.accuracy,
-            "images_per_s": trained.images_per_s,
-            "sha256": file_sha256(folder / "net.safetensors"),
-        }
-        write_json(folder / "teacher.json", card)
+        for kind, twin in twins.items():
+            if not is_stored(cache, twin):
+                _store(teacher_folder(cache, twin), twin, data, trained, trained.snapshots[kind])
+
+
+def _with_checkpoint(plan: TeacherPlan, checkpoint: Checkpoint) -> TeacherPlan:
+    recipe = plan.recipe.model_copy(update={"checkpoint": checkpoint})
+    return plan.model_copy(update={"recipe": recipe})
+
+
+def _store(
+    folder: Path, plan: TeacherPlan, data: ImageData, trained: TrainedTeacher, kept: Snapshot
+) -> None:
+    with atomic_path(folder / "net.safetensors") as temporary:
+        temporary.write_bytes(serialise_safetensors(kept.state))
+    card = {
+        "plan": plan.model_dump(mode="json"),
+        "class_names": [data.splits["train"].classes[i] for i in plan.classes],
+        "mean": list(data.mean),
+        "std": list(data.std),
+        "accuracy": kept.accuracy,
+        "epoch": kept.epoch,
+        "best_accuracy": trained.snapshots["best"].accuracy,
+        "images_per_s": trained.images_per_s,
+        "sha256": file_sha256(folder / "net.safetensors"),
+    }
+    write_json(folder / "teacher.json", card)
 
 
 def split_images(

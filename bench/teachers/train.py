@@ -17,13 +17,15 @@ from bench.nets.base import initialise
 from bench.nets.norm import training_norm
 from bench.registry import build_net
 
+Checkpoint = Literal["best", "last"]
+
 
 class TeacherRecipe(Config):
     """How a teacher is trained. Source: the paper's released pre-training script (constants)."""
 
     epochs: int
     """passes over the training images"""
-    checkpoint: Literal["best", "last"]
+    checkpoint: Checkpoint
     """which epoch is kept, by held-out accuracy"""
     optimiser: Literal["adam", "sgd"]
     lr: float
@@ -33,33 +35,36 @@ class TeacherRecipe(Config):
     milestones: tuple[float, ...] = (1 / 2, 2 / 3, 5 / 6)
     """fractions of `epochs` at which the rate is decayed (30, 40 and 50 of 60)"""
     decay: float = 0.2
+    """factor of the rate at each milestone; 1 is none"""
     max_grad_norm: float = 50.0
     train_fraction: float = 0.8
     """share of each class's images, in sorted order, that trains; the rest is held out"""
 
 
 def recipe_for(
-    architecture: str, epochs: int, checkpoint: Literal["best", "last"]
+    architecture: str, epochs: int, checkpoint: Checkpoint, decay: float = 0.2
 ) -> TeacherRecipe:
     """Return the recipe of an architecture: Adam 0.01 for Conv4, SGD with momentum otherwise."""
+    common = {"epochs": epochs, "checkpoint": checkpoint, "decay": decay, "lr": 0.01}
     if architecture == "conv4":
-        return TeacherRecipe(epochs=epochs, checkpoint=checkpoint, optimiser="adam", lr=0.01)
-    return TeacherRecipe(
-        epochs=epochs,
-        checkpoint=checkpoint,
-        optimiser="sgd",
-        lr=0.01,
-        momentum=0.9,
-        weight_decay=5e-4,
-    )
+        return TeacherRecipe(optimiser="adam", **common)
+    return TeacherRecipe(optimiser="sgd", momentum=0.9, weight_decay=5e-4, **common)
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A state dict on the CPU, its held-out accuracy (fraction), and its epoch, from 1."""
+
+    state: dict[str, Tensor]
+    accuracy: float
+    epoch: int
 
 
 @dataclass(frozen=True)
 class TrainedTeacher:
-    """A state dict on the CPU, its held-out accuracy (fraction), and the training speed."""
+    """The checkpoints of one training, and its speed."""
 
-    state: dict[str, Tensor]
-    accuracy: float
+    snapshots: dict[Checkpoint, Snapshot]
     images_per_s: float
 
 
@@ -72,7 +77,10 @@ def train_teacher(
     device: torch.device,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> TrainedTeacher:
-    """Train a network on normalised images; no augmentation.
+    """Train a network on normalised images; no augmentation. Keep the best epoch and the last.
+
+    The best one is a copy, the earliest of equals. The released code keeps a reference to the live
+    weights instead: it saves the last epoch and logs the accuracy of the best (hazard H6).
 
     Args:
         spec: architecture, outputs and image size.
@@ -98,7 +106,7 @@ def train_teacher(
     schedule = torch.optim.lr_scheduler.MultiStepLR(
         optimiser, [round(f * recipe.epochs) for f in recipe.milestones], recipe.decay
     )
-    best_state, best_accuracy, seconds = None, -1.0, 0.0
+    best, last, seconds = None, None, 0.0
     for epoch in range(recipe.epochs):
         start = time.perf_counter()
         loss = _train_epoch(net, images, labels, optimiser, recipe, generator)
@@ -109,13 +117,14 @@ def train_teacher(
             )
         seconds += time.perf_counter() - start
         schedule.step()
-        accuracy = held_out_accuracy(net, *held_out)
-        if recipe.checkpoint == "last" or accuracy > best_accuracy:
-            best_state, best_accuracy = _snapshot(net), accuracy
+        last = Snapshot(_state(net), held_out_accuracy(net, *held_out), epoch + 1)
+        if best is None or last.accuracy > best.accuracy:
+            best = last
         progress(epoch + 1, recipe.epochs)
-    if best_state is None:
+    if best is None:
         raise BenchError(f"teacher epochs {recipe.epochs}; a teacher needs at least 1")
-    return TrainedTeacher(best_state, best_accuracy, recipe.epochs * len(labels) / seconds)
+    rate = recipe.epochs * len(labels) / seconds
+    return TrainedTeacher({"best": best, "last": last}, rate)
 
 
 def _optimiser(net: nn.Module, recipe: TeacherRecipe) -> torch.optim.Optimizer:
@@ -161,5 +170,5 @@ def held_out_accuracy(net: nn.Module, images: Tensor, labels: Tensor, batch: int
     return hits.item() / len(labels)
 
 
-def _snapshot(net: nn.Module) -> dict[str, Tensor]:
+def _state(net: nn.Module) -> dict[str, Tensor]:
     return {name: t.detach().cpu().contiguous().clone() for name, t in net.state_dict().items()}

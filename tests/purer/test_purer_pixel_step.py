@@ -53,8 +53,20 @@ def test_cumulative_weights_are_what_a_running_sum_gives(make_pool, n):
     for seen in range(n):
         for i in range(seen + 1):
             counts[i] += 1
-    assert make_step(pool, teacher_weights="cumulative")[1].factors == counts
-    assert make_step(pool)[1].factors == [1] * n
+    assert make_step(pool, teacher_weights="cumulative")[1].factors(n) == counts
+    assert make_step(pool)[1].factors(n) == [1] * n
+
+
+@pytest.mark.parametrize("teacher_weights", ["uniform", "cumulative"])
+def test_only_the_step_s_teachers_have_a_gradient(make_pool, teacher_weights):
+    """In their order: the first of two counts twice under cumulative weights."""
+    pool = make_pool(*CLASSES)
+    dataset, step = make_step(pool, teacher_weights=teacher_weights)
+    drawn = torch.randint(-2, 3, (3, 2), generator=torch.Generator().manual_seed(1)).tolist()
+    gradient, _ = step.inversion_gradient([2, 0])
+    factors = (1, 0, 2) if teacher_weights == "cumulative" else (1, 0, 1)
+    expected = autograd_of_the_sum(pool, dataset, factors, drawn)
+    torch.testing.assert_close(gradient, expected, rtol=1e-3, atol=1e-6)
 
 
 def test_every_shift_in_reach_is_drawn_for_each_teacher_of_its_own(make_pool):

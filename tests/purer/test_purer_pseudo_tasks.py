@@ -104,11 +104,20 @@ def test_adversarial_gradient_leaves_the_meta_model_alone(make_source):
     assert all(torch.equal(value, before[k]) for k, value in parts.net.state_dict().items())
 
 
-def test_adversarial_step_is_inversion_minus_scaled_outer_loss(make_source, monkeypatch):
-    """The gradient that Adam gets in the armed iteration, against its two halves."""
+@pytest.mark.parametrize("teacher_weights", ["uniform", "cumulative"])
+def test_adversarial_step_is_inversion_minus_scaled_outer_loss(
+    make_source, monkeypatch, teacher_weights
+):
+    """The gradient that Adam gets in the armed iteration, against its two halves.
+
+    Cumulative weights count in the inversion half and not in the other (H4): Adam hides a factor
+    of a whole step, but not one of a summand.
+    """
     given = []
     monkeypatch.setattr(PixelStep, "apply", lambda self, gradient: given.append(gradient.clone()))
-    parts, twin = (make_source(adversarial_start=1, adversarial_scale=7.0) for _ in range(2))
+    settings = {"adversarial_start": 1, "adversarial_scale": 7.0}
+    settings["protocol"] = {"teacher_weights": teacher_weights}
+    parts, twin = (make_source(**settings) for _ in range(2))
     run(parts, [0.5, 0.5])
     twin.source._pixels.inversion_gradient()
     inversion, _ = twin.source._pixels.inversion_gradient()
@@ -191,6 +200,24 @@ def test_everything_is_logged_and_counted(make_source, make_pool):
     assert parts.log.counts["teacher_forward_images"] == 4 * (3 + 2) * 4
 
 
+def test_a_few_teachers_are_drawn_for_each_step(make_source, make_pool):
+    """Shared images count once; undrawn ones keep still in the first step, as Adam has no past."""
+    pool = make_pool((0, 1, 2), (2, 3), (4, 5))
+    parts = make_source(total=3, pool=pool, protocol={"teachers_per_iteration": 2})
+    start = parts.dataset.images.detach().clone()
+    drawn = make_source(pool=pool, protocol={"teachers_per_iteration": 2}).source._draw
+    steps = [drawn() for _ in range(3)]
+    assert len({tuple(sorted(step)) for step in steps}) > 1
+    run(parts, [0.5])
+    moved = (parts.dataset.images != start).flatten(1).any(1)
+    owned = {row for index in steps[0] for row in parts.dataset.rows[index].tolist()}
+    assert set(moved.nonzero().flatten().tolist()) == owned
+    run(parts, [0.5] * 2, first=2)
+    rows = [[set(parts.dataset.rows[i].tolist()) for i in step] for step in steps]
+    assert parts.log.counts["pseudo_images"] == sum(4 * len(a | b) for a, b in rows)
+    assert parts.log.counts["teacher_forward_images"] == sum(4 * (len(a) + len(b)) for a, b in rows)
+
+
 def test_gallery_shows_start_middle_and_end(make_source):
     parts = make_source(total=4, gallery_images_per_class=2)
     start = parts.dataset.images[:, :2].detach().flatten(0, 1)
@@ -225,8 +252,10 @@ def test_streams_follow_the_seed_and_leave_the_global_one(make_source):
 
 
 @pytest.mark.parametrize("cut", [1, 3, 6, 9])
-def test_a_resumed_source_goes_on_bit_by_bit(make_source, cut):
+@pytest.mark.parametrize("drawn", [None, 1])
+def test_a_resumed_source_goes_on_bit_by_bit(make_source, cut, drawn):
     settings = {"adversarial_start": 2, "adversarial_patience": 2}
+    settings["protocol"] = {"teachers_per_iteration": drawn}
     accuracies = [0.5, 0.6, 0.4, 0.4, 0.7, 0.2, 0.2, 0.2, 0.5, 0.5, 0.5]
     whole = make_source(**settings)
     expected = run(whole, accuracies)

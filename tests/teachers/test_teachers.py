@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from bench.contract import NetSpec
+from bench.contract import Budget, NetSpec
 from bench.data.base import ImageData, make_split
 from bench.errors import BenchError
+from bench.protocols import budget, protocol
 from bench.registry import build_net
 from bench.teachers.pool import TeacherPlan, disjoint_blocks, plan_pool
 from bench.teachers.store import build_pool, is_stored, split_images, teacher_folder
@@ -31,11 +32,23 @@ def separable_data(n_classes: int = 7, per_class: int = 20, size: int = 16) -> I
     return ImageData("toy", size, (0.5,) * 3, (0.25,) * 3, {"train": split}, "d" * 64, "ours")
 
 
-def plans(data: ImageData, epochs: int = 6, **changes: object) -> list[TeacherPlan]:
-    split = data.splits["train"]
-    settings = {"max_teachers": None, "seed": 0, "checkpoint": "best"} | changes
+def budget_of(epochs: int, max_teachers: int | None = None) -> Budget:
+    counts = {"teacher_epochs": epochs, "max_teachers": max_teachers}
+    return budget("short").model_copy(update=counts)
+
+
+def plans(
+    data: ImageData, epochs: int = 6, seed: int = 0, checkpoint: str = "best"
+) -> list[TeacherPlan]:
     return plan_pool(
-        data.name, data.digest, len(split.classes), data.image_size, ["conv4"], epochs, **settings
+        data.name,
+        data.digest,
+        len(data.splits["train"].classes),
+        data.image_size,
+        ["conv4"],
+        budget_of(epochs),
+        protocol("cvpr23").model_copy(update={"teacher_checkpoint": checkpoint}),
+        seed,
     )
 
 
@@ -52,7 +65,8 @@ def test_blocks_are_consecutive_and_disjoint(n_classes: int, n_teachers: int, la
 
 
 def test_architectures_cycle_by_teacher_number() -> None:
-    pool = plan_pool("d", "x", 64, 32, ["conv4", "resnet10", "resnet18"], 60, "best", 6, 0)
+    kinds = ["conv4", "resnet10", "resnet18"]
+    pool = plan_pool("d", "x", 64, 32, kinds, budget_of(60, 6), protocol("cvpr23"), 0)
     kinds = [plan.architecture for plan in pool]
     assert kinds == ["conv4", "resnet10", "resnet18"] * 2
     assert {plan.recipe.optimiser for plan in pool} == {"adam", "sgd"}
@@ -90,12 +104,13 @@ def test_training_learns_and_follows_its_generator() -> None:
     before = torch.random.get_rng_state()
     a, b, c = trained(0), trained(0), trained(1)
     assert torch.equal(torch.random.get_rng_state(), before)
-    assert a.accuracy >= 0.8
-    assert all(torch.equal(a.state[k], b.state[k]) for k in a.state)
-    assert not torch.equal(a.state["head.weight"], c.state["head.weight"])
+    first, same, other = (one.snapshots["best"] for one in (a, b, c))
+    assert first.accuracy >= 0.8
+    assert all(torch.equal(first.state[k], same.state[k]) for k in first.state)
+    assert not torch.equal(first.state["head.weight"], other.state["head.weight"])
 
 
-def test_best_checkpoint_is_what_is_logged() -> None:
+def test_checkpoints_are_copies_with_their_own_accuracy() -> None:
     """The kept weights, scored again, have the accuracy that travels with them (H6)."""
     from bench.teachers.train import held_out_accuracy
 
@@ -105,8 +120,39 @@ def test_best_checkpoint_is_what_is_logged() -> None:
     spec = NetSpec("conv4", 5, 16)
     trained = train_teacher(spec, train, held_out, recipe_for("conv4", 5, "best"), generator, CPU)
     net = build_net(spec)
-    net.load_state_dict(trained.state)
-    assert held_out_accuracy(net, *held_out) == trained.accuracy
+    for snapshot in trained.snapshots.values():
+        net.load_state_dict(snapshot.state)
+        assert held_out_accuracy(net, *held_out) == snapshot.accuracy
+    best, last = trained.snapshots["best"], trained.snapshots["last"]
+    assert best.accuracy >= last.accuracy
+    assert best.epoch <= last.epoch == 5
+
+
+def test_without_decay_the_rate_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = separable_data()
+    train, held_out = split_images(plans(data)[0], data)
+    rates: dict[float, list[float]] = {}
+    build = torch.optim.Adam
+
+    def watched(*args: object, **kwargs: object) -> torch.optim.Adam:
+        made.append(build(*args, **kwargs))
+        return made[-1]
+
+    monkeypatch.setattr(torch.optim, "Adam", watched)
+    made: list[torch.optim.Adam] = []
+    for decay in (0.2, 1.0):
+        seen = rates.setdefault(decay, [])
+        train_teacher(
+            NetSpec("conv4", 5, 16),
+            train,
+            held_out,
+            recipe_for("conv4", 6, "last", decay),
+            torch.Generator().manual_seed(0),
+            CPU,
+            lambda done, total, seen=seen: seen.append(made[-1].param_groups[0]["lr"]),
+        )
+    assert rates[1.0] == [0.01] * 6
+    assert rates[0.2] == pytest.approx([0.01] * 2 + [0.002, 0.0004, 0.00008, 0.00008])
 
 
 def test_the_pool_is_built_once(tmp_path: Path) -> None:
