@@ -109,15 +109,23 @@ def estimate_cell(
     fit = 0
     if method.validates:
         oracle = method.knowledge == "real_data"
-        steps = cell.budget.oracle_iterations if oracle else cell.budget.meta_iterations
+        steps = cell.budget.oracle_iterations if oracle else _meta_iterations(cell)
         tasks = _task_passes(cell, cell.protocol.inner_steps_train) * net * (1 + BACKWARD)
         evaluations = 1 + -(-steps // cell.budget.validate_every)
         fit = steps * cell.protocol.tasks_per_meta_batch * tasks
         fit += evaluations * _validation_tasks(cell) * one_task
         if method.knowledge == "inversion":
-            fit += steps * _pixel_step(cell, plans, per_teacher)
+            pixel_steps = -(-steps // cell.method_config.get("pixel_every", 1))
+            pixel_steps += cell.method_config.get("pixel_warmup", 0)
+            fit += pixel_steps * _pixel_step(cell, plans, per_teacher)
     memory = 500 * 2**20 + 40 * images_per_task * 3 * data.image_size**2 * 4 * 32
     return Estimate(pool / rate, fit / rate, test / rate, memory)
+
+
+def _meta_iterations(cell: Cell) -> int:
+    """Return the meta-iterations that a method's own configuration makes of the budget's."""
+    factor = cell.method_config.get("meta_iterations_factor", 1)
+    return cell.method_config.get("meta_iterations") or cell.budget.meta_iterations * factor
 
 
 def _task_passes(cell: Cell, inner_steps: int) -> int:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
 from bench.contract import Config, TaskShape
 from bench.errors import BenchError
+from purer.augmentation import Augmentation
 from purer.inversion import InversionWeights
 
 RELEASED_META_ITERATIONS = 60_000
@@ -43,6 +46,25 @@ class PurerConfig(Config):
     """factor of the outer loss in an adversarial pixel step. Released."""
     meta_iterations: int | None = Field(None, ge=1)
     """pixel and meta steps; None: the budget's (60,000 released)"""
+    meta_iterations_factor: int = Field(1, ge=1)
+    """multiple of the budget's meta-iterations that are made. Ours; released: 1."""
+    pixel_warmup: int = Field(0, ge=0)
+    """pixel steps before the first meta-iteration. Ours; released: none."""
+    pixel_every: int = Field(1, ge=1)
+    """meta-iterations for each pixel step. Ours; released: 1."""
+    initialisation: Literal["random", "average", "best_teacher"] | None = None
+    """where meta-training starts; None: the protocol's (average for one architecture, released)"""
+    zero_head: bool = False
+    """whether the head starts at zero. Ours, after Kao et al., "MAML is a Noisy Contrastive
+    Learner in Classification", ICLR 2022 (arXiv 2106.15367); released: no."""
+    outer_lr: float | None = Field(None, gt=0)
+    """Adam's rate in the meta step; None: the protocol's (1e-3 released)"""
+    augment_flip: bool = False
+    """whether images of pseudo tasks are mirrored at random. Ours; released: no."""
+    augment_shift: int = Field(0, ge=0)
+    """largest random shift of an image of a pseudo task, pixels each way. Ours; released: 0."""
+    augment_colour: float = Field(0.0, ge=0, lt=1)
+    """strength of the random colours of an image of a pseudo task. Ours; released: 0."""
     gallery_images_per_class: int = Field(2, ge=0)
     """pseudo images of each class that the log gets at start, middle and end. Ours."""
 
@@ -52,6 +74,11 @@ class PurerConfig(Config):
         return InversionWeights(
             self.cross_entropy_weight, self.bn_weight, self.tv_weight, self.l2_weight
         )
+
+    @property
+    def augmentation(self) -> Augmentation:
+        """What happens to the images of pseudo tasks."""
+        return Augmentation(self.augment_flip, self.augment_shift, self.augment_colour)
 
     def images_per_class(self, shape: TaskShape, protocols: int | None = None) -> int:
         """Return the pseudo images of each class: at least one is left for the queries.

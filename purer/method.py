@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from bench.contract import FitContext, Learner, Method
-from bench.learners.initialisation import initial_net
+from bench.learners.initialisation import initial_net, zero_head
 from bench.learners.meta_training import meta_train
 from purer.config import PurerConfig
 from purer.dynamic_dataset import DynamicDataset
@@ -67,7 +67,7 @@ class Purer(Method):
         Raises:
             BenchError: the config leaves no pseudo image for the queries.
         """
-        context = _with_meta_iterations(context)
+        context = _with_own_constants(context)
         dataset = DynamicDataset(
             context.pool,
             context.config.images_per_class(
@@ -78,6 +78,8 @@ class Purer(Method):
             context.protocol.label_order,
         )
         net = initial_net(context, context.protocol.initialisation)
+        if context.config.zero_head:
+            zero_head(net)
         source = PseudoTasks(context, dataset, net, context.training_learner(net))
         return meta_train(context, net, source)
 
@@ -86,9 +88,14 @@ class Purer(Method):
         return context.make_learner(fitted)
 
 
-def _with_meta_iterations(context: FitContext) -> FitContext:
-    """Return the context with the config's number of meta-iterations in its budget, if given."""
-    if context.config.meta_iterations is None:
-        return context
-    update = {"meta_iterations": context.config.meta_iterations}
-    return replace(context, budget=context.budget.model_copy(update=update))
+def _with_own_constants(context: FitContext) -> FitContext:
+    """Return the context with the constants that the config states in place of its own."""
+    config, budget, protocol = context.config, context.budget, context.protocol
+    iterations = config.meta_iterations or budget.meta_iterations * config.meta_iterations_factor
+    own = {"outer_lr": config.outer_lr, "initialisation": config.initialisation}
+    own = {name: value for name, value in own.items() if value is not None}
+    return replace(
+        context,
+        budget=budget.model_copy(update={"meta_iterations": iterations}),
+        protocol=protocol.model_copy(update=own),
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -19,9 +20,9 @@ from purer.teacher_draw import TeacherDraw
 class PseudoTasks:
     """The task source of episode curriculum inversion: pixels learn while tasks are drawn.
 
-    Initial pixels, teachers, shifts, training tasks and adversarial tasks each have a random stream
-    of their own; so neither the number of teachers nor the curriculum changes which tasks are drawn
-    (hazard H21).
+    Initial pixels, teachers, shifts, training tasks, their augmentation and adversarial tasks each
+    have a random stream of their own; so neither the number of teachers nor the curriculum changes
+    which tasks are drawn (hazard H21).
 
     Args:
         context: what the method was given; its config is a `PurerConfig`.
@@ -52,18 +53,29 @@ class PseudoTasks:
         start = config.first_adversarial_iteration(total)
         self._switch = GradientSwitch(start, config.adversarial_patience)
         self._tasks = context.generator("pseudo tasks")
+        self._augment = config.augmentation
+        self._augmenting = context.generator("augmentation")
         self._adversarial_tasks = context.generator("adversarial tasks")
         self._gallery = {total // 2: "pseudo images, middle", total: "pseudo images, end"}
 
     def next_tasks(self, iteration: int) -> TaskBatch:
-        """Make the pixel step of a meta-iteration (from 1), then draw its tasks, detached."""
+        """Make the pixel step of a meta-iteration (from 1), then draw its tasks, detached.
+
+        The steps of a warm-up come before the first and are numbered up to 0 in the log.
+        """
         if iteration == 1:
             self._show("pseudo images, start")
-        self._pixel_step(iteration, adversarial=self._switch.take())
+            for step in range(1 - self._context.config.pixel_warmup, 1):
+                self._pixel_step(step, adversarial=False)
+        if (iteration - 1) % self._context.config.pixel_every == 0:
+            self._pixel_step(iteration, adversarial=self._switch.take())
         if iteration in self._gallery:
             self._show(self._gallery[iteration])
         with torch.no_grad():
-            return self._sample(self._context.protocol.tasks_per_meta_batch, self._tasks)
+            tasks = self._sample(self._context.protocol.tasks_per_meta_batch, self._tasks)
+            support_x = self._augment(tasks.support_x, self._augmenting)
+            query_x = self._augment(tasks.query_x, self._augmenting)
+        return replace(tasks, support_x=support_x, query_x=query_x)
 
     def observe(self, iteration: int, accuracy: float | Tensor) -> None:
         """Let the gradient switch see the meta step's mean pseudo-query accuracy."""
@@ -88,6 +100,7 @@ class PseudoTasks:
             "switch": self._switch.state_dict(),
             "tasks": self._tasks.get_state(),
             "adversarial_tasks": self._adversarial_tasks.get_state(),
+            "augmentation": self._augmenting.get_state(),
             "teachers": self._draw.get_state(),
         }
 
@@ -97,6 +110,7 @@ class PseudoTasks:
         self._switch.load_state_dict(state["switch"])
         self._tasks.set_state(state["tasks"].cpu())
         self._adversarial_tasks.set_state(state["adversarial_tasks"].cpu())
+        self._augmenting.set_state(state["augmentation"].cpu())
         self._draw.set_state(state["teachers"])
 
     def _pixel_step(self, iteration: int, adversarial: bool) -> None:

@@ -92,10 +92,19 @@ def average_net(context: FitContext, head: HeadPolicy) -> Backbone:
     net = context.build_net(context.generator("initialisation"))
     _load(net, average_state([_state(teacher, head) for teacher in context.pool]))
     if head == "zero":
-        with torch.no_grad():
-            net.head.weight.zero_()
-            net.head.bias.zero_()
+        zero_head(net)
     return net
+
+
+@torch.no_grad()
+def zero_head(net: Backbone) -> None:
+    """Set the head's weights and bias to zero, in place.
+
+    One inner step of MAML or ANIL from there makes the head a nearest-centroid classifier: the
+    row of a class becomes its mean support feature less that of all, times a constant.
+    """
+    net.head.weight.zero_()
+    net.head.bias.zero_()
 
 
 def best_teacher(pool: Pool, net: NetSpec | None = None) -> Teacher:

@@ -64,9 +64,13 @@ class Interrupted(Exception):
     """Stands for a kill."""
 
 
+TUNING = {"augment_flip": True, "augment_shift": 2, "augment_colour": 0.2, "pixel_every": 2}
+
+
 @pytest.mark.parametrize("kill_at", [4, 7, 8])
 @pytest.mark.parametrize("validated", [False, True])
-def test_an_interrupted_fit_ends_with_the_same_weights(make_context, kill_at, validated):
+@pytest.mark.parametrize("tuning", [{}, {**TUNING, "pixel_warmup": 2}], ids=["released", "tuned"])
+def test_an_interrupted_fit_ends_with_the_same_weights(make_context, kill_at, validated, tuning):
     def context(resume=None, kill=None):
         seen, saved = [], []
 
@@ -78,7 +82,7 @@ def test_an_interrupted_fit_ends_with_the_same_weights(make_context, kill_at, va
             if step == kill:
                 raise Interrupted
 
-        made = make_context(total=10, **SETTINGS)
+        made = make_context(total=10, **SETTINGS, **tuning)
         made.log.progress = progress
         # any deterministic score of the weights that does not simply rise
         score = (lambda state: -abs(state["head.weight"].sum().item())) if validated else None
@@ -112,6 +116,37 @@ def test_config_s_meta_iterations_win_over_the_budget(make_context):
     Purer().fit(context)
     assert [step for step, values in context.log.steps if "inversion" in values] == [1, 2, 3]
     assert list(context.log.grids)[-1] == "pseudo images, end"
+
+
+def test_config_s_own_start_and_rate_win_over_the_protocol(make_context):
+    chosen = {"initialisation": "random", "outer_lr": 0.01}
+    config = Purer().fit(make_context(total=3, **chosen))
+    protocol = Purer().fit(make_context(total=3, protocol=chosen))
+    assert same(config, protocol)
+    assert not same(config, Purer().fit(make_context(total=3)))
+
+
+def test_a_factor_multiplies_the_budget(make_context):
+    context = make_context(total=3, meta_iterations_factor=2)
+    Purer().fit(context)
+    assert max(step for step, _ in context.log.steps) == 6
+
+
+def test_warm_up_comes_before_the_first_meta_step_and_pixels_rest_between_steps(make_context):
+    context = make_context(total=5, pixel_warmup=3, pixel_every=2)
+    Purer().fit(context)
+    steps = [step for step, values in context.log.steps if "inversion" in values]
+    assert steps == [-2, -1, 0, 1, 3, 5]
+    assert context.log.counts["pseudo_images"] == len(steps) * 6 * 4
+
+
+def test_a_zero_head_is_where_training_starts(make_context):
+    """Without a meta step that moves it, the head that is tested is zero."""
+    fitted = Purer().fit(make_context(total=1, zero_head=True, outer_lr=1e-30))
+    heads = [value for name, value in fitted.items() if name.startswith("head.")]
+    assert all(float(value.abs().max()) < 1e-20 for value in heads)
+    body = [value for name, value in fitted.items() if name.endswith("convs.0.weight")]
+    assert float(body[0].abs().max()) > 0.01
 
 
 def test_initialisation_and_curriculum_matter(make_context):
