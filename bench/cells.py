@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from bench import protocols, registry
 from bench.contract import Budget, Config, ProtocolConstants, TaskShape
+from bench.data.sources import check_name
 from bench.errors import BenchError, unknown_name
 from bench.records import SCHEMA, content_hash
 
@@ -180,7 +181,10 @@ def read_suite(name: str, settings: Sequence[str] = ()) -> tuple[Suite, dict[str
 
 
 def expand(
-    suite: Suite, overrides: Mapping[str, Mapping[str, Any]], seeds: int | None = None
+    suite: Suite,
+    overrides: Mapping[str, Mapping[str, Any]],
+    seeds: int | None = None,
+    dataset_dirs: Mapping[str, Path] = {},
 ) -> list[Cell]:
     """Return the cells of a suite in the order in which they run.
 
@@ -193,9 +197,9 @@ def expand(
     budget = _updated(budget, overrides.get("budget", {}))
     for architecture in [*suite.architectures, suite.net]:
         registry.entry("net", architecture)
-    groups = [tuple(suite.datasets)] if suite.scenario == "MH" else [(d,) for d in suite.datasets]
     for dataset in suite.datasets:
-        registry.entry("dataset", dataset)
+        check_name(dataset, dataset_dirs)
+    groups = [tuple(suite.datasets)] if suite.scenario == "MH" else [(d,) for d in suite.datasets]
     cells = []
     for seed, datasets, protocol, entry in itertools.product(
         range(seeds or suite.seeds), groups, variants, suite.methods

@@ -59,7 +59,7 @@ _dataset_dir_option = click.option(
     "dataset_dirs",
     multiple=True,
     metavar="NAME=PATH",
-    help="Where one data set is; repeatable.",
+    help="Where one data set is, or your own set of images; repeatable.",
 )
 _cache_option = click.option(
     "--cache",
@@ -290,7 +290,7 @@ def data_list(data_dir: Path | None, dataset_dirs: tuple, cache: Path, as_json: 
         click.echo(json.dumps(rows, indent=1))
         return
     for row in rows:
-        click.echo(f"{row['name']:<14}{row['found'] or 'not found; ' + row['how_to_get']}")
+        click.echo(f"{row['name']:<22}{row['found'] or 'not found; ' + row['how_to_get']}")
 
 
 @data.command()
@@ -312,11 +312,21 @@ def verify(name: str, data_dir: Path | None, dataset_dirs: tuple, cache: Path) -
 @_data_option
 @_dataset_dir_option
 @_cache_option
-def prepare(name: str, data_dir: Path | None, dataset_dirs: tuple, cache: Path) -> None:
-    """Decode a data set into the cache, once."""
-    from bench import registry
+@click.option("--download", is_flag=True, help="Fetch what is missing from the authors' page.")
+def prepare(
+    name: str, data_dir: Path | None, dataset_dirs: tuple, cache: Path, download: bool
+) -> None:
+    """Decode a data set into the cache, once; goes on where it was interrupted."""
+    from bench.data.sources import dataset_source
 
-    source = registry.load("dataset", name)()
+    source = dataset_source(name, _pairs(dataset_dirs))
+    if download:
+        from bench.data.download import fetch_missing
+
+        if data_dir is None:
+            raise BenchError("--download needs a folder to download into; name it with --data DIR")
+        for path in fetch_missing(source, data_dir, _preparing(False)):
+            click.echo(f"downloaded {path}")
     prepared = source.open(cache, data_dir, _pairs(dataset_dirs).get(name), _preparing(False))
     counts = {split: int(part.counts.sum()) for split, part in prepared.splits.items()}
     click.echo(f"{name}: {counts} images, digest {prepared.digest[:16]}, in {cache / 'data'}")
@@ -360,14 +370,11 @@ def _command(options: dict[str, Any]) -> str:
 
 
 def _pairs(dataset_dirs: tuple[str, ...]) -> dict[str, Path]:
-    from bench import registry
-
     found = {}
     for text in dataset_dirs:
         name, separator, path = text.partition("=")
         if not separator or not path:
             raise BenchError(f"--dataset-dir '{text}' is not NAME=PATH, as in cifar_fs=/data/x.zip")
-        registry.entry("dataset", name)
         found[name] = Path(path)
     return found
 

@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from bench import registry
+from bench.data.sources import dataset_source
 
 
 def data_rows(data_dir: Path | None, dataset_dirs: Mapping[str, Path]) -> list[dict[str, Any]]:
     """Return each data set's name, where it was found (None: nowhere), and how to get it."""
     rows = []
-    for name in registry.names("dataset"):
-        source = registry.load("dataset", name)()
+    for name in [*registry.names("dataset"), *own_names(dataset_dirs)]:
+        source = dataset_source(name, dataset_dirs)
         try:
             found = source.find(data_dir, dataset_dirs.get(name))
         except Exception as error:
@@ -24,11 +25,29 @@ def data_rows(data_dir: Path | None, dataset_dirs: Mapping[str, Path]) -> list[d
                 "name": name,
                 "found": str(found) if found is not None else None,
                 "image_size": source.image_size,
+                "mean": list(source.mean),
+                "std": list(source.std),
+                "classes": {split: n for split, (n, _) in source.expected.items()},
+                "images": source.n_images or _n_images(source.expected),
+                "digests": sorted(source.known_digests),
+                "published": {d.file: d.digest for d in source.downloads},
                 "licence": source.licence,
                 "how_to_get": source.how_to_get,
             }
         )
     return rows
+
+
+def own_names(dataset_dirs: Mapping[str, Path]) -> list[str]:
+    """Return the names of the user's own data sets."""
+    return sorted(set(dataset_dirs) - set(registry.names("dataset")))
+
+
+def _n_images(expected: Mapping[str, tuple[int, int | None]]) -> int | None:
+    parts = list(expected.values())
+    if not parts or any(n_images is None for _, n_images in parts):
+        return None
+    return sum(n_classes * n_images for n_classes, n_images in parts)
 
 
 def verify_data(
@@ -41,7 +60,7 @@ def verify_data(
     """Print what was checked of a data set and return the number of problems."""
     from bench.data.verify import verify
 
-    source = registry.load("dataset", name)()
+    source = dataset_source(name, dataset_dirs)
     path = source.locate(data_dir, dataset_dirs.get(name))
     echo(f"{name}: {path}")
     findings = verify(source, path, cache)

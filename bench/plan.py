@@ -16,7 +16,8 @@ from typing import Any
 
 from bench import registry
 from bench.cells import Cell, Suite, expand, read_suite, select, suite_file
-from bench.data.base import DatasetSource, ImageData
+from bench.data.base import ImageData
+from bench.data.sources import check_name, dataset_source
 from bench.errors import BenchError
 from bench.records import content_hash, file_sha256, write_json
 
@@ -61,12 +62,15 @@ def make_plan(
     """
     suite, overrides = read_suite(suite_name, settings)
     for name in dataset_dirs:
-        registry.entry("dataset", name)
-    cells = select(_resolved(suite_name, suite, overrides, settings, seeds, cache), only)
+        if name not in suite.datasets:
+            check_name(name, {})
+    cells = select(
+        _resolved(suite_name, suite, overrides, settings, seeds, cache, dataset_dirs), only
+    )
     data, missing = {}, {}
     for name in sorted({name for cell in cells for name in cell.datasets}):
-        source: DatasetSource = registry.load("dataset", name)()
         try:
+            source = dataset_source(name, dataset_dirs)
             data[name] = source.open(cache, data_dir, dataset_dirs.get(name), progress)
         except BenchError as error:
             missing[name] = str(error)
@@ -80,7 +84,10 @@ def _resolved(
     settings: Sequence[str],
     seeds: int | None,
     cache: Path,
+    dataset_dirs: Mapping[str, Path],
 ) -> list[Cell]:
+    for name in suite.datasets:
+        check_name(name, dataset_dirs)
     key = content_hash(
         {
             "suite": file_sha256(suite_file(suite_name)),
@@ -95,7 +102,7 @@ def _resolved(
             return [Cell.model_validate(cell) for cell in json.loads(path.read_text("utf-8"))]
         except ValueError:
             path.unlink(missing_ok=True)
-    cells = expand(suite, overrides, seeds)
+    cells = expand(suite, overrides, seeds, dataset_dirs)
     try:
         write_json(path, [cell.model_dump(mode="json") for cell in cells])
     except OSError as error:

@@ -16,11 +16,11 @@ from typing import ClassVar
 import numpy as np
 
 from bench.data import cache as decoded
+from bench.data.class_splits import ClassSplit, class_split
 from bench.data.digests import DigestMemory
 from bench.errors import BenchError
 from bench.records import content_hash
 
-SPLITS = ("train", "val", "test")
 READER_VERSION = 1
 """Counts the changes to decoding that alter pixels or order; part of every digest."""
 
@@ -100,6 +100,19 @@ class ImageData:
 
 
 @dataclass(frozen=True)
+class Download:
+    """A file that the data set's authors offer: its name here, its address, its digest there.
+
+    `digest` is `md5:…` or `sha256:…` as published; it tells the right file from another, and
+    `bench data verify` compares a file of that name with it.
+    """
+
+    file: str
+    url: str
+    digest: str
+
+
+@dataclass(frozen=True)
 class ClassImages:
     """One class of a source: `read()` returns its images, uint8 (count, H, W, 3)."""
 
@@ -115,8 +128,10 @@ Listing = Mapping[str, list[ClassImages]]
 class DatasetSource(ABC):
     """Where a data set comes from and how it is read. One subclass, one entry point.
 
-    `expected` gives (classes, images a class or None) for each split; `known_digests` names
-    source digests that have been checked; `how_to_get` completes the sentence of a missing set.
+    `expected` gives (classes, images a class or None) for each split; `official` names the file
+    of the class split in `splits/`; `n_images` is the number of all images, where known;
+    `known_digests` names source digests that have been checked; `downloads` lists what can be
+    fetched from the authors; `how_to_get` completes the sentence of a missing set.
     """
 
     name: ClassVar[str]
@@ -126,7 +141,14 @@ class DatasetSource(ABC):
     licence: ClassVar[str]
     how_to_get: ClassVar[str]
     expected: ClassVar[Mapping[str, tuple[int, int | None]]]
+    official: ClassVar[str | None] = None
+    n_images: ClassVar[int | None] = None
     known_digests: ClassVar[Mapping[str, str]] = {}
+    downloads: ClassVar[Sequence[Download]] = ()
+
+    def class_split(self) -> ClassSplit | None:
+        """Return the official classes of each split, or None where there is no such split."""
+        return None if self.official is None else class_split(self.official)
 
     @abstractmethod
     def find(self, data_dir: Path | None, explicit: Path | None = None) -> Path | None:

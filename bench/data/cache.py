@@ -1,14 +1,19 @@
-"""The decoded form of a data set: one `.npy` a split and `meta.json`, complete or absent."""
+"""The decoded form of a data set: one `.npy` a split and `meta.json`, complete or absent.
+
+While it is made it lies in `.<folder>.part/`, with a journal of the classes that are safely
+written; a preparation that was killed goes on from there.
+"""
 
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
-import tempfile
+import time
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
@@ -19,6 +24,9 @@ if TYPE_CHECKING:
     from bench.data.base import ClassImages, DatasetSource, Listing, Progress
 
 META = "meta.json"
+JOURNAL = "journal.json"
+_EVERY = 2.0
+"""Seconds between two entries of the journal."""
 
 
 def is_complete(folder: Path) -> bool:
@@ -78,26 +86,29 @@ def _map(path: Path, counts: list[int]) -> np.ndarray:
 def _build_alone(
     source: DatasetSource, path: Path, folder: Path, digest: str, progress: Progress | None
 ) -> None:
+    part = folder.parent / f".{folder.name}.part"
     for stale in folder.parent.glob(f".{folder.name}.*"):
-        shutil.rmtree(stale, ignore_errors=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+        if stale != part:
+            shutil.rmtree(stale, ignore_errors=True)
+    part.mkdir(exist_ok=True)
     try:
         with source.contents(path) as listing:
             _check_counts(source, path, listing)
-            _write_splits(source, listing, temporary, progress)
-        write_json(temporary / META, _describe(source, listing, digest))
-        os.chmod(temporary, 0o755)
-        sync_folder(temporary)
-        os.rename(temporary, folder)
+            _write_splits(source, listing, part, progress)
+        write_json(part / META, _describe(source, listing, digest))
+        (part / JOURNAL).unlink()
+        sync_folder(part)
+        os.rename(part, folder)
         sync_folder(folder.parent)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    except Exception:
+        shutil.rmtree(part, ignore_errors=True)
+        raise
 
 
 def _check_counts(source: DatasetSource, path: Path, listing: Listing) -> None:
-    from bench.data.verify import count_findings
+    from bench.data.verify import source_findings
 
-    for finding in count_findings(source.expected, listing):
+    for finding in source_findings(source, listing):
         if finding.level == "error":
             raise BenchError(
                 f"data set '{source.name}' in '{path}' is incomplete: {finding.text}; "
@@ -108,21 +119,62 @@ def _check_counts(source: DatasetSource, path: Path, listing: Listing) -> None:
 def _write_splits(
     source: DatasetSource, listing: Listing, folder: Path, progress: Progress | None
 ) -> None:
+    journal = _Journal(folder, _describe(source, listing, "")["decoded_with"])
     total = sum(part.count for parts in listing.values() for part in parts)
     done = 0
     for name, parts in listing.items():
-        with open(folder / f"{name}.npy", "wb") as file:
-            n_images = sum(part.count for part in parts)
-            shape = (n_images, source.image_size, source.image_size, 3)
-            header = {"descr": "|u1", "fortran_order": False, "shape": shape}
-            np.lib.format.write_array_header_1_0(file, header)
-            for part in parts:
-                file.write(_read_class(part, shape[1:]).tobytes())
+        shape = (source.image_size, source.image_size, 3)
+        with _resumed(folder / f"{name}.npy", parts, shape, journal.classes(name)) as file:
+            for number, part in enumerate(parts, 1):
+                if number > journal.classes(name):
+                    file.write(_read_class(part, shape).tobytes())
+                    journal.wrote(file, name, number, last=number == len(parts))
                 done += part.count
                 if progress is not None:
                     progress(done, total, f"{source.name} {name}")
+
+
+def _resumed(
+    path: Path, parts: list[ClassImages], shape: tuple[int, ...], classes: int
+) -> BinaryIO:
+    """Open a split's file after its header and the classes that are safely there."""
+    file = open(path, "r+b" if classes else "w+b")  # noqa: SIM115  the caller closes it
+    header = {
+        "descr": "|u1",
+        "fortran_order": False,
+        "shape": (sum(p.count for p in parts), *shape),
+    }
+    np.lib.format.write_array_header_1_0(file, header)
+    file.seek(sum(p.count for p in parts[:classes]) * math.prod(shape), os.SEEK_CUR)
+    file.truncate()
+    return file
+
+
+class _Journal:
+    """How many classes of each split are on the disk for good."""
+
+    def __init__(self, folder: Path, decoded_with: dict[str, str]):
+        self._path, self._last = folder / JOURNAL, time.monotonic()
+        self._content = {"decoded_with": decoded_with, "classes": {}}
+        try:
+            found = json.loads(self._path.read_text(encoding="utf-8"))
+            if found["decoded_with"] == decoded_with:
+                self._content["classes"] = dict(found["classes"])
+        except (OSError, ValueError, KeyError, TypeError):
+            pass
+
+    def classes(self, split: str) -> int:
+        """Return the number of classes of a split that need not be read again."""
+        return self._content["classes"].get(split, 0)
+
+    def wrote(self, file: BinaryIO, split: str, classes: int, last: bool) -> None:
+        """Note that so many classes were written; every two seconds and at a split's end."""
+        if last or time.monotonic() - self._last >= _EVERY:
             file.flush()
             os.fsync(file.fileno())
+            self._content["classes"][split] = classes
+            write_json(self._path, self._content)
+            self._last = time.monotonic()
 
 
 def _read_class(part: ClassImages, shape: tuple[int, ...]) -> np.ndarray:

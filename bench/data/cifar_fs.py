@@ -5,17 +5,16 @@ Source: Bertinetto et al., "Meta-learning with differentiable closed-form solver
 
 from __future__ import annotations
 
-import json
-import tarfile
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from importlib import resources
 from pathlib import Path
 
 import numpy as np
 
-from bench.data.base import SPLITS, ClassImages, Listing
+from bench.data.archives import is_tar, unpack_tar
+from bench.data.base import ClassImages, Download, Listing
+from bench.data.class_splits import class_split
 from bench.data.digests import DigestMemory
 from bench.data.folders import FolderSource
 from bench.errors import BenchError
@@ -37,6 +36,14 @@ class CifarFs(FolderSource):
         "https://www.cs.toronto.edu/~kriz/cifar.html, into the folder given with --data DIR"
     )
     expected = {"train": (64, 600), "val": (16, 600), "test": (20, 600)}
+    official = "cifar_fs"
+    downloads = (
+        Download(
+            f"{OFFICIAL}.tar.gz",
+            f"https://www.cs.toronto.edu/~kriz/{OFFICIAL}.tar.gz",
+            "md5:eb9058c3a382ffc7106e4002c42a8d85",
+        ),
+    )
     known_digests = {
         "8a2f2c14323087dcc8ce4b05e53ec0c4a076f75961d322e9d2426960d9006922": (
             "a known repack (lossless WebP)"
@@ -56,9 +63,9 @@ class CifarFs(FolderSource):
     @contextmanager
     def contents(self, path: Path) -> Iterator[Listing]:
         """List the classes, whichever form the source has."""
-        if path.name.endswith(".tar.gz"):
-            with tempfile.TemporaryDirectory() as folder:
-                _extract(path, Path(folder))
+        if is_tar(path):
+            with tempfile.TemporaryDirectory(prefix="purer-bench-") as folder:
+                unpack_tar(path, Path(folder), lambda name: name.startswith(f"{OFFICIAL}/"))
                 yield read_official(Path(folder) / OFFICIAL)
         elif _is_official_folder(path):
             yield read_official(path)
@@ -69,8 +76,7 @@ class CifarFs(FolderSource):
 
 def official_split() -> dict[str, list[str]]:
     """Return the class names of each split."""
-    text = resources.files("bench.data").joinpath("splits/cifar_fs.json").read_text("utf-8")
-    return {name: json.loads(text)[name] for name in SPLITS}
+    return {split: list(classes) for split, classes in class_split("cifar_fs").items()}
 
 
 def read_official(path: Path) -> Listing:
@@ -126,13 +132,3 @@ def _class(images: np.ndarray, members: np.ndarray, name: str) -> ClassImages:
 
 def _is_official_folder(path: Path) -> bool:
     return path.is_dir() and all((path / name).is_file() for name in _MEMBERS)
-
-
-def _extract(path: Path, folder: Path) -> None:
-    try:
-        with tarfile.open(path) as archive:
-            archive.extractall(folder, filter="data")
-    except (tarfile.TarError, OSError, EOFError) as error:
-        raise BenchError(
-            f"'{path}' cannot be unpacked ({error}); download cifar-100-python.tar.gz again"
-        ) from error

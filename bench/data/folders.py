@@ -1,20 +1,23 @@
-"""Data sets laid out `<split>/<class>/<image>`, in a folder or straight from a zip."""
+"""Data sets laid out `<split>/<class>/<image>`, in a folder, straight from a zip, or from a tar."""
 
 from __future__ import annotations
 
 import io
 import os
-import zipfile
-from collections.abc import Callable, Iterator, Mapping
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
+from typing import ClassVar
 
 import numpy as np
 
-from bench.data.base import SPLITS, ClassImages, DatasetSource, Listing
+from bench.data.archives import is_tar, open_zip, unpack_tar
+from bench.data.base import ClassImages, DatasetSource, Listing
+from bench.data.class_splits import SPLITS, ClassSplit
 from bench.data.digests import DigestMemory
 from bench.errors import BenchError
 from bench.runtime import available_cores
@@ -42,11 +45,22 @@ class Tree:
     read: Callable[[str], bytes]
 
 
+Arrangement = Mapping[str, dict[str, list[str]]]
+"""For each split, class name → the members that are its images."""
+
+
 class FolderSource(DatasetSource):
-    """A data set found as `<name>.zip` or `<name>/` in the data folder."""
+    """A data set found as `<name>.zip` or `<name>/` in the data folder.
+
+    `split_files` names the files, besides images, that decide what is in which split;
+    `inner_archives` those archives that are read in their place where a folder holds them.
+    """
+
+    split_files: ClassVar[tuple[str, ...]] = ()
+    inner_archives: ClassVar[tuple[str, ...]] = ()
 
     def find(self, data_dir: Path | None, explicit: Path | None = None) -> Path | None:
-        """Return the zip or folder; see `DatasetSource.find`."""
+        """Return the archive or folder; see `DatasetSource.find`."""
         return find_one_of(self.name, self.candidates(), data_dir, explicit)
 
     def candidates(self) -> tuple[str, ...]:
@@ -54,16 +68,34 @@ class FolderSource(DatasetSource):
         return (f"{self.name}.zip", self.name)
 
     def source_digest(self, path: Path, memory: DigestMemory) -> str:
-        """Return the digest of the zip, or of the relative paths and contents of the images."""
+        """Return the digest of the archive, or of the relative paths and contents of the files."""
         if not path.is_dir():
             return memory.file(path)
+        own = {*self.split_files, *self.inner_archives}
         with open_tree(path) as tree:
-            return memory.folder(path, [name for name in tree.members if _is_image(name)])
+            files = [m for m in tree.members if is_image(m) or PurePosixPath(m).name in own]
+            return memory.folder(path, files)
+
+    def is_part(self, member: str) -> bool:
+        """Tell whether a file belongs to the data set: an image, or one of `split_files`."""
+        return is_image(member) or PurePosixPath(member).name in self.split_files
+
+    @contextmanager
+    def open_tree(self, path: Path) -> Iterator[Tree]:
+        """Open the source, and in a folder the archives that it holds."""
+        with ExitStack() as stack:
+            tree = stack.enter_context(open_tree(path, self.is_part))
+            inner = [m for m in tree.members if PurePosixPath(m).name in self.inner_archives]
+            parts = [open_tree(path / m, self.is_part) for m in inner if path.is_dir()]
+            yield merge([tree, *(stack.enter_context(part) for part in parts)])
 
     @contextmanager
     def contents(self, path: Path) -> Iterator[Listing]:
         """List the classes; images are decoded by one thread a core."""
-        with open_tree(path) as tree, ThreadPoolExecutor(min(8, available_cores())) as pool:
+        with (
+            self.open_tree(path) as tree,
+            ThreadPoolExecutor(min(8, available_cores())) as pool,
+        ):
             yield {
                 split: [
                     ClassImages(
@@ -71,8 +103,12 @@ class FolderSource(DatasetSource):
                     )
                     for name, files in classes.items()
                 ]
-                for split, classes in arrange(tree).items()
+                for split, classes in self.arrange(tree).items()
             }
+
+    def arrange(self, tree: Tree) -> Arrangement:
+        """Return the members of every class of every split; see `arrange_splits`."""
+        return arrange_splits(tree)
 
 
 def find_one_of(
@@ -101,29 +137,40 @@ def find_one_of(
 
 
 @contextmanager
-def open_tree(path: Path) -> Iterator[Tree]:
-    """Open a folder or a zip for reading.
+def open_tree(path: Path, wanted: Callable[[str], bool] = lambda member: True) -> Iterator[Tree]:
+    """Open a folder, a zip or a tar for reading.
+
+    A tar is unpacked into a temporary folder (`TMPDIR`), for the time that the tree is open.
+
+    Args:
+        path: the folder or archive.
+        wanted: which members of a tar are unpacked.
 
     Raises:
-        BenchError: the file is not a zip.
+        BenchError: the file is no archive, or one with members that are not allowed.
     """
     if path.is_dir():
-        yield Tree(path, sorted(_walk(path)), lambda member: (path / member).read_bytes())
-        return
-    try:
-        archive = zipfile.ZipFile(path)
-    except zipfile.BadZipFile:
-        with open(path, "rb") as file:
-            start = file.read(24)
-        raise BenchError(
-            f"'{path}' is not a complete zip (it starts with {start!r}); download it again, and "
-            "check that it is the archive and not a web page"
-        ) from None
-    with archive:
-        yield Tree(path, sorted(filter(_is_visible, archive.namelist())), archive.read)
+        yield _folder_tree(path, path)
+    elif is_tar(path):
+        with tempfile.TemporaryDirectory(prefix="purer-bench-") as place:
+            unpack_tar(path, Path(place), wanted)
+            yield _folder_tree(path, Path(place))
+    else:
+        with open_zip(path) as (members, read):
+            yield Tree(path, sorted(filter(_is_visible, members)), read)
 
 
-def arrange(tree: Tree) -> Mapping[str, dict[str, list[str]]]:
+def merge(trees: Sequence[Tree]) -> Tree:
+    """Return one tree of all members; of equal names the first counts."""
+    readers = {member: tree.read for tree in reversed(trees) for member in tree.members}
+    return Tree(trees[0].path, sorted(readers), lambda member: readers[member](member))
+
+
+def _folder_tree(path: Path, folder: Path) -> Tree:
+    return Tree(path, sorted(_walk(folder)), lambda member: (folder / member).read_bytes())
+
+
+def arrange_splits(tree: Tree) -> Arrangement:
     """Return the members of every class of every split, all sorted.
 
     One enclosing folder is allowed, as `zip -r set.zip set/` leaves it.
@@ -139,10 +186,40 @@ def arrange(tree: Tree) -> Mapping[str, dict[str, list[str]]]:
             root, split, name = place
             roots[split].add(root)
             files = found[split].setdefault(name, [])
-            if _is_image(member):
+            if is_image(member):
                 files.append(member)
     _check(tree.path, roots, found)
     return {split: dict(sorted(found[split].items())) for split in SPLITS}
+
+
+def holds_splits(tree: Tree) -> bool:
+    """Tell whether any member lies in a folder named like a split."""
+    return any(_place(member) is not None for member in tree.members)
+
+
+def arrange_by_class(tree: Tree, split: ClassSplit) -> Arrangement:
+    """Return the members of every class of an official split, found by their folder's name.
+
+    The class's folder may lie anywhere; what is in other folders is left out.
+
+    Raises:
+        BenchError: a class is there twice.
+    """
+    owner = {name: part for part, names in split.items() for name in names}
+    found: dict[str, dict[str, list[str]]] = {part: {} for part in split}
+    places: dict[str, PurePosixPath] = {}
+    depth = 1 + max((name.count("/") for name in owner), default=0)
+    for member in filter(is_image, tree.members):
+        folder = PurePosixPath(member).parent
+        name = "/".join(folder.parts[-depth:])
+        if name in owner:
+            if places.setdefault(name, folder) != folder:
+                raise BenchError(
+                    f"'{tree.path}' holds class '{name}' twice, as '{places[name]}' and "
+                    f"'{folder}'; remove one of them"
+                )
+            found[owner[name]].setdefault(name, []).append(member)
+    return {part: dict(sorted(classes.items())) for part, classes in found.items()}
 
 
 def _place(member: str) -> tuple[PurePosixPath, str, str] | None:
@@ -230,5 +307,6 @@ def _is_visible(member: str) -> bool:
     return not any(part.startswith(".") or part == "__MACOSX" for part in parts)
 
 
-def _is_image(member: str) -> bool:
+def is_image(member: str) -> bool:
+    """Tell whether a member is named like an image."""
     return member.lower().endswith(ENDINGS)

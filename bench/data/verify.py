@@ -1,14 +1,19 @@
-"""Is this the data set that it says it is? Counts of classes and images, and known digests."""
+"""Is this the data set that it says it is? Classes, counts of images, and known digests."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from bench.data.base import ClassImages, DatasetSource, Listing
+    from bench.data.class_splits import ClassSplit
+
+SHOWN = 3
+"""How many names a finding spells out."""
 
 
 @dataclass(frozen=True)
@@ -33,16 +38,36 @@ def verify(source: DatasetSource, path: Path, cache: Path) -> list[Finding]:
     from bench.data.digests import DigestMemory
 
     with source.contents(path) as listing:
-        findings = count_findings(source.expected, listing)
+        findings = source_findings(source, listing)
     digest = source.source_digest(path, DigestMemory(cache))
-    return [*findings, _digest_finding(source, digest)]
+    return [*findings, *_published(source, path), _digest_finding(source, digest)]
+
+
+def source_findings(source: DatasetSource, listing: Listing) -> list[Finding]:
+    """Compare a listing with all that is known of the data set: classes, counts, the total."""
+    findings = count_findings(source.expected, listing, source.class_split())
+    total = sum(part.count for parts in listing.values() for part in parts)
+    if source.n_images is not None and total != source.n_images:
+        findings.append(Finding("error", f"{total} images in all, not {source.n_images}"))
+    return findings
 
 
 def count_findings(
-    expected: Mapping[str, tuple[int, int | None]], listing: Listing
+    expected: Mapping[str, tuple[int, int | None]],
+    listing: Listing,
+    classes: ClassSplit | None = None,
 ) -> list[Finding]:
-    """Compare each split with what it should hold; also classes that two splits share."""
-    findings = [_split_finding(name, listing.get(name, []), *expected[name]) for name in expected]
+    """Compare each split with what it should hold; also classes that two splits share.
+
+    Args:
+        expected: (classes, images a class or None) of the splits that have fixed numbers.
+        listing: what is there.
+        classes: the official classes of each split, or None.
+    """
+    findings = []
+    for name in {**expected, **listing}:
+        parts, official = listing.get(name, []), (classes or {}).get(name)
+        findings.append(_split_finding(name, parts, expected.get(name), official))
     owner: dict[str, str] = {}
     for name, parts in listing.items():
         for part in parts:
@@ -53,19 +78,61 @@ def count_findings(
 
 
 def _split_finding(
-    name: str, parts: list[ClassImages], n_classes: int, n_images: int | None
+    name: str,
+    parts: list[ClassImages],
+    expected: tuple[int, int | None] | None,
+    official: Mapping[str, int | None] | None,
 ) -> Finding:
+    n_classes, n_images = expected or (len(parts), None)
+    names = [part.name for part in parts]
+    missing = [one for one in official or () if one not in names]
+    foreign = [one for one in names if official is not None and one not in official]
     if len(parts) != n_classes:
-        return Finding("error", f"split {name} has {len(parts)} classes, not {n_classes}")
+        lacks = f"; missing: {listed(missing)}" if missing else ""
+        return Finding("error", f"split {name} has {len(parts)} classes, not {n_classes}{lacks}")
+    if missing or foreign:
+        text = f"split {name} holds {listed(foreign)} instead of {listed(missing)}"
+        return Finding("error", text)
     for part in parts:
-        if n_images is not None and part.count != n_images:
-            text = f"class '{part.name}' of {name} has {part.count} images, not {n_images}"
+        wanted = n_images if official is None else official[part.name] or n_images
+        if wanted is not None and part.count != wanted:
+            text = f"class '{part.name}' of {name} has {part.count} images, not {wanted}"
             return Finding("error", text)
-    total = sum(part.count for part in parts)
-    return Finding("ok", f"split {name} has {n_classes} classes and {total} images")
+    counts = [part.count for part in parts]
+    spread = "" if len(set(counts)) < 2 else f" ({min(counts)} to {max(counts)} a class)"
+    return Finding("ok", f"split {name} has {n_classes} classes and {sum(counts)} images{spread}")
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return the first names, and how many more there are."""
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(f"'{name}'" for name in names[:SHOWN]) + more
+
+
+def _published(source: DatasetSource, path: Path) -> list[Finding]:
+    """Compare a file with the digest that its authors publish, where its name is theirs."""
+    for download in source.downloads:
+        if path.is_file() and path.name == download.file:
+            found = digest_of(path, download.digest)
+            if found == download.digest:
+                return [Finding("ok", f"{path.name} is the published file ({found})")]
+            return [
+                Finding(
+                    "error",
+                    f"{path.name} has {found}, published is {download.digest}; download it again",
+                )
+            ]
+    return []
+
+
+def digest_of(path: Path, like: str) -> str:
+    """Return a file's digest, `algorithm:hex`, by the algorithm of another one."""
+    algorithm = like.partition(":")[0]
+    with open(path, "rb") as file:
+        return f"{algorithm}:{hashlib.file_digest(file, algorithm).hexdigest()}"
 
 
 def _digest_finding(source: DatasetSource, digest: str) -> Finding:
     if digest in source.known_digests:
         return Finding("ok", f"digest {digest}: {source.known_digests[digest]}")
-    return Finding("note", f"digest {digest}: not one that was checked before")
+    return Finding("note", f"digest {digest} is unknown: not one that was checked before")

@@ -129,13 +129,13 @@ def _missing_teachers(
 
 
 def _workplace(suite: str, cell: Cell, request: Request) -> Any:
-    from bench import registry
+    from bench.data.sources import dataset_source
     from bench.execute.cell import Workplace
     from bench.runtime import choose_device, prepare_process
 
     prepare_process(request.threads)
     data = {
-        name: registry.load("dataset", name)().open(
+        name: dataset_source(name, request.dataset_dirs).open(
             request.cache, request.data_dir, request.dataset_dirs.get(name)
         )
         for name in cell.datasets

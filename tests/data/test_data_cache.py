@@ -6,10 +6,13 @@ import os
 import subprocess
 import sys
 import threading
+from contextlib import contextmanager
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from bench.data import cache as decoded
 from bench.data import digests
 from bench.data.digests import DigestMemory
 from bench.errors import BenchError
@@ -129,6 +132,74 @@ def test_two_that_want_the_same_data_build_it_once(tiny, tree, tmp_path, monkeyp
     for thread in threads:
         thread.join()
     assert len(opened) == 1
+
+
+def _interrupt(tiny, monkeypatch, split, name):
+    """Let reading one class be the moment of Ctrl-C."""
+    contents = tiny.contents
+
+    @contextmanager
+    def interrupting(path):
+        with contents(path) as listing:
+            yield {
+                part: [
+                    replace(one, read=_press_ctrl_c) if (part, one.name) == (split, name) else one
+                    for one in classes
+                ]
+                for part, classes in listing.items()
+            }
+
+    monkeypatch.setattr(tiny, "contents", interrupting)
+
+
+def _press_ctrl_c():
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("where", [("train", "a"), ("train", "c"), ("val", "d"), ("test", "g")])
+def test_an_interrupted_preparation_goes_on(tiny, tree, tmp_path, pixels, monkeypatch, where):
+    monkeypatch.setattr(decoded, "_EVERY", 0.0)
+    with monkeypatch.context() as patch:
+        _interrupt(tiny, patch, *where)
+        with pytest.raises(KeyboardInterrupt):
+            tiny.open(tmp_path / "cache", tree)
+    (part,) = (tmp_path / "cache" / "data").glob(".tiny-*.part")
+    with open(part / f"{where[0]}.npy", "ab") as file:
+        file.write(b"half an image")
+    contents, read = tiny.contents, []
+
+    @contextmanager
+    def noting(path):
+        with contents(path) as listing:
+            yield {
+                split: [
+                    replace(one, read=lambda one=one: (read.append(one.name), one.read())[1])
+                    for one in classes
+                ]
+                for split, classes in listing.items()
+            }
+
+    monkeypatch.setattr(tiny, "contents", noting)
+    data = tiny.open(tmp_path / "cache", tree)
+    assert "".join(read) == "abcdefg"["abcdefg".index(where[1]) :] if where[1] != "g" else "g"
+    for name, classes in pixels.items():
+        for index, label in enumerate(data.splits[name].classes):
+            np.testing.assert_array_equal(data.splits[name].class_images(index), classes[label])
+    assert not list((tmp_path / "cache" / "data").glob(".tiny-*.part"))
+
+
+def test_a_preparation_by_other_versions_starts_anew(tiny, tree, tmp_path, monkeypatch):
+    monkeypatch.setattr(decoded, "_EVERY", 0.0)
+    with monkeypatch.context() as patch:
+        _interrupt(tiny, patch, "test", "f")
+        with pytest.raises(KeyboardInterrupt):
+            tiny.open(tmp_path / "cache", tree)
+    (part,) = (tmp_path / "cache" / "data").glob(".tiny-*.part")
+    journal = part / "journal.json"
+    assert '"train": 3' in journal.read_text()
+    journal.write_text(journal.read_text().replace('"pillow": "', '"pillow": "0.'))
+    (part / "train.npy").write_bytes(b"made by another version")
+    assert len(tiny.open(tmp_path / "cache", tree).splits["train"].images) == 12
 
 
 @pytest.mark.parametrize("damage", ["truncate", "meta"])

@@ -1,0 +1,131 @@
+"""A user's own images: found by one flag, divided by a rule, refused in plain words."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from bench.data.image_folder import ImageFolder, draw_splits
+from bench.data.sources import dataset_source
+from bench.data.verify import verify
+from bench.errors import BenchError
+
+
+def birds(folder: Path, n_classes: int = 30, n_images: int = 2, side: int = 20) -> Path:
+    for index in range(n_classes):
+        place = folder / f"bird{index:02d}"
+        place.mkdir(parents=True)
+        for number in range(n_images):
+            Image.new("RGB", (side, side), (index, number, 9)).save(place / f"{number}.png")
+    return folder
+
+
+def test_thirty_classes_are_divided(tmp_path: Path) -> None:
+    source = ImageFolder("birds", birds(tmp_path / "birds"))
+    data = source.open(tmp_path / "cache", explicit=tmp_path / "birds")
+    sizes = {name: len(split.classes) for name, split in data.splits.items()}
+    assert sizes == {"train": 19, "val": 5, "test": 6}
+    assert (data.image_size, data.name) == (32, "birds")
+    seen = [name for split in data.splits.values() for name in split.classes]
+    assert sorted(seen) == [f"bird{i:02d}" for i in range(30)]
+    for split in data.splits.values():
+        for index, name in enumerate(split.classes):
+            assert split.class_images(index)[0, 0, 0, 0] == int(name[4:])
+    findings = verify(source, tmp_path / "birds", tmp_path)
+    assert [finding.level for finding in findings] == ["ok", "ok", "ok", "note"]
+    assert "19 classes and 38 images" in findings[0].text
+
+
+def test_the_draw_depends_on_names_and_seed_only() -> None:
+    names = [f"c{i}" for i in range(40)]
+    first = draw_splits(names)
+    assert draw_splits(names[::-1]) == first
+    assert draw_splits(names, 1) != first
+    assert {k: len(v) for k, v in first.items()} == {"train": 26, "val": 6, "test": 8}
+    assert sorted(name for part in first.values() for name in part) == sorted(names)
+
+
+@pytest.mark.parametrize("n", [6, 9, 15, 100])
+def test_every_number_of_classes_leaves_some_to_train(n: int) -> None:
+    sizes = {k: len(v) for k, v in draw_splits([str(i) for i in range(n)]).items()}
+    assert sum(sizes.values()) == n
+    assert min(sizes.values()) >= 2
+    assert n < 15 or min(sizes["val"], sizes["test"]) >= 5
+
+
+def test_size_mean_and_splits_may_be_given(tmp_path: Path, writers) -> None:
+    folder = birds(tmp_path / "birds", 6, side=90)
+    assert ImageFolder("birds", folder).image_size == 84
+    names = sorted(path.name for path in folder.iterdir())
+    given = {"train": names[:2], "val": names[2:4], "test": names[4:]}
+    settings = {"image_size": 48, "mean": [0.1, 0.2, 0.3], "std": [1, 1, 1], "splits": given}
+    before = ImageFolder("birds", folder).digest(tmp_path, folder)
+    (folder / "dataset.json").write_text(json.dumps(settings))
+    source = ImageFolder("birds", folder)
+    assert source.digest(tmp_path, folder) != before
+    data = source.open(tmp_path / "cache", explicit=folder)
+    assert data.splits["val"].images.shape == (4, 48, 48, 3)
+    assert (data.mean, data.std) == ((0.1, 0.2, 0.3), (1, 1, 1))
+    assert {name: list(split.classes) for name, split in data.splits.items()} == given
+    packed = writers[1](folder, tmp_path / "birds.zip", "birds/")
+    again = ImageFolder("birds", packed).open(tmp_path / "cache", explicit=packed)
+    np.testing.assert_array_equal(again.splits["test"].images, data.splits["test"].images)
+
+
+def test_splits_by_folder_go_before_the_draw(tmp_path: Path, pixels, writers) -> None:
+    folder = writers[0](tmp_path / "own", pixels)
+    data = ImageFolder("own", folder).open(tmp_path / "cache", explicit=folder)
+    assert {n: set(s.classes) for n, s in data.splits.items()} == {
+        n: set(classes) for n, classes in pixels.items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ("{", "is not JSON"),
+        ('{"size": 3}', "size: .*known keys: image_size"),
+        ('{"image_size": 3}', "image_size"),
+        ('{"splits": {"train": ["bird00"], "val": ["bird01"], "test": ["x"]}}', "names class 'x'"),
+        ('{"splits": {"train": ["bird00"]}}', "names the splits train"),
+    ],
+)
+def test_wrong_settings(tmp_path: Path, settings: str, expected: str) -> None:
+    folder = birds(tmp_path / "birds", 6)
+    (folder / "dataset.json").write_text(settings)
+    with pytest.raises(BenchError, match=expected) as caught:
+        ImageFolder("birds", folder).open(tmp_path / "cache", explicit=folder)
+    assert "\n" not in str(caught.value)
+
+
+def test_folders_that_are_no_data_set(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(BenchError, match="holds no images"):
+        ImageFolder("own", tmp_path / "empty")
+    with pytest.raises(BenchError, match="does not exist"):
+        ImageFolder("own", tmp_path / "nowhere")
+    flat = tmp_path / "flat"
+    flat.mkdir()
+    Image.new("RGB", (4, 4)).save(flat / "a.png")
+    with pytest.raises(BenchError, match="0 folders deep"):
+        ImageFolder("own", flat).open(tmp_path / "cache", explicit=flat)
+    few = birds(tmp_path / "few", 5)
+    with pytest.raises(BenchError, match="5 classes cannot be divided"):
+        ImageFolder("own", few).open(tmp_path / "cache", explicit=few)
+    (tmp_path / "a.tgz").write_bytes(b"")
+    with pytest.raises(BenchError, match="unpack it"):
+        ImageFolder("own", tmp_path / "a.tgz")
+
+
+def test_names_of_data_sets(tmp_path: Path) -> None:
+    assert dataset_source("cifar_fs", {}).name == "cifar_fs"
+    folder = birds(tmp_path / "birds", 6)
+    assert isinstance(dataset_source("birds", {"birds": folder}), ImageFolder)
+    with pytest.raises(BenchError, match=r"did you mean cifar_fs.*--dataset-dir cifar=PATH"):
+        dataset_source("cifar", {})
+    with pytest.raises(BenchError, match="small letters"):
+        dataset_source("My Birds", {"My Birds": folder})
