@@ -54,7 +54,8 @@ class Suite(Config):
     """the protocols that every method is run under, where the suite compares protocols"""
     budget: str = "short"
     budgets: dict[str, dict[str, Any]] = {}
-    """per budget name: counts that differ from the named budget's, for this suite"""
+    """per budget name: counts that differ from the named budget's, for this suite; and
+    `n_test_tasks`, where the budget shall decide it"""
     n_way: int = 5
     k_shot: list[int] = [1]
     n_query: int = 15
@@ -172,12 +173,23 @@ def read_suite(name: str, settings: Sequence[str] = ()) -> tuple[Suite, dict[str
         else:
             settable = set(Suite.model_fields) - UNSETTABLE
             raise unknown_name("setting", key, settable | {"protocol.…", "budget.…", "METHOD.…"})
+    _take_test_tasks(content, {setting.partition("=")[0] for setting in settings})
     suite = _validated(Suite, content, f"suite '{name}'")
     known = {"protocol", "budget"} | {entry.method for entry in suite.methods}
     for room in overrides:
         if room not in known:
             raise unknown_name("setting", f"{room}.{next(iter(overrides[room]))}", known)
     return suite, overrides
+
+
+def _take_test_tasks(content: dict[str, Any], given: set[str]) -> None:
+    """Move the budget's number of test tasks to the suite's own, unless the settings give one."""
+    budgets = content.get("budgets")
+    for name, counts in (budgets if isinstance(budgets, dict) else {}).items():
+        if isinstance(counts, dict) and "n_test_tasks" in counts:
+            n_test_tasks = counts.pop("n_test_tasks")
+            if name == content.get("budget", "short") and "n_test_tasks" not in given:
+                content["n_test_tasks"] = n_test_tasks
 
 
 def expand(

@@ -11,6 +11,7 @@ import click
 from bench.errors import BenchError
 
 MARKDOWN, LATEX, CSV = "tables.md", "tables.tex", "results.csv"
+HAZARDS_CSV = "hazards.csv"
 
 
 @click.command()
@@ -68,6 +69,7 @@ def make_report(
     """
     from bench.records import write_text
     from reports.frame import record_row
+    from reports.hazards import hazard_families, hazard_rows
     from reports.render import csv_text, latex, markdown
     from reports.select import load_records
     from reports.tables import build_tables
@@ -77,6 +79,8 @@ def make_report(
     rows = [record_row(one) for one in stored]
     folder = output or runs / "report"
     texts = {MARKDOWN: markdown(tables), LATEX: latex(tables), CSV: csv_text(rows)}
+    if choices := [row for family in hazard_families(stored) for row in hazard_rows(family)]:
+        texts[HAZARDS_CSV] = csv_text(choices)
     for name, text in texts.items():
         write_text(folder / name, text)
     paths = [folder / name for name in texts]
@@ -102,10 +106,13 @@ def _print(tables: list[Any], paths: list[Path]) -> None:
 
 def _json(stored: list[Any], rows: list[dict[str, Any]], paths: list[Path]) -> str:
     from reports.groups import make_groups
+    from reports.hazards import hazard_families, hazard_rows
     from reports.paired import comparison_rows
 
     paired = [row for group in make_groups(stored) for row in comparison_rows(group)]
+    choices = [row for family in hazard_families(stored) for row in hazard_rows(family)]
     content = {"files": [str(path) for path in paths], "results": rows, "paired": paired}
+    content["hazards"] = choices
     return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
 
 

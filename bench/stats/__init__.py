@@ -16,6 +16,7 @@ from bench.stats.paired import (
     paired_difference,
 )
 from bench.stats.seeds import Spread, hierarchical_interval, seed_spread
+from bench.stats.unpaired import unpaired_difference
 from bench.stats.values import Interval, Values
 
 __all__ = [
@@ -35,4 +36,5 @@ __all__ = [
     "open_interval",
     "paired_difference",
     "seed_spread",
+    "unpaired_difference",
 ]
