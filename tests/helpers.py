@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from bench import registry
+from bench.cells import Cell, expand, read_suite
 from bench.contract import (
     Budget,
     FitContext,
@@ -21,9 +24,12 @@ from bench.contract import (
     TaskShape,
     Teacher,
 )
+from bench.data.base import ImageData, make_split
+from bench.execute.cell import Workplace, run_cell
 from bench.learners.base import LearnerSettings
 from bench.nets.base import Backbone, initialise
 from bench.protocols import protocol as named_protocol
+from bench.records import StoredRecord, read_record
 from bench.seeds import torch_generator
 
 MEAN, STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
@@ -194,3 +200,42 @@ def tiny_context(
             else None
         ),
     )
+
+
+SMALL = (
+    "budget.teacher_epochs=1",
+    "budget.max_teachers=2",
+    "budget.meta_iterations=6",
+    "budget.validate_every=1",
+    "budget.n_val_tasks=12",
+    "n_test_tasks=12",
+    "n_query=5",
+)
+"""Settings that leave a second or so of a suite's work."""
+
+
+def toy_data(size: int = 16, n_train: int = 12) -> ImageData:
+    """Coloured noise under the name of a registered data set, so that a cell can name it."""
+    rng = np.random.default_rng(0)
+    splits = {}
+    for name, n_classes in (("train", n_train), ("val", 6), ("test", 6)):
+        colours = rng.integers(60, 196, (n_classes, 1, 1, 1, 3))
+        noise = rng.integers(-60, 60, (n_classes, 20, size, size, 3))
+        pixels = np.clip(colours + noise, 0, 255).astype(np.uint8).reshape(-1, size, size, 3)
+        names = [f"{name}{i:02d}" for i in range(n_classes)]
+        splits[name] = make_split(name, names, [20] * n_classes, pixels)
+    return ImageData("glyphs", size, (0.5,) * 3, (0.25,) * 3, splits, "d" * 64, "ours")
+
+
+def cell_of(method: str = "purer", *settings: str, k_shot: int = 1) -> Cell:
+    """Return the first cell of a method in the suite glyphs, cut down to a second or so."""
+    cells = expand(*read_suite("glyphs", ["budget=micro", *SMALL, f"k_shot={k_shot}", *settings]))
+    return next(cell for cell in cells if cell.method == method)
+
+
+def run_toy(cell: Cell, data: ImageData, folder: Path) -> StoredRecord:
+    """Run one cell on a data set in this process; pools and fits are kept in the folder."""
+    place = Workplace(
+        "toy", folder / "runs", folder / "cache", torch.device("cpu"), {"glyphs": data}, "bench run"
+    )
+    return read_record(run_cell(cell, place))

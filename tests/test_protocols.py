@@ -10,59 +10,27 @@ import pytest
 import torch
 
 from bench import registry
-from bench.cells import Cell, expand, read_suite
+from bench.cells import Cell
 from bench.contract import NetSpec, Pool, ProtocolConstants
 from bench.data.base import ImageData, make_split
 from bench.errors import BenchError
 from bench.evaluate import evaluate, fingerprint
-from bench.execute.cell import Workplace, _context, plan_teachers, run_cell, task_list
+from bench.execute.cell import _context, plan_teachers, task_list
 from bench.execute.fits import fit_key
 from bench.learners.base import LearnerSettings
 from bench.learners.maml import Maml
 from bench.nets.norm import holds_statistics
 from bench.protocols import PROTOCOLS, differences, protocol
-from bench.records import StoredRecord, read_parquet, read_record
+from bench.records import StoredRecord, read_parquet
 from bench.teachers.store import build_pool, number_classes
-from tests.helpers import tiny_net
+from tests.helpers import cell_of, run_toy, tiny_net, toy_data
 
 CPU = torch.device("cpu")
-SMALL = (
-    "budget.teacher_epochs=1",
-    "budget.max_teachers=2",
-    "budget.meta_iterations=6",
-    "budget.validate_every=1",
-    "budget.n_val_tasks=12",
-    "n_test_tasks=12",
-    "n_query=5",
-)
-
-
-def toy_data(size: int = 16) -> ImageData:
-    """Coloured noise under the name of a registered data set, so that a cell can name it."""
-    rng = np.random.default_rng(0)
-    splits = {}
-    for name, n_classes in (("train", 12), ("val", 6), ("test", 6)):
-        colours = rng.integers(60, 196, (n_classes, 1, 1, 1, 3))
-        noise = rng.integers(-60, 60, (n_classes, 20, size, size, 3))
-        pixels = np.clip(colours + noise, 0, 255).astype(np.uint8).reshape(-1, size, size, 3)
-        names = [f"{name}{i:02d}" for i in range(n_classes)]
-        splits[name] = make_split(name, names, [20] * n_classes, pixels)
-    return ImageData("glyphs", size, (0.5,) * 3, (0.25,) * 3, splits, "d" * 64, "ours")
 
 
 @pytest.fixture(scope="module")
 def data() -> ImageData:
     return toy_data()
-
-
-def cell_of(method: str = "purer", *settings: str, k_shot: int = 1) -> Cell:
-    cells = expand(*read_suite("micro", [*SMALL, f"k_shot={k_shot}", *settings]))
-    return next(cell for cell in cells if cell.method == method)
-
-
-def run(cell: Cell, data: ImageData, folder: Path) -> StoredRecord:
-    place = Workplace("toy", folder / "runs", folder / "cache", CPU, {"glyphs": data}, "bench run")
-    return read_record(run_cell(cell, place))
 
 
 def learner_of(seed: int, size: int = 16) -> Maml:
@@ -191,7 +159,7 @@ def test_as_published_reports_the_maximum_over_its_evaluations(
     data: ImageData, tmp_path: Path, tasks: str
 ) -> None:
     """Best of seven evaluations on test tasks, and the record is that of the best."""
-    stored = run(
+    stored = run_toy(
         cell_of("purer", "protocol=cvpr23_as_published", f"protocol.task_list={tasks}"),
         data,
         tmp_path,
@@ -332,14 +300,14 @@ def test_running_statistics_that_nobody_stored_are_a_reason_to_skip(
     data: ImageData, tmp_path: Path, method: str
 ) -> None:
     settings = ("protocol.bn=running", "protocol.initialisation=random")
-    record = run(cell_of(method, *settings), data, tmp_path).record
+    record = run_toy(cell_of(method, *settings), data, tmp_path).record
     assert record.status == "skipped"
     assert "bn = running" in record.reason
 
 
 def test_running_statistics_of_the_teachers_serve(data: ImageData, tmp_path: Path) -> None:
     for method in ("average", "purer"):
-        record = run(cell_of(method, "protocol.bn=running"), data, tmp_path).record
+        record = run_toy(cell_of(method, "protocol.bn=running"), data, tmp_path).record
         assert record.status == "done", record.reason
 
 
@@ -367,8 +335,8 @@ def test_each_setting_changes_the_fit(
     data: ImageData, pools: Path, settings: tuple[str, ...], key: str
 ) -> None:
     """Nothing but the setting differs, and it leads to other weights."""
-    plain = run(cell_of("purer", "protocol.selection=last"), data, pools)
-    changed = run(cell_of("purer", "protocol.selection=last", *settings), data, pools)
+    plain = run_toy(cell_of("purer", "protocol.selection=last"), data, pools)
+    changed = run_toy(cell_of("purer", "protocol.selection=last", *settings), data, pools)
     assert changed.record.status == "done", changed.record.reason
     assert key in changed.record.variant
     assert weights(pools, plain) != weights(pools, changed)

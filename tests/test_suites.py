@@ -1,0 +1,128 @@
+"""The suites that compare protocols and repeat the paper, end to end at a tiny budget."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from bench.cells import expand, read_suite
+from bench.cli import main
+from bench.protocols import protocol
+from bench.records import StoredRecord, find_records
+
+TINY = (
+    "budget.teacher_epochs=1",
+    "budget.max_teachers=2",
+    "budget.meta_iterations=2",
+    "budget.validate_every=1",
+    "budget.n_val_tasks=2",
+    "n_test_tasks=4",
+    "n_query=3",
+)
+
+
+def bench(*words: str) -> int:
+    with pytest.raises(SystemExit) as end:
+        main(list(words))
+    return end.value.code or 0
+
+
+def run(suite: str, cache: Path, runs: Path, *more: str) -> list[StoredRecord]:
+    settings = ["datasets=[glyphs]", "budget=micro", *TINY]
+    places = [f"--cache={cache}", f"--runs={runs}", "--no-mlflow", "--device=cpu"]
+    assert bench("run", suite, *places, *(f"--set={s}" for s in settings), *more) == 0
+    return find_records(runs)
+
+
+def test_hazards_flip_one_choice_at_a_time() -> None:
+    cells = expand(*read_suite("hazards"))
+    reference, *others = [cell.protocol.model_dump() for cell in cells]
+    assert reference == protocol("cvpr23_as_published").model_dump() | {"task_list": "frozen"}
+    honest = others.pop()
+    assert honest == protocol("cvpr23").model_dump()
+    flips = [{k for k, v in other.items() if reference[k] != v} for other in others]
+    towards_honest = {k for k, v in honest.items() if reference[k] != v and k != "name"}
+    assert towards_honest == {"selection", "teacher_weights", "teacher_checkpoint"}
+    assert all({key} in flips for key in towards_honest | {"task_list"})
+    several = [flip for flip in flips if len(flip) > 1]
+    assert several == [{"pool", "n_teachers"}, {"pool", "n_teachers", "label_order"}]
+    assert {cell.budget.meta_iterations for cell in cells} == {100}
+    paper = expand(*read_suite("hazards", ["budget=paper"]))
+    assert {cell.budget.meta_iterations for cell in paper} == {6000}
+    assert {cell.n_test_tasks for cell in paper} == {600}
+
+
+def test_the_budget_may_decide_the_test_tasks_but_a_setting_wins() -> None:
+    def tasks(*settings: str) -> int:
+        return expand(*read_suite("hazards", settings))[0].n_test_tasks
+
+    assert tasks() == 600
+    assert tasks("budget=micro") == 50
+    assert tasks("budget=micro", "n_test_tasks=7") == tasks("n_test_tasks=7") == 7
+
+
+def test_hazards_run_and_show_their_table(
+    cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stored = run("hazards", cache, tmp_path / "runs")
+    assert {one.record.status for one in stored} == {"done"}
+    assert len(stored) == len(expand(*read_suite("hazards")))
+    lists = {one.record.task_list_sha256 for one in stored}
+    assert len(lists) == 2, "frozen tasks are shared by all but the redrawn choice"
+    text = capsys.readouterr().out
+    assert "What each choice is worth: purer with maml" in text
+    assert "minus cvpr23_as_published, task_list=frozen" in text
+    assert "test_max → val" in text
+    assert "Accuracy: SS" not in text
+    assert (tmp_path / "runs/hazards/report/hazards.csv").exists()
+    commands = {one.record.command for one in stored}
+    assert len(commands) == len(stored) - 1, "a record's command names its variant"
+
+
+def test_the_paper_s_cells_come_in_their_order() -> None:
+    cells = expand(*read_suite("purer_paper"))
+    assert {(c.budget.meta_iterations, c.protocol.name) for c in cells} == {(60_000, "cvpr23")}
+    assert [cell.seed for cell in cells] == sorted(cell.seed for cell in cells)
+    assert {cell.seed for cell in cells} == {0, 1, 2}
+    first = [(c.learner, c.k_shot) for c in cells if c.method == "purer" and c.seed == 0]
+    assert list(dict.fromkeys(first)) == [
+        (learner, k_shot) for learner in ("maml", "anil", "protonet") for k_shot in (1, 5)
+    ]
+
+
+def test_the_paper_s_cells_run(cache: Path, tmp_path: Path) -> None:
+    stored = run("purer_paper", cache, tmp_path / "runs", "--seeds=1")
+    assert {one.record.status for one in stored} == {"done"}
+    assert {one.record.learner for one in stored if one.record.method == "purer"} == {
+        "maml",
+        "anil",
+        "protonet",
+    }
+
+
+def test_plans_name_variants_and_estimate(
+    cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = ("--set=datasets=[glyphs]", "--set=budget=micro")
+    places = (f"--cache={cache}", f"--runs={tmp_path}", "--device=cpu")
+    assert bench("plan", "hazards", *settings, *places, "--json") == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert rows[0]["variant"] == "task_list=frozen"
+    assert all(row["seconds"] > 0 for row in rows)
+    by_variant = {row["variant"]: row["seconds"] for row in rows}
+    assert by_variant["selection=last, task_list=frozen"] < by_variant["task_list=frozen"]
+    assert bench("plan", "hazards", *settings, *places) == 0
+    assert "selection=val, task_list=frozen" in capsys.readouterr().out
+
+
+def test_the_mixed_suite_s_budget() -> None:
+    cells = expand(*read_suite("cifar_fs_sh"))
+    (budget,) = {c.budget.model_dump_json(): c.budget for c in cells}.values()
+    assert budget.max_teachers == 6
+    assert max(budget.teacher_epochs_of.values()) <= 5
+    assert {cell.scenario for cell in cells} == {"SH"}
+    sharing = expand(*read_suite("cifar_fs_pool100"))
+    assert {c.budget.teacher_epochs for c in sharing} == {10}
+    assert {c.protocol.n_teachers for c in sharing} == {100}
