@@ -17,17 +17,18 @@ from bench.errors import BenchError, unknown_name
 from bench.records import SCHEMA, content_hash
 
 SUITES = Path(__file__).parent / "suites"
+UNCALIBRATED = "none"
 UNSETTABLE = {"name", "methods", "budgets", "variants"}
 """Fields of a suite that only its file may set."""
 
 
 class MethodEntry(Config):
-    """One method of a suite, with the learners and presets it is run with."""
+    """One method of a suite, with the learners, calibrations and presets it is run with."""
 
     method: str
     learner: str | list[str] | None = None
     preset: str = "released"
-    calibration: Literal["none"] = "none"
+    calibration: str | list[str] = UNCALIBRATED
     config: dict[str, Any] = {}
 
 
@@ -76,6 +77,7 @@ class Cell(Config):
     method_config: dict[str, Any]
     learner: str
     calibration: str
+    calibration_config: dict[str, Any]
     n_way: int
     k_shot: int
     n_query: int
@@ -99,8 +101,9 @@ class Cell(Config):
     def label(self) -> str:
         """A short name for progress and messages."""
         preset = "" if self.preset == "released" else f" ({self.preset})"
+        calibration = "" if self.calibration == UNCALIBRATED else f" + {self.calibration}"
         return (
-            f"{self.method}{preset} · {self.learner} · {'+'.join(self.datasets)} "
+            f"{self.method}{preset} · {self.learner}{calibration} · {'+'.join(self.datasets)} "
             f"{self.n_way}-way {self.k_shot}-shot · seed {self.seed}"
             + (f" · {self.variant}" if self.variant else "")
         )
@@ -139,11 +142,11 @@ def read_suite(name: str, settings: Sequence[str] = ()) -> tuple[Suite, dict[str
     Args:
         name: a suite's name or a YAML file.
         settings: `key=value`, dotted: a suite field (`budget=short`, `n_test_tasks=100`), a
-            constant of the protocol or budget (`protocol.bn=support`), or a method's
-            (`purer.pixel_lr=0.1`).
+            constant of the protocol or budget (`protocol.bn=support`), or a method's or
+            calibration's (`purer.pixel_lr=0.1`, `icfil.steps=5`).
 
     Returns:
-        The suite, and the overrides of `protocol`, `budget` and each method by name.
+        The suite, and the overrides of `protocol`, `budget`, each method and calibration by name.
 
     Raises:
         BenchError: an unknown suite, key or value.
@@ -176,6 +179,8 @@ def read_suite(name: str, settings: Sequence[str] = ()) -> tuple[Suite, dict[str
     _take_test_tasks(content, {setting.partition("=")[0] for setting in settings})
     suite = _validated(Suite, content, f"suite '{name}'")
     known = {"protocol", "budget"} | {entry.method for entry in suite.methods}
+    known |= {name for entry in suite.methods for name in _listed(entry.calibration)}
+    known -= {UNCALIBRATED}
     for room in overrides:
         if room not in known:
             raise unknown_name("setting", f"{room}.{next(iter(overrides[room]))}", known)
@@ -218,7 +223,9 @@ def expand(
     ):
         method = registry.load("method", entry.method)
         config = _method_config(method, entry, overrides.get(entry.method, {}))
-        for learner, k_shot in itertools.product(_learners(method, entry), suite.k_shot):
+        learners = _learners(method, entry)
+        calibrations = _calibrations(entry, learners, overrides)
+        for learner, k_shot, calibration in itertools.product(learners, suite.k_shot, calibrations):
             cells.append(
                 _validated(
                     Cell,
@@ -231,7 +238,8 @@ def expand(
                         "preset": entry.preset,
                         "method_config": config,
                         "learner": learner,
-                        "calibration": entry.calibration,
+                        "calibration": calibration,
+                        "calibration_config": calibrations[calibration],
                         "n_way": suite.n_way,
                         "k_shot": k_shot,
                         "n_query": suite.n_query,
@@ -285,8 +293,7 @@ def _variants(suite: Suite, overrides: Mapping[str, Any]) -> list[ProtocolConsta
 
 
 def _learners(method: Any, entry: MethodEntry) -> list[str]:
-    chosen = entry.learner or method.learners[0]
-    chosen = [chosen] if isinstance(chosen, str) else chosen
+    chosen = _listed(entry.learner or method.learners[0])
     for name in chosen:
         registry.entry("learner", name)
         if name not in method.learners:
@@ -295,6 +302,34 @@ def _learners(method: Any, entry: MethodEntry) -> list[str]:
                 f"use {', '.join(method.learners)}"
             )
     return chosen
+
+
+def _listed(value: str | list[str]) -> list[str]:
+    return [value] if isinstance(value, str) else value
+
+
+def _calibrations(
+    entry: MethodEntry, learners: Sequence[str], overrides: Mapping[str, Mapping[str, Any]]
+) -> dict[str, dict[str, Any]]:
+    """Return the complete configuration of each calibration of an entry, by name."""
+    configs: dict[str, dict[str, Any]] = {}
+    for name in _listed(entry.calibration):
+        if name == UNCALIBRATED:
+            configs[name] = {}
+            continue
+        if name not in registry.names("calibration"):
+            raise unknown_name("calibration", name, [UNCALIBRATED, *registry.names("calibration")])
+        calibration = registry.load("calibration", name)
+        for learner in learners:
+            reason = calibration.refuse(registry.load("learner", learner))
+            if reason:
+                raise BenchError(
+                    f"calibration '{name}' does not go with learner '{learner}' of method "
+                    f"'{entry.method}': {reason}"
+                )
+        config = _validated(calibration.Config, overrides.get(name, {}), f"'{name}'")
+        configs[name] = config.model_dump(mode="json")
+    return configs
 
 
 def _method_config(method: Any, entry: MethodEntry, overrides: Mapping[str, Any]) -> dict[str, Any]:

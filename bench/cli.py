@@ -105,7 +105,10 @@ def cli(debug: bool) -> None:
 
 
 @cli.command("list")
-@click.argument("kind", type=click.Choice(["methods", "datasets", "suites", "learners", "nets"]))
+@click.argument(
+    "kind",
+    type=click.Choice(["methods", "datasets", "suites", "learners", "calibrations", "nets"]),
+)
 @_json_option
 def list_names(kind: str, as_json: bool) -> None:
     """List what can be named."""

@@ -170,6 +170,24 @@ class EmbeddingLearner(Learner):
         return self.predict_embedded(support_e, support_y, query_e)
 
 
+class DrawingLearner(Learner):
+    """A learner that draws random numbers for each task.
+
+    The harness says where in the list the tasks stand, so that what is drawn for a task depends
+    neither on how the list is cut into batches nor on the tasks before.
+    """
+
+    @abstractmethod
+    def predict_from(
+        self, first: int, support_x: Tensor, support_y: Tensor, query_x: Tensor
+    ) -> Tensor:
+        """Return logits as `Learner.predict` does, of tasks number first, first + 1, …"""
+
+    def predict(self, support_x: Tensor, support_y: Tensor, query_x: Tensor) -> Tensor:
+        """Predict the tasks at the head of the list; see `Learner.predict`."""
+        return self.predict_from(0, support_x, support_y, query_x)
+
+
 class MetaLearner(Learner):
     """A learner around a meta-model that can be meta-trained: pure functions of its parameters."""
 
@@ -323,3 +341,38 @@ class Method(ABC):
     @abstractmethod
     def learner(self, context: FitContext, fitted: Mapping[str, Tensor]) -> Learner:
         """Build the learner from what `fit` returned; cheap, draws nothing."""
+
+
+class Calibration(ABC):
+    """Learner → learner that refines itself on each test task; never part of a fit.
+
+    One subclass, one entry point of the group `purer_bench.calibrations`. Fits and validation
+    know nothing of it, so cells with and without it share them.
+    """
+
+    name: ClassVar[str]
+    Config: ClassVar[type[Config]] = Config
+
+    @classmethod
+    @abstractmethod
+    def refuse(cls, learner: type[Learner]) -> str | None:
+        """Return why a kind of learner cannot be calibrated, with the remedy, or None."""
+
+    @abstractmethod
+    def wrap(
+        self, learner: Learner, config: Any, generator: Callable[[int], torch.Generator]
+    ) -> Learner:
+        """Return the calibrated learner; draws nothing yet.
+
+        Args:
+            learner: with the test settings; never changed.
+            config: an instance of `Config`.
+            generator: returns the CPU generator of a test task, by its place in the list.
+        """
+
+    @abstractmethod
+    def image_passes(self, config: Any, shape: TaskShape) -> int:
+        """Return about how many forward passes of one image it adds to a task.
+
+        A backward pass counts as two. For estimates before a run only.
+        """

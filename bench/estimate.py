@@ -16,7 +16,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from bench import registry
-from bench.cells import Cell
+from bench.cells import UNCALIBRATED, Cell
 from bench.contract import NetSpec
 from bench.data.base import ImageData
 from bench.nets.norm import batch_norm
@@ -79,6 +79,15 @@ def _measure(device: torch.device, seconds: float = 0.3) -> float:
     return passes * len(images) * macs_per_image(spec) / elapsed
 
 
+def _calibration_passes(cell: Cell) -> int:
+    """Return the forward passes of one image that calibrating to one task takes."""
+    if cell.calibration == UNCALIBRATED:
+        return 0
+    calibration = registry.load("calibration", cell.calibration)
+    config = calibration.Config.model_validate(cell.calibration_config)
+    return calibration().image_passes(config, cell.shape)
+
+
 def estimate_cell(
     cell: Cell, data: ImageData, plans: Sequence[TeacherPlan], stored: int, rate: float
 ) -> Estimate:
@@ -102,7 +111,7 @@ def estimate_cell(
     images_per_task = cell.n_way * (cell.k_shot + cell.n_query)
     method = registry.load("method", cell.method)
     one_task = _task_passes(cell, cell.protocol.inner_steps_test) * net
-    test = cell.n_test_tasks * one_task
+    test = cell.n_test_tasks * (one_task + _calibration_passes(cell) * net)
     if method.knowledge == "features":
         count = min(len(data.splits["test"].images), cell.n_test_tasks * images_per_task)
         test = count * sum(per_teacher)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
 
-from bench.contract import EmbeddingLearner, Learner
+from bench.contract import DrawingLearner, EmbeddingLearner, Learner
 from bench.data.base import ImageData, Split
 from bench.data.images import normalise
 from bench.data.tasks import TaskList
@@ -87,7 +89,9 @@ def evaluate(
         else:
             batch = tasks.batch(split, start, stop, data.mean, data.std, device)
             labels = batch.query_y
-            logits = learner.predict(batch.support_x, batch.support_y, batch.query_x)
+            given = (batch.support_x, batch.support_y, batch.query_x)
+            drawing = isinstance(learner, DrawingLearner)
+            logits = learner.predict_from(start, *given) if drawing else learner.predict(*given)
         hits = (logits.argmax(-1) == labels).double().mean(-1)
         accuracies[start:stop] = hits.cpu().numpy()
         progress(stop, n_tasks)
@@ -121,6 +125,32 @@ def fingerprint(learner: Learner) -> str:
     return total.hexdigest()
 
 
+class MacCounter(TorchDispatchMode):
+    """Counts the multiply-accumulates of everything that runs inside.
+
+    By the formulas of torch's `FlopCounterMode`, which itself hooks modules and so fails where
+    gradients of a network's inputs are taken.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.macs = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Run one operation and count it."""
+        kwargs = kwargs or {}
+        formula = flop_registry.get(func._overloadpacket)
+        if formula is None:
+            with self:
+                parts = func.decompose(*args, **kwargs)
+            if parts is not NotImplemented:
+                return parts
+        result = func(*args, **kwargs)
+        if formula is not None:
+            self.macs += formula(*args, **kwargs, out_val=result) // 2
+        return result
+
+
 def inference_cost(
     learner: Learner, data: ImageData, split: Split, tasks: TaskList, device: torch.device
 ) -> tuple[int, int]:
@@ -134,9 +164,9 @@ def inference_cost(
     half = n_query // 2
 
     def macs(query_x: Tensor) -> int:
-        with FlopCounterMode(display=False) as counter:
+        with MacCounter() as counter:
             learner.predict(batch.support_x, batch.support_y, query_x)
-        return counter.get_total_flops() // 2
+        return counter.macs
 
     whole = macs(batch.query_x)
     if half == 0:

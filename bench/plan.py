@@ -113,8 +113,12 @@ def _resolved(
 
 
 def _code_digest(methods: set[str]) -> str:
-    """Return a digest of the source of the harness and of every package that offers a method."""
+    """Return a digest of the source of all that a cell's configuration follows from.
+
+    That is the harness, and every package that offers one of the methods or any calibration.
+    """
     modules = {"bench"} | {registry.entry("method", name).module for name in methods}
+    modules |= {registry.entry("calibration", n).module for n in registry.names("calibration")}
     packages = {module.partition(".")[0] for module in modules}
     files: dict[str, str] = {}
     for package in sorted(packages):
@@ -122,5 +126,6 @@ def _code_digest(methods: set[str]) -> str:
         for folder in (spec.submodule_search_locations or []) if spec else []:
             for path in sorted(Path(folder).rglob("*.py")):
                 files[f"{package}/{path.relative_to(folder)}"] = file_sha256(path)
-    entries = sorted(f"{p.name}={p.value}" for p in entry_points(group="purer_bench.methods"))
+    groups = ("purer_bench.methods", "purer_bench.calibrations")
+    entries = sorted(f"{p.name}={p.value}" for g in groups for p in entry_points(group=g))
     return content_hash([files, entries])

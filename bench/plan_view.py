@@ -23,6 +23,7 @@ def plan_rows(plan: Plan, request: Request) -> list[dict[str, Any]]:
             "method": cell.method,
             "preset": cell.preset,
             "learner": cell.learner,
+            "calibration": cell.calibration,
             "datasets": list(cell.datasets),
             "n_way": cell.n_way,
             "k_shot": cell.k_shot,
@@ -91,7 +92,7 @@ def print_plan(plan: Plan, rows: list[dict[str, Any]]) -> None:
         memory = f"{row['memory_bytes'] / 2**30:.1f} GB" if row["memory_bytes"] else "–"
         table.add_row(
             row["method"] + preset,
-            row["learner"],
+            row["learner"] + ("" if row["calibration"] == "none" else f" + {row['calibration']}"),
             setting,
             row["status"],
             teachers,

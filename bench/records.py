@@ -118,6 +118,7 @@ class Record(_Part):
     method_config: dict[str, Any]
     learner: str
     calibration: str
+    calibration_config: dict[str, Any] = {}
     n_way: int
     k_shot: int
     n_query: int

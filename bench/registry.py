@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from bench.errors import BenchError, unknown_name
 
-Kind = Literal["method", "dataset", "learner", "net", "command"]
+Kind = Literal["method", "dataset", "learner", "net", "calibration", "command"]
 
 
 @cache

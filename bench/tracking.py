@@ -135,6 +135,7 @@ class Tracker:
             "dataset": "+".join(record.datasets),
             "method": record.method,
             "learner": record.learner,
+            "calibration": record.calibration,
             "knowledge": record.knowledge,
             "protocol": record.protocol_label,
             "status": record.status,
@@ -146,7 +147,9 @@ class Tracker:
             tags["reason"] = record.reason[:5000]
         shots = f"{record.n_way}w{record.k_shot}s"
         preset = "" if record.preset == "released" else f" ({record.preset})"
-        name = f"{record.method}{preset} {record.learner} {tags['dataset']} {shots} s{record.seed}"
+        calibration = "" if record.calibration == "none" else f"+{record.calibration}"
+        learner = record.learner + calibration
+        name = f"{record.method}{preset} {learner} {tags['dataset']} {shots} s{record.seed}"
         run = self.client.create_run(
             self.experiment,
             start_time=int(datetime.fromisoformat(record.started).timestamp() * 1000),
@@ -208,6 +211,7 @@ def parameters(record: Any) -> dict[str, str]:
     shown |= {f"protocol.{key}": value for key, value in record.protocol.items()}
     shown |= {f"budget.{key}": value for key, value in record.budget.items()}
     shown |= {f"{record.method}.{key}": value for key, value in record.method_config.items()}
+    shown |= {f"{record.calibration}.{k}": v for k, v in record.calibration_config.items()}
     return {key: str(value)[:6000] for key, value in shown.items()}
 
 

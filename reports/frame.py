@@ -72,6 +72,7 @@ def record_row(stored: StoredRecord) -> dict[str, Any]:
         "datasets": "+".join(record.datasets),
         "architectures": "+".join(record.architectures),
         "method_config": canonical_json(record.method_config),
+        "calibration_config": canonical_json(record.calibration_config),
         "protocol_constants": canonical_json(record.protocol),
         "budget_counts": canonical_json(record.budget),
     }

@@ -213,16 +213,29 @@ def _differing(dicts: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def _results(stored: Sequence[StoredRecord]) -> dict[tuple[Row, Setting], Result]:
-    configs: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
+    configs: dict[tuple[str, ...], list[dict[str, Any]]] = defaultdict(list)
     for one in stored:
-        configs[one.record.method, one.record.preset].append(one.record.method_config)
+        for kind, config in _configs(one.record).items():
+            configs[kind].append(config)
     places: dict[tuple[Row, Setting], list[StoredRecord]] = defaultdict(list)
     for one in stored:
         record = one.record
-        keys = _differing(configs[record.method, record.preset])
-        variant = ", ".join(f"{key}={record.method_config.get(key)}" for key in keys)
+        variant = ", ".join(
+            f"{key}={config.get(key)}"
+            for kind, config in _configs(record).items()
+            for key in _differing(configs[kind])
+        )
         places[_row(record, variant), _setting(record)].append(one)
     return {place: Result(members) for place, members in places.items()}
+
+
+def _configs(record: Record) -> dict[tuple[str, ...], dict[str, Any]]:
+    """Return the method's configuration and the calibration's, by what they are alike in."""
+    calibration = {f"{record.calibration}.{k}": v for k, v in record.calibration_config.items()}
+    return {
+        ("method", record.method, record.preset): record.method_config,
+        ("calibration", record.calibration): calibration,
+    }
 
 
 def _row(record: Record, variant: str) -> Row:

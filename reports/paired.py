@@ -52,7 +52,8 @@ def comparisons(group: Group) -> list[Comparison]:
 def reference_pairs(rows: Sequence[Row]) -> list[tuple[Row, Row]]:
     """Return which data-free rows are compared with which references, references first in order.
 
-    A reference is met once: `average` is compared with `random`, not the reverse.
+    A reference is met once: `average` is compared with `random`, not the reverse. Calibrated rows
+    are also compared with themselves uncalibrated.
     """
     pairs = []
     earlier: set[str] = set()
@@ -64,7 +65,16 @@ def reference_pairs(rows: Sequence[Row]) -> list[tuple[Row, Row]]:
                 if row.ranked and row.method != name and same and not mirrored:
                     pairs.append((row, reference))
         earlier.add(name)
-    return pairs
+    return pairs + [(row, one) for row in rows for one in rows if _calibrates(row, one)]
+
+
+def _calibrates(row: Row, other: Row) -> bool:
+    """Tell whether a data-free row is another one with a calibration added."""
+    names = (row.method, row.preset, row.learner)
+    same = names == (other.method, other.preset, other.learner)
+    variant = not other.variant or f"{row.variant}, ".startswith(f"{other.variant}, ")
+    added = row.calibration != "none" and other.calibration == "none"
+    return row.ranked and added and same and variant
 
 
 def _compare(group: Group, row: Row, reference: Row, setting: Setting) -> Comparison:

@@ -164,6 +164,57 @@ def test_variants_multiply_the_cells_and_name_themselves(tmp_path: Path) -> None
         cells("micro", "variants=[]")
 
 
+CALIBRATED = """title: x
+scenario: SS
+datasets: [glyphs]
+architectures: [conv4]
+methods:
+  - {method: average, learner: LEARNER, calibration: [none, icfil]}
+"""
+
+
+def test_calibrations_multiply_cells_and_take_settings(tmp_path: Path) -> None:
+    suite = tmp_path / "mine.yaml"
+    suite.write_text(CALIBRATED.replace("LEARNER", "[maml, anil]"))
+    found = cells(str(suite), "icfil.steps=7")
+    assert [(c.learner, c.calibration) for c in found] == [
+        ("maml", "none"),
+        ("maml", "icfil"),
+        ("anil", "none"),
+        ("anil", "icfil"),
+    ]
+    assert [c.calibration_config.get("steps") for c in found] == [None, 7, None, 7]
+    assert len({c.hash(DIGESTS) for c in found}) == 4
+    plain, changed = cells(str(suite)), cells(str(suite), "icfil.temperature=0.5")
+    differs = [a.calibration for a, b in zip(plain, changed, strict=True) if a != b]
+    assert differs == ["icfil", "icfil"]
+    assert [c.label for c in found][1].startswith("average · maml + icfil · glyphs")
+    assert {c.calibration for c in select(found, ["calibration=icfil"])} == {"icfil"}
+
+
+@pytest.mark.parametrize(
+    ("learner", "calibration", "settings", "words"),
+    [
+        ("protonet", "icfil", [], ["icfil", "protonet", "no inner loop", "maml or anil"]),
+        ("[maml, protonet]", "[none, icfil]", [], ["protonet", "no inner loop"]),
+        ("maml", "icfill", [], ["icfill", "icfil"]),
+        ("maml", "icfil", ["icfil.stesp=1"], ["stesp", "steps"]),
+        ("maml", "icfil", ["icfil.temperature=0"], ["temperature", "0", "greater than 0"]),
+        ("maml", "none", ["icfil.steps=1"], ["icfil.steps"]),
+    ],
+)
+def test_wrong_calibrations_are_one_line(
+    tmp_path: Path, learner: str, calibration: str, settings: list[str], words: list[str]
+) -> None:
+    suite = tmp_path / "mine.yaml"
+    text = CALIBRATED.replace("LEARNER", learner).replace("[none, icfil]", calibration)
+    suite.write_text(text)
+    with pytest.raises(BenchError) as caught:
+        cells(str(suite), *settings)
+    assert "\n" not in str(caught.value)
+    assert all(word in str(caught.value) for word in words), caught.value
+
+
 def test_named_constants_are_the_papers() -> None:
     honest, published = PROTOCOLS["cvpr23"], PROTOCOLS["cvpr23_as_published"]
     assert (honest.inner_lr, honest.outer_lr, honest.pixel_lr) == (0.01, 1e-3, 0.25)

@@ -79,5 +79,43 @@ def test_costs_are_the_multiply_accumulates_counted_by_hand(data: ImageData) -> 
     assert per_task == pytest.approx(forward_and_weight_gradients + input_gradients, rel=0.01)
 
 
+def icfil(config: dict, name: str = "maml"):
+    calibration = registry.load("calibration", "icfil")
+    return calibration().wrap(
+        learner(name),
+        calibration.Config(**config),
+        lambda task: torch_generator("evaluate", "noise", task),
+    )
+
+
+def test_a_calibrated_tasks_score_depends_on_its_place_alone(data: ImageData, monkeypatch) -> None:
+    split, some = data.splits["test"], tasks(data, n=10)
+    config = {"inversion_steps": 2, "steps": 2}
+    whole = evaluate(icfil(config), data, split, some, CPU)
+    monkeypatch.setattr("bench.evaluate.TASKS_PER_CHUNK", 3)
+    np.testing.assert_array_equal(evaluate(icfil(config), data, split, some, CPU), whole)
+    uncalibrated = evaluate(learner("maml"), data, split, some, CPU)
+    assert (whole != uncalibrated).any()
+    still = evaluate(icfil({"steps": 0}), data, split, some, CPU)
+    np.testing.assert_array_equal(still, uncalibrated)
+
+
+def test_the_cost_of_adapting_includes_calibration(data: ImageData) -> None:
+    """Beyond MAML's own: passes over real and pseudo images, a backward one counting two.
+
+    The statistics of the 5 real images; 3 steps on 10 pseudo images, with gradients of the pixels
+    and none of the weights; 2 steps on 5 + 10 images, with gradients of the weights.
+    """
+    body, first = 27 * 32 * 32**2 + 288 * 32 * (16**2 + 8**2 + 4**2), 27 * 32 * 32**2
+    split, some = data.splits["test"], tasks(data)
+    config = {"inversion_steps": 3, "steps": 2, "pseudo_images_per_class": 2}
+    plain = inference_cost(learner("maml"), data, split, some, CPU)
+    found = inference_cost(icfil(config), data, split, some, CPU)
+    assert found[0] == plain[0]
+    inversion = 3 * 10 * 2 * body
+    calibration = 2 * (5 + 10) * (3 * body - first)
+    assert found[1] - plain[1] == pytest.approx(5 * body + inversion + calibration, rel=0.02)
+
+
 def test_networks_are_built_from_a_spec_alone() -> None:
     assert registry.build_net(NetSpec("conv4", 3, 32)).head.out_features == 3

@@ -16,7 +16,7 @@ import torch
 from filelock import FileLock
 
 from bench import registry
-from bench.cells import Cell
+from bench.cells import UNCALIBRATED, Cell
 from bench.contract import FitContext, Learner, Method, NetSpec, Pool
 from bench.data.base import ImageData
 from bench.data.tasks import TaskList, frozen_tasks, random_tasks
@@ -179,7 +179,7 @@ def _score(cell: Cell, folder: Path, place: Workplace, logger: logging.Logger) -
     say = functools.partial(place.progress, "fit")
     fit = obtain_fit(place.cache, key, method, make_context, place.device, say)
     logger.info("fit %s: %.1f s%s", key, fit.seconds, " (reused)" if fit.reused else "")
-    learner = method.learner(make_context(), fit.tensors)
+    learner = calibrated(cell, method.learner(make_context(), fit.tensors))
     tasks = task_list(cell, data, "test", learner)
     table = _table(place, f"{key}/{cell.learner}", data)
     known = table.n_known
@@ -207,6 +207,30 @@ def _score(cell: Cell, folder: Path, place: Workplace, logger: logging.Logger) -
         "fit": FitSummary(sha256=fit.sha256, reused=fit.reused),
         "validated": method.validates,
     }
+
+
+def calibrated(cell: Cell, learner: Learner) -> Learner:
+    """Return the learner as the cell calibrates it: itself, or wrapped.
+
+    What a calibration draws for a task depends on the repetition and the task's place in the
+    list, not on the method, so that methods are compared under the same draws.
+
+    Raises:
+        BenchError: the method's learner is of a kind that the calibration cannot serve.
+    """
+    if cell.calibration == UNCALIBRATED:
+        return learner
+    kind = registry.load("calibration", cell.calibration)
+    reason = kind.refuse(type(learner))
+    if reason:
+        raise BenchError(
+            f"calibration '{cell.calibration}' cannot serve method '{cell.method}': {reason}"
+        )
+    return kind().wrap(
+        learner,
+        kind.Config.model_validate(cell.calibration_config),
+        lambda task: torch_generator("calibration", cell.calibration, cell.seed, task),
+    )
 
 
 def _refuse_by_plan(method: type[Method], cell: Cell) -> None:

@@ -2,20 +2,36 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
+
 import torch.nn.functional as F
 from torch import Tensor
 from torch.func import grad
 
 from bench.errors import BenchError
-from bench.learners.base import FunctionalLearner, Params, own_norm, query_output
+from bench.learners.base import FunctionalLearner, Params, count_ways, own_norm, query_output
 
 
 class GradientLearner(FunctionalLearner):
-    """What MAML and ANIL share: as many logits as the head has outputs."""
+    """What MAML and ANIL share: an inner loop, and as many logits as the head has outputs."""
+
+    @abstractmethod
+    def adapt(self, params: Params, support_x: Tensor, support_y: Tensor) -> dict[str, Tensor]:
+        """Return all parameters after the inner loop on one support set (S, C, H, W), (S,)."""
 
     def n_way(self, support_y: Tensor) -> int:
         """Return the outputs of the head, whatever the labels."""
         return self.net.head.out_features
+
+    def check_labels(self, support_y: Tensor) -> int:
+        """Return the number of classes of the tasks' labels (T, S).
+
+        Raises:
+            BenchError: a class has no support image, or the head has no output for it.
+        """
+        n_way = count_ways(support_y)
+        self._refuse_labels(n_way)
+        return n_way
 
     def _refuse_labels(self, n_way: int) -> None:
         outputs = self.net.head.out_features
@@ -56,7 +72,7 @@ class Maml(GradientLearner):
         )
 
     def adapt(self, params: Params, support_x: Tensor, support_y: Tensor) -> dict[str, Tensor]:
-        """Return the parameters after the inner loop on one support set (S, C, H, W), (S,)."""
+        """Return all parameters after the inner loop; see `GradientLearner.adapt`."""
         norm = own_norm(self.settings.bn)
 
         def loss(params: Params) -> Tensor:
@@ -85,15 +101,18 @@ class Anil(GradientLearner):
         n_way: int | None = None,
     ) -> Tensor:
         """Adapt and predict one task; see `FunctionalLearner.task_logits`."""
-        bn = self.settings.bn
-        support_e = self.features(params, support_x, own_norm(bn))
-        query_e = query_output(
-            bn, lambda x, norm: self.features(params, x, norm), support_x, query_x
+        adapted = self.adapt(params, support_x, support_y)
+        return query_output(
+            self.settings.bn, lambda x, norm: self.logits(adapted, x, norm), support_x, query_x
         )
+
+    def adapt(self, params: Params, support_x: Tensor, support_y: Tensor) -> dict[str, Tensor]:
+        """Return all parameters, of which the head's are new; see `GradientLearner.adapt`."""
+        support_e = self.features(params, support_x, own_norm(self.settings.bn))
         head = {name: params[f"head.{name}"] for name in ("weight", "bias")}
         for _ in range(self.settings.inner_steps):
             head = self.sgd(head, grad(_head_loss)(head, support_e, support_y))
-        return F.linear(query_e, head["weight"], head["bias"])
+        return {**params, **{f"head.{name}": value for name, value in head.items()}}
 
 
 def _head_loss(head: Params, embeddings: Tensor, labels: Tensor) -> Tensor:

@@ -59,6 +59,14 @@ def test_a_fit_follows_from_what_it_sees() -> None:
     assert {k[0] for k, v in keys("purer.pixel_lr=0.1").items() if v != plain[k]} == {"purer"}
 
 
+def test_a_calibration_is_no_part_of_a_fit() -> None:
+    cell = next(c for c in expand(*read_suite("micro")) if c.method == "purer")
+    update = {"calibration": "icfil", "calibration_config": {"steps": 3}}
+    method = registry.load("method", "purer")
+    calibrated = fit_key(method, cell.model_copy(update=update), NET, "p", "d")
+    assert calibrated == fit_key(method, cell, NET, "p", "d")
+
+
 class Counting(Method):
     """Adds up draws; saves after each step; breaks off where the test says."""
 

@@ -232,6 +232,42 @@ def test_calibration_shows_beside_the_learner(tmp_path):
     assert list(entries(table_of(tmp_path), ONE_SHOT)) == [("purer", "maml + icfil")]
 
 
+def test_a_calibrated_row_stands_beside_itself_without(tmp_path):
+    """Also a reference's own row; rows of other settings are not mixed up."""
+    for method, learner in (("average", "maml"), ("purer", "maml"), ("purer", "anil")):
+        make_record(tmp_path, method, accuracies(0.4, method + learner), learner=learner)
+        values = accuracies(0.45, method + learner + "c")
+        make_record(tmp_path, method, values, learner=learner, calibration="icfil")
+    sections = table_of(tmp_path, "paired").sections
+    found = {
+        (section.heading.removeprefix("minus "), row[0].text, row[1].text): row[2].text
+        for section in sections
+        for row in section.rows
+    }
+    assert found["average", "average", "maml + icfil"].startswith("+5.0 [")
+    assert found["purer with maml", "purer", "maml + icfil"].startswith("+5.0 [")
+    assert found["purer with anil", "purer", "anil + icfil"].startswith("+5.0 [")
+    assert ("purer with anil", "purer", "maml + icfil") not in found
+
+
+def test_other_constants_of_a_calibration_are_other_rows(tmp_path):
+    make_record(tmp_path, "purer", accuracies(0.3, "n"))
+    for temperature in (0.1, 0.5):
+        values = accuracies(0.4 + temperature / 10, str(temperature))
+        config = {"temperature": temperature, "steps": 3}
+        make_record(tmp_path, "purer", values, calibration="icfil", calibration_config=config)
+    assert section_names(table_of(tmp_path))["Inversion"] == [
+        "purer [icfil.temperature=0.5]",
+        "purer [icfil.temperature=0.1]",
+        "purer",
+    ]
+    sections = table_of(tmp_path, "paired").sections
+    assert [row[0].text for row in sections[-1].rows] == [
+        "purer [icfil.temperature=0.5]",
+        "purer [icfil.temperature=0.1]",
+    ]
+
+
 def test_cost_leaves_absent_figures_out_and_devices_apart(tmp_path):
     standard_suite(tmp_path)
     table = table_of(tmp_path, "cost")
