@@ -224,6 +224,23 @@ class FitLog(Protocol):
         """Say that `step` of `total` steps are done."""
 
 
+class Choose(Protocol):
+    """Picks one of several ways to compute the same numbers; they differ in speed and rounding."""
+
+    def __call__(self, subject: str, trials: Mapping[str, Callable[[], object]]) -> str:
+        """Return the name of a way.
+
+        Args:
+            subject: what is computed and on which shapes, in words; equal words, equal work.
+            trials: by name, a run of each way, the one to take without measuring first.
+        """
+
+
+def first_of(subject: str, trials: Mapping[str, Callable[[], object]]) -> str:
+    """Return the first way: a `Choose` that measures nothing and is the same everywhere."""
+    return next(iter(trials))
+
+
 class Budget(Config):
     """Counts that a named budget (micro, short, paper) resolves to; all are in the record."""
 
@@ -287,7 +304,7 @@ class FitContext:
     validation tasks; None where the protocol takes the last state. `resume` is what
     `save(step, state)` was given last, or None; states are nested dicts, lists, numbers and
     tensors. `train_tasks(generator, n)` draws real tasks of the meta-train split; None unless the
-    method's knowledge is `real_data`.
+    method's knowledge is `real_data`. `choose` picks one of several equal ways to compute.
     """
 
     pool: Pool
@@ -307,6 +324,7 @@ class FitContext:
     resume: dict[str, Any] | None
     save: Callable[[int, dict[str, Any]], None]
     train_tasks: Callable[[torch.Generator, int], TaskBatch] | None
+    choose: Choose = first_of
 
 
 class Method(ABC):

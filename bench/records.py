@@ -93,10 +93,14 @@ class PoolSummary(_Part):
 
 
 class FitSummary(_Part):
-    """Which fit a cell used, and whether an earlier cell had made it."""
+    """Which fit a cell used, whether an earlier cell had made it, and how it was computed.
+
+    `strategies` names, for each part that can be computed in several equal ways, the one taken.
+    """
 
     sha256: str
     reused: bool
+    strategies: dict[str, str] = {}
 
 
 class Record(_Part):

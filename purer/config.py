@@ -65,6 +65,9 @@ class PurerConfig(Config):
     """largest random shift of an image of a pseudo task, pixels each way. Ours; released: 0."""
     augment_colour: float = Field(0.0, ge=0, lt=1)
     """strength of the random colours of an image of a pseudo task. Ours; released: 0."""
+    teacher_memory_mb: int = Field(2048, ge=1)
+    """memory that the activations of one teacher's pseudo images may take, MiB; a larger block is
+    differentiated in chunks, to the same result but for rounding. Ours."""
     gallery_images_per_class: int = Field(2, ge=0)
     """pseudo images of each class that the log gets at start, middle and end. Ours."""
 

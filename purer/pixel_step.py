@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from typing import Any, Literal
@@ -9,9 +10,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from bench.contract import Pool
+from bench.contract import Choose, Pool, first_of
 from purer.dynamic_dataset import DynamicDataset
-from purer.inversion import InversionWeights, inversion_loss, roll
+from purer.inversion import TERMS, InversionWeights, roll
+from purer.teacher_passes import TeacherPasses, candidates
 
 TeacherWeights = Literal["uniform", "cumulative"]
 
@@ -19,7 +21,8 @@ TeacherWeights = Literal["uniform", "cumulative"]
 class PixelStep:
     """Inversion gradients of a dynamic data set, and the optimiser of its pixels.
 
-    One teacher at a time is differentiated, so that memory holds one teacher's activations.
+    How the teachers' gradients are computed is chosen once, at the first step; a resumed step goes
+    on in the way it began (`purer/teacher_passes.py`).
 
     Args:
         dataset: the pseudo images, changed in place.
@@ -31,6 +34,8 @@ class PixelStep:
         teacher_weights: `uniform`, each teacher counts once; `cumulative`, the i-th of the N of a
             step counts N - i times (the released code adds the running sum inside its loop, H4).
         generator: CPU generator of the shifts.
+        choose: picks one of the ways to compute the teachers' gradients.
+        memory: bytes that the activations of one teacher's block may take at once.
     """
 
     def __init__(
@@ -43,11 +48,18 @@ class PixelStep:
         jitter: int,
         teacher_weights: TeacherWeights,
         generator: torch.Generator,
+        choose: Choose = first_of,
+        memory: int = 2**31,
     ):
         self._dataset, self._pool, self._weights = dataset, pool, weights
         self._clip, self._jitter, self._generator = clip, jitter, generator
         self._teacher_weights = teacher_weights
         self._optimiser = torch.optim.Adam([dataset.images], lr=lr, fused=True)
+        self._choose = choose
+        labels = [dataset.teacher_batch(i)[1] for i in range(len(pool))]
+        self._ways = candidates(pool, labels, weights, memory)
+        self._passes: TeacherPasses | None = None
+        self.strategy: str | None = None
 
     def inversion_gradient(
         self, teachers: Sequence[int] | None = None
@@ -62,18 +74,46 @@ class PixelStep:
             Gradient of the shape of the data set's images; unweighted terms by name, 0-d tensors,
             each the mean over the step's teachers.
         """
-        chosen = range(len(self._pool)) if teachers is None else teachers
-        gradient = torch.zeros_like(self._dataset.images)
+        chosen = list(range(len(self._pool)) if teachers is None else teachers)
         offsets, factors = self._offsets(), self.factors(len(chosen))
-        terms = []
-        for index, factor in zip(chosen, factors, strict=True):
-            block_gradient, block_terms = self._teacher_gradient(index, *offsets[index])
+        blocks = [self._block(index, *offsets[index]) for index in chosen]
+        if self._passes is None:
+            self._begin(chosen, blocks)
+        block_gradients, terms = self._passes(chosen, blocks)
+        gradient = torch.zeros_like(self._dataset.images)
+        for index, factor, found in zip(chosen, factors, block_gradients, strict=True):
+            dy, dx = offsets[index]
             rows = self._dataset.rows[index]
+            block_gradient = roll(found, -dy, -dx)
             block_gradient = block_gradient.reshape(len(rows), *gradient.shape[1:])
             gradient.index_add_(0, rows, block_gradient, alpha=factor)
-            terms.append(block_terms)
-        names = ("inversion", "cross_entropy", "bn_statistics", "total_variation", "l2")
-        return gradient, dict(zip(names, torch.stack(terms).mean(0), strict=True))
+        return gradient, dict(zip(TERMS, terms.mean(0), strict=True))
+
+    def _block(self, index: int, dy: int, dx: int) -> Tensor:
+        """Return one teacher's rolled images (n_i · M, 3, H, W), without graph."""
+        return roll(self._dataset.teacher_batch(index)[0].detach(), dy, dx)
+
+    def _begin(self, chosen: list[int], blocks: list[Tensor]) -> None:
+        """Choose how the gradients are computed, unless a saved state has said."""
+        made: dict[str, TeacherPasses] = {}
+
+        def attempt(name: str) -> None:
+            if name not in made:
+                made[name] = self._ways[name]()
+            made[name](chosen, blocks)
+
+        if self.strategy is None:
+            trials = {name: functools.partial(attempt, name) for name in self._ways}
+            self.strategy = self._choose(self._subject(chosen, blocks), trials)
+        self._passes = made.get(self.strategy) or self._ways[self.strategy]()
+
+    def _subject(self, chosen: list[int], blocks: list[Tensor]) -> str:
+        """Return what is to be done in words: teachers, and the images of their blocks."""
+        specs = [self._pool[index].spec for index in chosen]
+        kinds = sorted({spec.architecture for spec in specs})
+        counts = [f"{sum(s.architecture == k for s in specs)} {k}" for k in kinds]
+        images = max(len(block) for block in blocks)
+        return f"inversion: {' + '.join(counts)}, {images} images, {specs[0].image_size} px"
 
     def factors(self, n: int) -> list[int]:
         """Return how often each of a step's n teachers counts, in their order."""
@@ -84,21 +124,6 @@ class PixelStep:
         size = (len(self._pool), 2)
         draw = torch.randint(-self._jitter, self._jitter + 1, size, generator=self._generator)
         return draw.tolist()
-
-    def _teacher_gradient(self, index: int, dy: int, dx: int) -> tuple[Tensor, Tensor]:
-        """Return one teacher's gradient on its block (n_i · M, 3, H, W), and its terms (5,)."""
-        images, labels = self._dataset.teacher_batch(index)
-        rolled = _laid_out(roll(images.detach(), dy, dx)).requires_grad_()
-        loss = inversion_loss(self._pool[index].net, rolled, labels, self._weights)
-        (gradient,) = torch.autograd.grad(loss.total, rolled)
-        terms = (
-            loss.total,
-            loss.cross_entropy,
-            loss.bn_statistics,
-            loss.total_variation,
-            loss.l2,
-        )
-        return roll(gradient, -dy, -dx), torch.stack(terms).detach()
 
     def apply(self, gradient: Tensor) -> None:
         """Make one Adam step along a gradient of the shape of the images; clip where asked."""
@@ -114,6 +139,7 @@ class PixelStep:
             "images": self._dataset.images.detach().clone(),
             "optimiser": deepcopy(self._optimiser.state_dict()),
             "jitter": self._generator.get_state(),
+            "strategy": self.strategy,
         }
 
     @torch.no_grad()
@@ -122,10 +148,5 @@ class PixelStep:
         self._dataset.images.copy_(state["images"])
         self._optimiser.load_state_dict(deepcopy(state["optimiser"]))
         self._generator.set_state(state["jitter"].cpu())
-
-
-def _laid_out(images: Tensor) -> Tensor:
-    """Return images (B, 3, H, W) with channels last in memory on a CPU, where pooling likes it."""
-    if images.device.type != "cpu":
-        return images
-    return images.contiguous(memory_format=torch.channels_last)
+        if state["strategy"] != self.strategy:
+            self.strategy, self._passes = state["strategy"], None

@@ -17,12 +17,13 @@ from filelock import FileLock
 
 from bench import registry
 from bench.cells import UNCALIBRATED, Cell
-from bench.contract import FitContext, Learner, Method, NetSpec, Pool
+from bench.contract import Choose, FitContext, Learner, Method, NetSpec, Pool
 from bench.data.base import ImageData
 from bench.data.tasks import TaskList, frozen_tasks, random_tasks
 from bench.errors import BenchError
 from bench.evaluate import EmbeddingTable, evaluate, fingerprint, inference_cost
 from bench.execute.fits import Fit, fit_key, obtain_fit
+from bench.execute.strategies import Strategies
 from bench.learners.base import LearnerSettings
 from bench.nets.base import initialise
 from bench.nets.norm import holds_statistics
@@ -171,13 +172,16 @@ def _score(cell: Cell, folder: Path, place: Workplace, logger: logging.Logger) -
     _refuse_by_plan(method_class, cell)
     pool = _pool(cell, place) if method.uses_pool else Pool([], "")
     net = NetSpec(cell.net, cell.n_way, data.image_size)
-    make_context = functools.partial(_context, cell, method, pool, net, data, place.device)
+    strategies = Strategies(place.cache, place.device)
+    make_context = functools.partial(
+        _context, cell, method, pool, net, data, place.device, strategies
+    )
     reason = method.skip(make_context())
     if reason:
         raise Skipped(reason)
     key = fit_key(method_class, cell, net, pool.sha256, data.digest)
     say = functools.partial(place.progress, "fit")
-    fit = obtain_fit(place.cache, key, method, make_context, place.device, say)
+    fit = obtain_fit(place.cache, key, method, make_context, place.device, say, strategies)
     logger.info("fit %s: %.1f s%s", key, fit.seconds, " (reused)" if fit.reused else "")
     learner = calibrated(cell, method.learner(make_context(), fit.tensors))
     tasks = task_list(cell, data, "test", learner)
@@ -204,7 +208,7 @@ def _score(cell: Cell, folder: Path, place: Workplace, logger: logging.Logger) -
             queries=fit.counters.get("queries", 0),
         ),
         "pool": summarise_pool(pool) if len(pool) else None,
-        "fit": FitSummary(sha256=fit.sha256, reused=fit.reused),
+        "fit": FitSummary(sha256=fit.sha256, reused=fit.reused, strategies=fit.strategies),
         "validated": method.validates,
     }
 
@@ -297,6 +301,7 @@ def _context(
     net: NetSpec,
     data: ImageData,
     device: torch.device,
+    choose: Choose,
     log: Any = None,
     resume: dict[str, Any] | None = None,
     save: Callable[[int, dict[str, Any]], None] = lambda step, state: None,
@@ -359,6 +364,7 @@ def _context(
         resume=resume,
         save=save,
         train_tasks=train_tasks if method.knowledge == "real_data" else None,
+        choose=choose,
     )
 
 

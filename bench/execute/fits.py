@@ -25,6 +25,7 @@ from bench.cells import Cell
 from bench.contract import FitContext, Learner, Method, NetSpec
 from bench.errors import BenchError
 from bench.execute.log import CellLog
+from bench.execute.strategies import Strategies
 from bench.records import atomic_path, content_hash, is_finished, mark_done, write_json
 from bench.timing import Stopwatch
 
@@ -33,7 +34,7 @@ _SHAPE = ("n_way", "k_shot", "learner")
 
 @dataclass(frozen=True)
 class Fit:
-    """What a method learned, how long it took, and the counters it reported."""
+    """What a method learned, how long it took, the counters it reported, the ways it took."""
 
     sha256: str
     tensors: dict[str, Tensor]
@@ -41,6 +42,7 @@ class Fit:
     counters: dict[str, int]
     folder: Path
     reused: bool
+    strategies: dict[str, str]
 
 
 def fit_key(
@@ -83,6 +85,7 @@ def obtain_fit(
     make_context: Callable[..., FitContext],
     device: torch.device,
     progress: Callable[[int, int], None],
+    strategies: Strategies,
 ) -> Fit:
     """Return the fit of that key: stored, resumed from its checkpoint, or made now.
 
@@ -93,13 +96,14 @@ def obtain_fit(
         make_context: called with log, resume, save and validate-wrapper; returns the context.
         device: whose clock counts.
         progress: called with (steps done, steps).
+        strategies: what the context chooses with.
     """
     folder = fit_folder(cache, key)
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / ".lock"):
         if is_finished(folder):
             return _load(folder, key, reused=True)
-        _make(folder, method, make_context, device, progress)
+        _make(folder, method, make_context, device, progress, strategies)
         return _load(folder, key, reused=False)
 
 
@@ -109,6 +113,7 @@ def _make(
     make_context: Callable[..., FitContext],
     device: torch.device,
     progress: Callable[[int, int], None],
+    strategies: Strategies,
 ) -> None:
     log = CellLog(progress)
     clock = Stopwatch(device)
@@ -117,6 +122,7 @@ def _make(
     before = 0.0
     if resumed:
         log.load_state_dict(resumed["log"])
+        strategies.chosen.update(resumed["strategies"])
         before = resumed["seconds"]
 
     def save(step: int, state: dict[str, Any]) -> None:
@@ -125,6 +131,7 @@ def _make(
                 "step": step,
                 "state": state,
                 "log": log.state_dict(),
+                "strategies": strategies.chosen,
                 "seconds": before + clock.running_seconds,
             }
             buffer = io.BytesIO()
@@ -141,7 +148,12 @@ def _make(
         tensors = {name: t.detach().cpu().contiguous() for name, t in fitted.items()}
         temporary.write_bytes(serialise_safetensors(tensors))
     log.write(folder)
-    write_json(folder / "fit.json", {"seconds": before + clock.seconds, "counters": log.counters})
+    summary = {
+        "seconds": before + clock.seconds,
+        "counters": log.counters,
+        "strategies": strategies.chosen,
+    }
+    write_json(folder / "fit.json", summary)
     checkpoint.unlink(missing_ok=True)
     mark_done(folder)
 
@@ -175,4 +187,12 @@ def _load(folder: Path, key: str, reused: bool) -> Fit:
         raise BenchError(
             f"fit {key} is not readable ({error}); delete {folder} to fit again"
         ) from None
-    return Fit(key, tensors, summary["seconds"], summary["counters"], folder, reused)
+    return Fit(
+        key,
+        tensors,
+        summary["seconds"],
+        summary["counters"],
+        folder,
+        reused,
+        summary.get("strategies", {}),
+    )

@@ -23,6 +23,8 @@ from torch.func import functional_call, vmap
 from bench.contract import Config, MetaLearner, TaskBatch
 from bench.errors import BenchError
 from bench.nets.base import Backbone
+from bench.nets.conv4 import plain_block
+from bench.nets.fused import batch_block
 from bench.nets.norm import Norm, batch_norm, batch_statistics, running_norm
 
 Params = Mapping[str, Tensor]
@@ -86,9 +88,21 @@ def batches_tasks(device: torch.device) -> bool:
     return device.type != "cpu"
 
 
-def task_batch_norm(layer: nn.BatchNorm2d, x: Tensor) -> Tensor:
-    """Normalise by the batch's own statistics, as fast as is right on the device."""
-    return (elementary_batch_norm if batches_tasks(x.device) else batch_norm)(layer, x)
+class TaskBatchNorm:
+    """A norm by the batch's own statistics, as fast as is right on the device."""
+
+    def __call__(self, layer: nn.BatchNorm2d, x: Tensor) -> Tensor:
+        """Normalise (B, C, H, W)."""
+        return (elementary_batch_norm if batches_tasks(x.device) else batch_norm)(layer, x)
+
+    def conv_block(self, conv: nn.Conv2d, layer: nn.BatchNorm2d, x: Tensor) -> Tensor:
+        """Do a block of Conv4 at once where tasks are not batched; see `bench/nets/fused.py`."""
+        if batches_tasks(x.device):
+            return plain_block(self, conv, layer, x)
+        return batch_block(conv, layer, x)
+
+
+task_batch_norm = TaskBatchNorm()
 
 
 def own_norm(bn: BnMode) -> Norm:

@@ -11,6 +11,17 @@ from bench.nets.base import Backbone
 from bench.nets.norm import Norm, running_norm
 
 
+def plain_block(norm: Norm, conv: nn.Conv2d, bn: nn.BatchNorm2d, x: Tensor) -> Tensor:
+    """Map (B, C_in, H, W) to (B, C, H // 2, W // 2): convolution, BN, 2×2 max-pooling, ReLU."""
+    return F.relu(F.max_pool2d(norm(bn, conv(x)), 2))
+
+
+def conv_block(norm: Norm, conv: nn.Conv2d, bn: nn.BatchNorm2d, x: Tensor) -> Tensor:
+    """Do `plain_block`, at once where the norm has a `conv_block` (`bench/nets/fused.py`)."""
+    at_once = getattr(norm, "conv_block", None)
+    return plain_block(norm, conv, bn, x) if at_once is None else at_once(conv, bn, x)
+
+
 class Conv4(Backbone):
     """Four blocks of 3×3 convolution (with bias, 32 channels), BN, ReLU, 2×2 max-pooling; flatten.
 
@@ -33,5 +44,5 @@ class Conv4(Backbone):
     def features(self, x: Tensor, norm: Norm = running_norm) -> Tensor:
         """Return the flattened last feature map (B, channels · (image_size // 16)²)."""
         for conv, bn in zip(self.convs, self.norms, strict=True):
-            x = F.relu(F.max_pool2d(norm(bn, conv(x)), 2))
+            x = conv_block(norm, conv, bn, x)
         return x.flatten(1)

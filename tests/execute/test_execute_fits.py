@@ -15,6 +15,7 @@ from bench.cells import expand, read_suite
 from bench.contract import Config, Method, NetSpec
 from bench.errors import BenchError
 from bench.execute.fits import fit_folder, fit_key, obtain_fit
+from bench.execute.strategies import Strategies
 from bench.records import is_finished, read_parquet
 from bench.timing import Stopwatch
 from tests.helpers import tiny_context, tiny_pool
@@ -104,7 +105,8 @@ def obtain(cache: Path, method: Method) -> Any:
     def make_context(log: Any, resume: Any, save: Any) -> Any:
         return dataclasses.replace(tiny_context(method, pool, resume=resume, save=save), log=log)
 
-    return obtain_fit(cache, "key", method, make_context, CPU, lambda done, total: None)
+    strategies = Strategies(cache, CPU)
+    return obtain_fit(cache, "key", method, make_context, CPU, lambda done, total: None, strategies)
 
 
 def test_an_interrupted_fit_goes_on_with_all_it_had_noted(tmp_path: Path) -> None:

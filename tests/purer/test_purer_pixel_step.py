@@ -142,3 +142,30 @@ def test_a_resumed_step_goes_on_bit_by_bit(make_pool):
     for _ in range(3):
         other_step.apply(other_step.inversion_gradient()[0])
     assert torch.equal(resumed.images, whole.images)
+
+
+def test_the_way_is_chosen_once_and_goes_with_the_state(make_pool):
+    """A resumed step does not ask again: another way would round differently."""
+    pool, asked = make_pool(*CLASSES), []
+
+    def choose(subject, trials):
+        asked.append((subject, list(trials)))
+        trials["stacked"]()
+        return "stacked"
+
+    def step_with(choose):
+        dataset = DynamicDataset(pool, 3, torch.Generator().manual_seed(0))
+        shifts = torch.Generator().manual_seed(1)
+        args = (WEIGHTS, 0.25, None, 2, "uniform", shifts, choose)
+        return dataset, PixelStep(dataset, pool, *args)
+
+    dataset, step = step_with(choose)
+    for _ in range(2):
+        step.apply(step.inversion_gradient()[0])
+    assert asked == [("inversion: 3 conv4, 9 images, 16 px", ["fused", "plain", "stacked"])]
+    resumed, other = step_with(lambda subject, trials: pytest.fail("asked again"))
+    other.load_state_dict(step.state_dict())
+    for each in (step, other):
+        each.apply(each.inversion_gradient()[0])
+    assert other.strategy == "stacked"
+    assert torch.equal(resumed.images, dataset.images)

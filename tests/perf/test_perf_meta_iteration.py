@@ -1,0 +1,47 @@
+"""A meta-iteration of PURER against a loop with the cost structure of the published code.
+
+Both run interleaved in one process, so that what else the machine does hits both; the figure is the
+ratio of medians. `extra_info` of the benchmark holds it.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+
+import pytest
+
+from bench.runtime import prepare_process
+from tests.perf.meta_iteration import MetaIterations, drawn_pool
+
+ROUNDS = 9
+
+
+@pytest.mark.parametrize("k_shot", [1, 5])
+@pytest.mark.benchmark(group="meta-iteration, 13 Conv4 teachers at 32x32, 4 tasks")
+def test_meta_iteration(benchmark, tmp_path, k_shot: int) -> None:
+    prepare_process()
+    both = MetaIterations(drawn_pool(13), tmp_path, k_shot)
+    seconds: dict[str, list[float]] = {"ours": [], "reference": []}
+    for _ in range(ROUNDS + 1):
+        offsets, tasks = both.draw()
+        start = time.perf_counter()
+        both.theirs(offsets, tasks)
+        middle = time.perf_counter()
+        both.ours(tasks)
+        seconds["reference"].append(middle - start)
+        seconds["ours"].append(time.perf_counter() - middle)
+    medians = {name: statistics.median(times[1:]) for name, times in seconds.items()}
+    benchmark.extra_info |= {f"{name}_s": round(value, 4) for name, value in medians.items()}
+    benchmark.extra_info["ratio"] = round(medians["reference"] / medians["ours"], 2)
+    tasks = both.draw()[1]
+    benchmark.pedantic(both.ours, (tasks,), rounds=3, warmup_rounds=0)
+    print(f"\n{k_shot} shot: {benchmark.extra_info}")
+
+
+@pytest.mark.parametrize("strategy", ["plain", "fused", "stacked"])
+@pytest.mark.benchmark(group="pixel step, 13 Conv4 teachers x 80 images at 32x32")
+def test_strategies(benchmark, tmp_path, strategy: str) -> None:
+    prepare_process()
+    both = MetaIterations(drawn_pool(13), tmp_path, 1, strategy)
+    benchmark.pedantic(both.pixels.inversion_gradient, rounds=5, warmup_rounds=1)

@@ -1,0 +1,41 @@
+"""The loop that speed is measured against computes the same losses as PURER's own steps."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from bench import registry
+from bench.contract import NetSpec, TaskShape
+from tests.perf.meta_iteration import MetaIterations, drawn_pool
+
+WAYS = ("plain", "fused", "stacked")
+
+
+@pytest.mark.parametrize("strategy", WAYS)
+@pytest.mark.parametrize("k_shot", [1, 3])
+def test_losses_of_three_meta_iterations_agree(tmp_path, strategy, k_shot):
+    """In float64, for Adam turns rounding of float32 into another path of the pixels."""
+    both = MetaIterations(drawn_pool(3, image_size=16), tmp_path, k_shot, strategy, torch.float64)
+    assert both.shape == TaskShape(5, k_shot, 15)
+    start = both.dataset.images.detach().clone()
+    for _ in range(3):
+        offsets, tasks = both.draw()
+        expected = both.theirs(offsets, tasks)
+        assert both.ours(tasks) == pytest.approx(expected, rel=1e-8)
+    assert (both.dataset.images - start).abs().mean() > 0.1
+    torch.testing.assert_close(both.dataset.images, both.reference.images, rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize("strategy", WAYS)
+def test_losses_agree_in_float32(tmp_path, strategy):
+    both = MetaIterations(drawn_pool(3), tmp_path, 1, strategy)
+    offsets, tasks = both.draw()
+    assert both.ours(tasks) == pytest.approx(both.theirs(offsets, tasks), rel=1e-5)
+
+
+def test_the_reference_builds_the_network_that_teachers_are(tmp_path):
+    both = MetaIterations(drawn_pool(1, image_size=16), tmp_path, 1)
+    ours = registry.build_net(NetSpec("conv4", 5, 16)).state_dict()
+    theirs = both.reference.net.state_dict()
+    assert {k: v.shape for k, v in ours.items()} == {k: v.shape for k, v in theirs.items()}
