@@ -57,6 +57,9 @@ class PurerConfig(Config):
     zero_head: bool = False
     """whether the head starts at zero. Ours, after Kao et al., "MAML is a Noisy Contrastive
     Learner in Classification", ICLR 2022 (arXiv 2106.15367); released: no."""
+    feature_scale: float = Field(1.0, gt=0)
+    """factor on the features where meta-training starts. One inner step from a zero head gives
+    logits of the size of its square; near 0 the outer loss says little. Ours; released: 1."""
     outer_lr: float | None = Field(None, gt=0)
     """Adam's rate in the meta step; None: the protocol's (1e-3 released)"""
     augment_flip: bool = False

@@ -7,7 +7,8 @@ import torch
 from torch import nn
 
 from bench.contract import NetSpec
-from bench.nets.base import initialise
+from bench.errors import BenchError
+from bench.nets.base import Backbone, initialise
 from bench.nets.norm import (
     RecordingNorm,
     batch_norm,
@@ -115,3 +116,23 @@ def test_batch_statistics_are_biased() -> None:
     mean, variance = batch_statistics(x)
     assert mean.item() == 1.0
     assert variance.item() == 1.0
+
+
+@pytest.mark.parametrize("architecture", names("net"))
+def test_scaled_features_are_the_features_times_the_factor(architecture: str) -> None:
+    """Exact where norms use the batch's statistics; a norm's epsilon is all that can differ."""
+    net = build_net(NetSpec(architecture, 5, 16)).double()
+    initialise(net, torch.Generator().manual_seed(0))
+    images = torch.randn(6, 3, 16, 16, generator=torch.Generator().manual_seed(1)).double()
+    before = net.features(images, batch_norm)
+    net.scale_features(10.0)
+    torch.testing.assert_close(net.features(images, batch_norm), 10 * before, rtol=1e-3, atol=1e-3)
+
+
+def test_a_net_that_cannot_scale_its_features_says_so() -> None:
+    class Plain(Backbone):
+        def features(self, x, norm=None):
+            return x
+
+    with pytest.raises(BenchError, match="Plain cannot scale its features; use a factor of 1"):
+        Plain().scale_features(2.0)

@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
+from bench.errors import BenchError
 from bench.nets.norm import Norm, running_norm
 
 
@@ -27,6 +28,23 @@ class Backbone(nn.Module, ABC):
     def forward(self, x: Tensor, norm: Norm = running_norm) -> Tensor:
         """Return the logits (B, n_classes) of images (B, 3, H, W)."""
         return self.head(self.features(x, norm))
+
+    def scale_features(self, factor: float) -> None:
+        """Multiply the features by a positive factor, in place, by the norms they come from.
+
+        Exact up to rounding where norms use the batch's own statistics, whatever the images.
+
+        Raises:
+            BenchError: the network does not say how.
+        """
+        raise BenchError(f"{type(self).__name__} cannot scale its features; use a factor of 1")
+
+
+@torch.no_grad()
+def scale_norm(layer: nn.BatchNorm2d, factor: float) -> None:
+    """Multiply what a norm layer puts out by a factor, in place."""
+    layer.weight.mul_(factor)
+    layer.bias.mul_(factor)
 
 
 def initialise(net: nn.Module, generator: torch.Generator) -> None:

@@ -7,7 +7,7 @@ from itertools import pairwise
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bench.nets.base import Backbone
+from bench.nets.base import Backbone, scale_norm
 from bench.nets.norm import Norm, running_norm
 
 
@@ -46,3 +46,7 @@ class Conv4(Backbone):
         for conv, bn in zip(self.convs, self.norms, strict=True):
             x = conv_block(norm, conv, bn, x)
         return x.flatten(1)
+
+    def scale_features(self, factor: float) -> None:
+        """Scale the last norm; pooling and ReLU pass a positive factor on."""
+        scale_norm(self.norms[-1], factor)

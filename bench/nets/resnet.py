@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bench.nets.base import Backbone
+from bench.nets.base import Backbone, scale_norm
 from bench.nets.norm import Norm, running_norm
 
 
@@ -59,6 +59,14 @@ class ResNet(Backbone):
         for block in self.blocks:
             x = block(x, norm)
         return x.mean((2, 3))
+
+    def scale_features(self, factor: float) -> None:
+        """Scale both branches of the last block, and of those before it that it passes on."""
+        for block in reversed(self.blocks):
+            scale_norm(block.bn2, factor)
+            if block.shortcut_bn is not None:
+                scale_norm(block.shortcut_bn, factor)
+                return
 
 
 class ResNet10(ResNet):

@@ -149,6 +149,17 @@ def test_a_zero_head_is_where_training_starts(make_context):
     assert float(body[0].abs().max()) > 0.01
 
 
+def test_the_tuned_preset_is_a_valid_config_that_starts_from_the_best_teacher(make_context):
+    context = make_context(total=2, **{**Purer.presets["tuned"], "pixel_warmup": 1})
+    fitted = Purer().fit(context)
+    best = max(context.pool, key=lambda teacher: teacher.accuracy).net.state_dict()
+    scale = context.config.feature_scale
+    torch.testing.assert_close(
+        fitted["norms.3.weight"], scale * best["norms.3.weight"], atol=1e-2, rtol=0
+    )
+    torch.testing.assert_close(fitted["convs.0.weight"], best["convs.0.weight"], atol=1e-2, rtol=0)
+
+
 def test_initialisation_and_curriculum_matter(make_context):
     base = Purer().fit(make_context(total=5, **SETTINGS))
     plain = Purer().fit(make_context(total=5, curriculum=False))
