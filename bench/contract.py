@@ -94,11 +94,21 @@ class Teacher:
 
 
 class Pool(Sequence[Teacher]):
-    """An ordered list of teachers: all that a data-free method may see."""
+    """An ordered list of teachers: all that a data-free method may see.
 
-    def __init__(self, teachers: Sequence[Teacher], sha256: str):
+    `initial_states` holds, in a pool with a shared initialisation, the weights that all teachers
+    of a spec started from.
+    """
+
+    def __init__(
+        self,
+        teachers: Sequence[Teacher],
+        sha256: str,
+        initial_states: Mapping[NetSpec, Mapping[str, Tensor]] | None = None,
+    ):
         self.teachers = tuple(teachers)
         self.sha256 = sha256
+        self.initial_states = dict(initial_states or {})
 
     def __len__(self) -> int:
         return len(self.teachers)
@@ -347,6 +357,16 @@ class Method(ABC):
     """Whether the fit selects a checkpoint through `context.validate`."""
     Config: ClassVar[type[Config]] = Config
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"released": {}}
+
+    @classmethod
+    def needs_of(cls, config: Any) -> frozenset[Need]:
+        """Return what the method needs under a configuration (an instance of `Config`)."""
+        return cls.needs
+
+    @classmethod
+    def knowledge_of(cls, config: Any) -> Knowledge:
+        """Return the kind of knowledge that the method uses under a configuration."""
+        return cls.knowledge
 
     def skip(self, context: FitContext) -> str | None:
         """Return why this pool or shape cannot be served, or None; beyond `needs`."""

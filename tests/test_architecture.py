@@ -59,7 +59,7 @@ def test_rooms_import_only_what_they_may(path: Path) -> None:
         outside = {n for n in foreign if within(n, {"bench", "purer", "baselines", "torch"})}
         assert not {n for n in outside if not within(n, allowed)}
     else:
-        own = {"purer"} if room == "purer" else {"baselines", "purer.inversion"}
+        own = {"purer"} if room == "purer" else {"baselines", "purer.inversion", "purer.invert"}
         assert not {n for n in foreign if not within(n, NUMERIC | own | set(CONTRACT))}
     if path.name != "tracking.py":
         assert not {n for n in foreign if within(n, {"mlflow"})}

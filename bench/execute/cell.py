@@ -125,6 +125,7 @@ def _run(cell: Cell, name: str, folder: Path, place: Workplace) -> None:
     logger = _file_logger(folder)
     logger.info("cell %s: %s", name, cell.label)
     parts: dict[str, Any] = {}
+    method = registry.load("method", cell.method)
     with SystemSampler(place.device) as sampler:
         try:
             parts = _score(cell, folder, place, logger)
@@ -146,7 +147,7 @@ def _run(cell: Cell, name: str, folder: Path, place: Workplace) -> None:
         suite=place.suite,
         cell_hash=name,
         dataset_digests={d: place.data[d].digest for d in cell.datasets},
-        knowledge=registry.load("method", cell.method).knowledge,
+        knowledge=method.knowledge_of(method.Config.model_validate(cell.method_config)),
         variant=cell.variant,
         selection=cell.protocol.selection if parts.pop("validated", False) else "last",
         device=describe_device(place.device),
@@ -238,11 +239,12 @@ def calibrated(cell: Cell, learner: Learner) -> Learner:
 
 
 def _refuse_by_plan(method: type[Method], cell: Cell) -> None:
-    if "same_architecture" in method.needs and len(set(cell.architectures)) > 1:
+    needs = method.needs_of(method.Config.model_validate(cell.method_config))
+    if "same_architecture" in needs and len(set(cell.architectures)) > 1:
         raise Skipped(
             f"needs teachers of one architecture; the pool has {', '.join(cell.architectures)}"
         )
-    if "shared_initialisation" in method.needs:
+    if "shared_initialisation" in needs:
         raise Skipped("needs teachers of a shared initialisation; the pool's are independent")
 
 

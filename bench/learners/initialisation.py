@@ -69,7 +69,7 @@ def initial_net(context: FitContext, initialisation: Initialisation) -> Backbone
     net = context.build_net(context.generator("initialisation"))
     if initialisation == "best_teacher":
         teacher = best_teacher(context.pool, context.net)
-        _load(net, _state(teacher, "average" if teacher.spec == context.net else "drop"))
+        _load(net, body_state(teacher, "average" if teacher.spec == context.net else "drop"))
     return net
 
 
@@ -89,8 +89,22 @@ def average_net(context: FitContext, head: HeadPolicy) -> Backbone:
                 f"teacher {teacher.name} ({_words(teacher.spec)}) does not fit the meta-model "
                 f"({_words(context.net)}); use initialisation random or best_teacher"
             )
+    return net_at(
+        context, average_state([body_state(teacher, head) for teacher in context.pool]), head
+    )
+
+
+def net_at(context: FitContext, state: Mapping[str, Tensor], head: HeadPolicy) -> Backbone:
+    """Return a meta-model at given weights, on the context's device.
+
+    Args:
+        context: what the method was given.
+        state: entries of the body, and of the head where the policy is `average`.
+        head: take the state's, start it at `zero`, or `drop` it for a fresh one.
+    """
     net = context.build_net(context.generator("initialisation"))
-    _load(net, average_state([_state(teacher, head) for teacher in context.pool]))
+    body = {k: v for k, v in state.items() if head == "average" or not k.startswith("head.")}
+    _load(net, body)
     if head == "zero":
         zero_head(net)
     return net
@@ -135,7 +149,7 @@ def _can_average(spec: NetSpec, net: NetSpec, head: HeadPolicy) -> bool:
     return spec == net if head == "average" else fits_body(spec, net)
 
 
-def _state(teacher: Teacher, head: HeadPolicy) -> dict[str, Tensor]:
+def body_state(teacher: Teacher, head: HeadPolicy) -> dict[str, Tensor]:
     """Return the teacher's state, with its head only where the policy is `average`."""
     state = teacher.net.state_dict()
     return {

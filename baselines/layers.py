@@ -1,0 +1,107 @@
+"""A pass that keeps what each layer read and wrote; convolutions as linear layers on patches."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from bench.nets.base import Backbone
+from bench.nets.norm import running_norm
+
+
+@dataclass(frozen=True)
+class Watched:
+    """A layer in one pass: its input and its output, as the pass saw them."""
+
+    layer: nn.Module
+    input: Tensor
+    output: Tensor
+
+
+def watched_pass(net: Backbone, images: Tensor) -> tuple[Tensor, dict[str, Watched]]:
+    """Return the logits (B, n_classes), and what each layer read and wrote, by name.
+
+    Args:
+        net: a network of convolutions, linear layers and batch norm, each met once in a pass; not
+            written to.
+        images: (B, 3, H, W), normalised by stored statistics.
+    """
+    names = {module: name for name, module in net.named_modules()}
+    seen: dict[str, Watched] = {}
+
+    def see(layer: nn.Module, x: Tensor, y: Tensor) -> None:
+        seen[names[layer]] = Watched(layer, x, y)
+
+    def norm(layer: nn.BatchNorm2d, x: Tensor) -> Tensor:
+        y = running_norm(layer, x)
+        see(layer, x, y)
+        return y
+
+    with _hooked(net, see):
+        return net(images, norm), seen
+
+
+def is_norm(layer: nn.Module) -> bool:
+    """Tell whether a layer is batch norm."""
+    return isinstance(layer, nn.BatchNorm2d)
+
+
+def normalised(layer: nn.BatchNorm2d, x: Tensor) -> Tensor:
+    """Return (B, C, L) what batch norm scales and shifts: its input by stored statistics."""
+    centred = x.flatten(2) - layer.running_mean[:, None]
+    return centred * torch.rsqrt(layer.running_var + layer.eps)[:, None]
+
+
+def input_rows(layer: nn.Conv2d | nn.Linear, x: Tensor) -> Tensor:
+    """Return a layer's inputs as rows (B, L, d): patches, and last a 1 where it has a bias."""
+    if isinstance(layer, nn.Conv2d):
+        x = F.unfold(x, layer.kernel_size, layer.dilation, layer.padding, layer.stride).mT
+    else:
+        x = x.unsqueeze(1)
+    return x if layer.bias is None else torch.cat([x, torch.ones_like(x[..., :1])], dim=-1)
+
+
+def layer_weight(layer: nn.Module) -> Tensor:
+    """Return a layer's weight as (…, d, outputs), float64, inputs in the order of `input_rows`.
+
+    Batch norm is C layers of two inputs, the normalised value and 1: (C, 2, 1).
+    """
+    if is_norm(layer):
+        return torch.stack([layer.weight, layer.bias], dim=1)[..., None].double()
+    columns = [layer.weight.flatten(1)]
+    if layer.bias is not None:
+        columns.append(layer.bias[:, None])
+    return torch.cat(columns, dim=1).T.double()
+
+
+def layer_entries(name: str, layer: nn.Module, weight: Tensor) -> dict[str, Tensor]:
+    """Return a layer's entries of a state from (…, d, outputs); undoes `layer_weight`."""
+    if is_norm(layer):
+        return {f"{name}.weight": weight[:, 0, 0], f"{name}.bias": weight[:, 1, 0]}
+    if layer.bias is None:
+        return {f"{name}.weight": weight.T.reshape(layer.weight.shape)}
+    return {
+        f"{name}.weight": weight[:-1].T.reshape(layer.weight.shape),
+        f"{name}.bias": weight[-1],
+    }
+
+
+@contextlib.contextmanager
+def _hooked(net: nn.Module, see: Callable[[nn.Module, Tensor, Tensor], None]) -> Iterator[None]:
+    """Call see(layer, input, output) after each convolution and linear layer, inside the block."""
+
+    def after(layer: nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
+        see(layer, inputs[0], output)
+
+    layers = [m for m in net.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
+    handles = [layer.register_forward_hook(after) for layer in layers]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()

@@ -1,0 +1,94 @@
+"""What methods that merge the teachers' weights share: whom they merge, and what of the heads."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+from torch import Tensor
+
+from bench.contract import Config, FitContext, Learner, Method, Need, NetSpec, Pool, Teacher
+from bench.learners.initialisation import HeadPolicy, body_state, fits_body, net_at
+
+Group = Literal["all", "largest"]
+
+
+class MergeConfig(Config):
+    """Who is merged, and what becomes of the heads."""
+
+    head: HeadPolicy = "average"
+    """`average` them as well (as the paper's baseline does), start at `zero`, or `drop` them for
+    a fresh one; the latter two serve any n_way"""
+    group: Group = "all"
+    """`all` teachers, or of a mixed pool the `largest` group of one architecture and image size
+    (of equals the meta-model's)"""
+
+
+class Merge(Method):
+    """A method whose meta-model starts at some mean of the teachers' weights."""
+
+    knowledge = "parameters"
+    learners = ("maml", "anil", "protonet", "centroids")
+    needs = frozenset({"same_architecture"})
+    fit_depends_on = frozenset({"n_way"})
+    Config = MergeConfig
+    presets = {"released": {}, "largest_group": {"group": "largest"}}
+
+    @abstractmethod
+    def merge(self, context: FitContext, teachers: Sequence[Teacher]) -> Mapping[str, Tensor]:
+        """Return the merged state of teachers that all fit the meta-model.
+
+        Entries of the head are used only where the head policy is `average`.
+        """
+
+    @classmethod
+    def needs_of(cls, config: MergeConfig) -> frozenset[Need]:
+        """One group of a mixed pool is of one architecture by itself."""
+        return cls.needs - {"same_architecture"} if config.group == "largest" else cls.needs
+
+    def skip(self, context: FitContext) -> str | None:
+        """Weights are merged entry by entry, so every merged teacher must fit the meta-model."""
+        net, config = context.net, context.config
+        for teacher in merged_teachers(context.pool, net, config.group):
+            if not fits_body(teacher.spec, net):
+                return (
+                    f"teacher {teacher.name} is a {teacher.spec.architecture} at "
+                    f"{teacher.spec.image_size} px, the meta-model a {net.architecture} at "
+                    f"{net.image_size} px"
+                )
+            if config.head == "average" and teacher.spec.n_classes != net.n_classes:
+                return (
+                    f"the head of teacher {teacher.name} has {teacher.spec.n_classes} outputs, "
+                    f"n_way is {net.n_classes}; set head to zero or drop"
+                )
+        return None
+
+    def fit(self, context: FitContext) -> dict[str, Tensor]:
+        """Merge, and put a head on top."""
+        teachers = merged_teachers(context.pool, context.net, context.config.group)
+        merged = self.merge(context, teachers)
+        return dict(net_at(context, merged, context.config.head).state_dict())
+
+    def learner(self, context: FitContext, fitted: Mapping[str, Tensor]) -> Learner:
+        """Return the cell's learner around the merged weights."""
+        return context.make_learner(fitted)
+
+
+def merged_teachers(pool: Pool, net: NetSpec, group: Group) -> tuple[Teacher, ...]:
+    """Return the teachers to merge: all, or the largest group of one architecture and size.
+
+    Of equally large groups the meta-model's is taken, else the first in the pool.
+    """
+    if group == "all":
+        return tuple(pool)
+    kinds = Counter((t.spec.architecture, t.spec.image_size) for t in pool)
+    own = (net.architecture, net.image_size)
+    chosen = max(kinds, key=lambda kind: (kinds[kind], kind == own))
+    return tuple(t for t in pool if (t.spec.architecture, t.spec.image_size) == chosen)
+
+
+def states_of(teachers: Sequence[Teacher], head: HeadPolicy) -> list[dict[str, Tensor]]:
+    """Return the teachers' states, with their heads only where the policy is `average`."""
+    return [body_state(teacher, head) for teacher in teachers]
