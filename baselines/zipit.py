@@ -79,39 +79,41 @@ def cluster(similarity: np.ndarray, n_teachers: int, within_share: float) -> np.
     total = len(similarity)
     n = total // n_teachers
     near = similarity.astype(np.float32)
-    np.fill_diagonal(near, -np.inf)
-    owner = np.repeat(np.arange(n_teachers), n)  # -1 once a cluster is mixed
+    alive = np.ones(total, dtype=bool)
+    owner = np.repeat(np.arange(n_teachers), n)  # -1 once a cluster is of several teachers
     budget = np.full(n_teachers, int((total - n) / n_teachers * within_share))
-    for teacher in np.flatnonzero(budget == 0):
-        _forbid(near, owner == teacher)
     label = np.arange(total)
-    best = near.argmax(1)
-    value = near[np.arange(total), best]
+
+    def candidates(row: int) -> np.ndarray:
+        barred = ~alive
+        barred[row] = True
+        if owner[row] >= 0 and budget[owner[row]] == 0:
+            barred |= owner == owner[row]
+        return np.where(barred, -np.inf, near[row])
+
+    best, value = np.zeros(total, dtype=int), np.zeros(total, dtype=np.float32)
+    stale = np.arange(total)
     for _ in range(total - n):
-        i = int(value.argmax())
-        kept, gone = sorted((i, int(best[i])))
+        for row in stale:
+            found = candidates(row)
+            best[row] = found.argmax()
+            value[row] = found[best[row]]
+        pair = int(value.argmax())
+        kept, gone = sorted((pair, int(best[pair])))
         label[label == gone] = kept
         near[kept] = near[:, kept] = np.minimum(near[kept], near[gone])
-        near[kept, kept] = -np.inf
-        near[gone] = near[:, gone] = -np.inf
-        stale = (best == kept) | (best == gone)
+        alive[gone] = False
+        value[gone] = -np.inf
+        changed = (best == kept) | (best == gone)
         if owner[kept] == owner[gone] >= 0:
-            teacher = owner[kept]
-            budget[teacher] -= 1
-            if budget[teacher] == 0:
-                _forbid(near, owner == teacher)
-                stale |= owner == teacher
+            budget[owner[kept]] -= 1
+            changed |= (owner == owner[kept]) & (budget[owner[kept]] == 0)
         else:
+            changed |= owner == owner[kept]  # which may have been barred from it
             owner[kept] = -1
-        owner[gone] = -1
-        stale[[kept, gone]] = True
-        best[stale] = near[stale].argmax(1)
-        value[stale] = near[stale, best[stale]]
+        changed[kept] = True
+        stale = np.flatnonzero(changed & alive)
     return np.unique(label, return_inverse=True)[1]
-
-
-def _forbid(near: np.ndarray, members: np.ndarray) -> None:
-    near[np.ix_(members, members)] = -np.inf
 
 
 def zipped(

@@ -271,6 +271,7 @@ class ProtocolConstants(Config):
 
     name: str
     pool: Literal["disjoint", "overlapping"]
+    shared_initialisation: bool = False
     n_teachers: int | None = Field(None, ge=1)
     teacher_decay: float = Field(0.2, gt=0, le=1)
     teacher_checkpoint: Literal["best", "last"]

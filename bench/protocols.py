@@ -4,6 +4,8 @@ What each setting of `ProtocolConstants` means (docs/protocols.md has the table 
 
 - `pool`: `disjoint`, classes in sorted order in blocks of five, one teacher a block; or
   `overlapping`, `n_teachers` teachers, each on five classes drawn at random by the seed.
+- `shared_initialisation`: the teachers of one architecture start from the same weights, which the
+  pool publishes; task vectors need it. Independent starts otherwise.
 - `teacher_decay`: factor of a teacher's learning rate at 1/2, 2/3 and 5/6 of its epochs; 1 is none.
 - `teacher_checkpoint`: a teacher is saved at its best held-out accuracy or after its last epoch;
   its accuracy is always that of the saved weights.

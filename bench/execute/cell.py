@@ -244,8 +244,11 @@ def _refuse_by_plan(method: type[Method], cell: Cell) -> None:
         raise Skipped(
             f"needs teachers of one architecture; the pool has {', '.join(cell.architectures)}"
         )
-    if "shared_initialisation" in needs:
-        raise Skipped("needs teachers of a shared initialisation; the pool's are independent")
+    if "shared_initialisation" in needs and not cell.protocol.shared_initialisation:
+        raise Skipped(
+            "needs teachers of a shared initialisation; the pool's are independent "
+            "(set protocol.shared_initialisation)"
+        )
 
 
 def plan_teachers(cell: Cell, data: Mapping[str, ImageData]) -> list[TeacherPlan]:

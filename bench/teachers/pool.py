@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from bench.contract import Budget, Config, NetSpec, ProtocolConstants
 from bench.errors import BenchError
@@ -25,6 +26,20 @@ class TeacherPlan(Config):
     image_size: int
     recipe: TeacherRecipe
     seed: int
+    shared_initialisation: bool = False
+    """start from the weights that all teachers of this spec and seed start from"""
+
+    @property
+    def content(self) -> dict[str, Any]:
+        """What names the teacher's files.
+
+        An independent start is not mentioned, so that such teachers keep the names they had before
+        there was another.
+        """
+        content = self.model_dump(mode="json")
+        if not self.shared_initialisation:
+            del content["shared_initialisation"]
+        return content
 
     @property
     def spec(self) -> NetSpec:
@@ -110,6 +125,7 @@ def plan_pool(
                     architecture, epochs, protocol.teacher_checkpoint, protocol.teacher_decay
                 ),
                 seed=seed,
+                shared_initialisation=protocol.shared_initialisation,
             )
         )
     return plans

@@ -24,6 +24,7 @@ from bench.contract import Pool, Teacher
 from bench.data.base import ImageData
 from bench.data.images import normalise
 from bench.errors import BenchError
+from bench.nets.base import initialise
 from bench.records import atomic_path, content_hash, file_sha256, write_json
 from bench.registry import build_net
 from bench.seeds import torch_generator
@@ -36,7 +37,7 @@ Progress = Callable[[str, int, int], None]
 
 def teacher_folder(cache: Path, plan: TeacherPlan) -> Path:
     """Return the folder that a planned teacher has, or would have."""
-    return cache / "teachers" / content_hash(plan.model_dump(mode="json"))[:20]
+    return cache / "teachers" / content_hash(plan.content)[:20]
 
 
 def is_stored(cache: Path, plan: TeacherPlan) -> bool:
@@ -67,7 +68,20 @@ def build_pool(
         teachers.append(_load(folder, plan, f"{plan.dataset}/{index:02d}", ids))
     for teacher in teachers:
         teacher.net.to(device=device, memory_format=torch.channels_last)
-    return Pool(teachers, content_hash([teacher.sha256 for teacher in teachers]))
+    starts = {
+        plan.spec: {name: value.to(device) for name, value in shared_start(plan).items()}
+        for plan in plans
+        if plan.shared_initialisation
+    }
+    return Pool(teachers, content_hash([teacher.sha256 for teacher in teachers]), starts)
+
+
+def shared_start(plan: TeacherPlan) -> dict[str, Tensor]:
+    """Return the weights that all teachers of a plan's spec and seed start from, on the CPU."""
+    net = build_net(plan.spec)
+    spec = (plan.architecture, plan.n_outputs, plan.image_size)
+    initialise(net, torch_generator("shared initialisation", *spec, plan.seed))
+    return net.state_dict()
 
 
 def number_classes(plans: Sequence[TeacherPlan]) -> dict[tuple[str, int], int]:
@@ -88,7 +102,7 @@ def _train_once(
 ) -> None:
     """Train a teacher, and store its best and its last epoch, each under a plan of its own."""
     twins = {kind: _with_checkpoint(plan, kind) for kind in ("best", "last")}
-    training = content_hash([twin.model_dump(mode="json") for twin in twins.values()])[:20]
+    training = content_hash([twin.content for twin in twins.values()])[:20]
     (cache / "teachers").mkdir(parents=True, exist_ok=True)
     with FileLock(cache / "teachers" / f".{training}.lock"):
         if is_stored(cache, plan):
@@ -102,6 +116,7 @@ def _train_once(
             torch_generator("teacher", plan.dataset, plan.architecture, *plan.classes, plan.seed),
             device,
             lambda done, total: progress(label, done, total),
+            start=shared_start(plan) if plan.shared_initialisation else None,
         )
         for kind, twin in twins.items():
             if not is_stored(cache, twin):
@@ -119,7 +134,7 @@ def _store(
     with atomic_path(folder / "net.safetensors") as temporary:
         temporary.write_bytes(serialise_safetensors(kept.state))
     card = {
-        "plan": plan.model_dump(mode="json"),
+        "plan": plan.content,
         "class_names": [data.splits["train"].classes[i] for i in plan.classes],
         "mean": list(data.mean),
         "std": list(data.std),

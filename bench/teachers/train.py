@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -76,6 +76,7 @@ def train_teacher(
     generator: torch.Generator,
     device: torch.device,
     progress: Callable[[int, int], None] = lambda done, total: None,
+    start: Mapping[str, Tensor] | None = None,
 ) -> TrainedTeacher:
     """Train a network on normalised images; no augmentation. Keep the best epoch and the last.
 
@@ -90,6 +91,7 @@ def train_teacher(
         generator: CPU generator of initialisation and batch order.
         device: where to train.
         progress: called with (epochs done, epochs) after each epoch.
+        start: where to start; None draws fresh weights.
 
     Raises:
         BenchError: the loss became non-finite.
@@ -97,7 +99,10 @@ def train_teacher(
     Source: the paper's released pre-training script (facts).
     """
     net = build_net(spec)
-    initialise(net, generator)
+    if start is None:
+        initialise(net, generator)
+    else:
+        net.load_state_dict(start)
     net = net.to(device=device, memory_format=torch.channels_last)
     images, labels = (t.to(device) for t in train)
     images = images.contiguous(memory_format=torch.channels_last)

@@ -339,13 +339,23 @@ def test_clusters_by_hand():
 
 
 def test_merges_within_a_teacher_are_rationed():
-    """Channels of one teacher are alike, those of different teachers are not."""
-    similarity = np.zeros((8, 8))
-    similarity[:4, :4] = similarity[4:, 4:] = 0.9
+    """Channels of one teacher are much alike, equal numbers of different teachers a little."""
+    similarity = np.kron(np.eye(2), np.full((4, 4), 0.9)) + np.kron(1 - np.eye(2), 0.1 * np.eye(4))
     free = cluster(similarity, 2, 1.0)
     assert set(free[:4]).isdisjoint(free[4:])
     tied = cluster(similarity, 2, 0.0)
-    assert sorted(tied[:4]) == sorted(tied[4:]) == [0, 1, 2, 3]
+    assert tied.tolist() == [0, 1, 2, 3] * 2
+
+
+@pytest.mark.parametrize("n_teachers", [2, 3, 5])
+@pytest.mark.parametrize("share", [0.0, 0.125, 1.0])
+def test_clusters_are_one_teachers_worth(n_teachers, share):
+    samples = np.random.default_rng(0).normal(size=(50, 6 * n_teachers))
+    found = cluster(np.corrcoef(samples, rowvar=False), n_teachers, share)
+    assert sorted(set(found)) == list(range(6))
+    assert [list(found).index(c) for c in range(6)] == sorted(
+        list(found).index(c) for c in range(6)
+    )
 
 
 def test_zipped_network_by_hand():
@@ -405,7 +415,8 @@ def test_robust_fusion_learns_its_teachers_and_resists_moves():
         context = context_of(Dro, pool, radius=radius)
         Dro().fit(context)
         errors[radius] = context.log.curve("robust_error")[200]
-    assert errors[0.0] < 0.01 < errors[0.3] < errors[1.0]
+    assert errors[0.0] < errors[0.3] < errors[1.0]
+    assert errors[0.0] < 0.2 * errors[1.0]
     gram = deviation_gram([t.net.state_dict() for t in pool], ["convs.1.weight", "head.bias"])
     assert gram.trace().item() == pytest.approx(4)
     torch.testing.assert_close(gram.sum(1), torch.zeros(4, dtype=torch.float64), atol=1e-6, rtol=0)

@@ -15,7 +15,7 @@ from bench.errors import BenchError
 from bench.protocols import budget, protocol
 from bench.registry import build_net
 from bench.teachers.pool import TeacherPlan, disjoint_blocks, plan_pool
-from bench.teachers.store import build_pool, is_stored, split_images, teacher_folder
+from bench.teachers.store import build_pool, is_stored, shared_start, split_images, teacher_folder
 from bench.teachers.train import recipe_for, train_teacher
 
 CPU = torch.device("cpu")
@@ -38,7 +38,7 @@ def budget_of(epochs: int, max_teachers: int | None = None) -> Budget:
 
 
 def plans(
-    data: ImageData, epochs: int = 6, seed: int = 0, checkpoint: str = "best"
+    data: ImageData, epochs: int = 6, seed: int = 0, checkpoint: str = "best", shared: bool = False
 ) -> list[TeacherPlan]:
     return plan_pool(
         data.name,
@@ -47,7 +47,9 @@ def plans(
         data.image_size,
         ["conv4"],
         budget_of(epochs),
-        protocol("cvpr23").model_copy(update={"teacher_checkpoint": checkpoint}),
+        protocol("cvpr23").model_copy(
+            update={"teacher_checkpoint": checkpoint, "shared_initialisation": shared}
+        ),
         seed,
     )
 
@@ -185,6 +187,32 @@ def test_another_recipe_seed_or_data_is_another_teacher(tmp_path: Path) -> None:
         plans(data)[0].model_copy(update={"dataset_digest": "e" * 64}),
     ]
     assert len({teacher_folder(tmp_path, plan) for plan in changed}) == len(changed)
+
+
+def test_a_shared_initialisation_is_where_all_teachers_start(tmp_path: Path) -> None:
+    """At a rate of next to nothing, one epoch leaves every teacher where it started."""
+    data = separable_data()
+    still = {"lr": 1e-12, "epochs": 1}
+    shared = [
+        plan.model_copy(update={"recipe": plan.recipe.model_copy(update=still)})
+        for plan in plans(data, epochs=1, shared=True)
+    ]
+    pool = build_pool(tmp_path, shared, {"toy": data}, CPU)
+    assert set(pool.initial_states) == {shared[0].spec}
+    start = pool.initial_states[shared[0].spec]
+    for teacher in pool:
+        torch.testing.assert_close(teacher.net.head.weight, start["head.weight"], atol=1e-6, rtol=0)
+    other = shared[0].model_copy(update={"seed": 1})
+    assert not torch.equal(shared_start(other)["head.weight"], start["head.weight"])
+
+
+def test_independent_teachers_publish_no_start_and_keep_their_names(tmp_path: Path) -> None:
+    data = separable_data()
+    plan, shared = plans(data, epochs=1)[0], plans(data, epochs=1, shared=True)[0]
+    assert "shared_initialisation" not in plan.content
+    assert teacher_folder(tmp_path, plan) != teacher_folder(tmp_path, shared)
+    pool = build_pool(tmp_path, [plan], {"toy": data}, CPU)
+    assert pool.initial_states == {}
 
 
 @pytest.mark.parametrize("damage", ["flipped byte", "truncated", "no weights", "card", "no digest"])
