@@ -44,6 +44,7 @@ class Fisher(Merge):
 
     name = "fisher"
     knowledge = "inversion"
+    needs = frozenset({"same_architecture", "bn_statistics"})
     Config = FisherConfig
 
     def merge(self, context: FitContext, teachers: Sequence[Teacher]) -> dict[str, Tensor]:

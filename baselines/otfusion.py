@@ -14,7 +14,7 @@ from baselines.channels import Axis, channel_axes, permute, present
 from baselines.matching import assignment, layerwise_match, negative_distances
 from baselines.merging import Merge, MergeConfig, states_of
 from baselines.pseudo_images import InversionSettings, invert_teachers
-from bench.contract import FitContext, Knowledge, Teacher
+from bench.contract import FitContext, Knowledge, Need, Teacher
 from bench.learners.initialisation import average_state
 
 
@@ -49,6 +49,12 @@ class OtFusion(Merge):
     def knowledge_of(cls, config: OtFusionConfig) -> Knowledge:
         """Activations need inverted images."""
         return "inversion" if config.ground == "activations" else cls.knowledge
+
+    @classmethod
+    def needs_of(cls, config: OtFusionConfig) -> frozenset[Need]:
+        """Images are inverted from batch norm statistics."""
+        extra = {"bn_statistics"} if config.ground == "activations" else set()
+        return super().needs_of(config) | extra
 
     def merge(self, context: FitContext, teachers: Sequence[Teacher]) -> dict[str, Tensor]:
         """Carry and average."""

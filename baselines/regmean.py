@@ -50,6 +50,7 @@ class RegMean(Merge):
 
     name = "regmean"
     knowledge = "inversion"
+    needs = frozenset({"same_architecture", "bn_statistics"})
     Config = RegMeanConfig
 
     def merge(self, context: FitContext, teachers: Sequence[Teacher]) -> dict[str, Tensor]:

@@ -44,6 +44,7 @@ class ZipIt(Merge):
 
     name = "zipit"
     knowledge = "inversion"
+    needs = frozenset({"same_architecture", "bn_statistics"})
     Config = ZipItConfig
 
     def merge(self, context: FitContext, teachers: Sequence[Teacher]) -> dict[str, Tensor]:
