@@ -69,13 +69,16 @@ def invert(
     """
     size = (len(labels), 3, image_size, image_size)
     draw = torch.randn(size, generator=generator, dtype=torch.float32)
-    pixels = draw.to(labels.device, memory_format=torch.channels_last).requires_grad_()
+    pixels = draw.to(labels.device).requires_grad_()
     optimiser = torch.optim.Adam([pixels], lr=settings.pixel_lr, fused=True)
     reach = settings.jitter
     for step in range(1, settings.inversion_steps + 1):
         dy, dx = torch.randint(-reach, reach + 1, (2,), generator=generator).tolist()
-        loss = inversion_loss(net, roll(pixels, dy, dx), labels, settings.inversion_weights).total
-        (pixels.grad,) = torch.autograd.grad(loss, pixels)
+        rolled = roll(pixels, dy, dx).contiguous(memory_format=torch.channels_last)
+        loss = inversion_loss(net, rolled, labels, settings.inversion_weights).total
+        (gradient,) = torch.autograd.grad(loss, pixels)
+        # a fused Adam pairs pixel and gradient by place in memory, whatever their strides
+        pixels.grad = gradient.contiguous()
         optimiser.step()
         progress(step, loss.detach())
     return pixels.detach()
