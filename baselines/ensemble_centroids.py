@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 
 from bench.contract import Config, FitContext, Learner, Method, Teacher
 from bench.learners.centroids import centroid_learner, unit
@@ -43,12 +43,13 @@ class EnsembleCentroids(Method):
     name = "ensemble_centroids"
     knowledge = "features"
     learners = ("centroids",)
-    needs = frozenset({"bn_statistics"})
     Config = EnsembleConfig
 
     def skip(self, context: FitContext) -> str | None:
         """All teachers read the same pixels, so these must be normalised alike."""
-        return differing_normalisation(context.pool)
+        return differing_normalisation(context.pool) or lacking_batch_norm(
+            context.pool, context.config.bn
+        )
 
     def fit(self, context: FitContext) -> dict[str, Tensor]:
         """Learn nothing: the pool is all the knowledge."""
@@ -64,6 +65,16 @@ def differing_normalisation(teachers: Sequence[Teacher]) -> str | None:
     kinds = {(teacher.mean, teacher.std) for teacher in teachers}
     if len(kinds) > 1:
         return f"the teachers' images are normalised in {len(kinds)} different ways"
+    return None
+
+
+def lacking_batch_norm(teachers: Sequence[Teacher], bn: str) -> str | None:
+    """Return why teachers cannot normalise by the batch, or None."""
+    for teacher in teachers:
+        layers = [part for part in teacher.net.modules() if isinstance(part, nn.BatchNorm2d)]
+        if bn == "batch" and not layers:
+            name = f"{teacher.name} ({teacher.spec.architecture})"
+            return f"bn = batch normalises by the batch; teacher {name} has no batch norm"
     return None
 
 

@@ -7,7 +7,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from baselines.ensemble_centroids import EnsembleConfig, teachers_learner
+from baselines.ensemble_centroids import EnsembleConfig, lacking_batch_norm, teachers_learner
 from bench.contract import Config, FitContext, Learner, Method, Teacher
 from bench.errors import BenchError
 from bench.learners.initialisation import best_teacher
@@ -32,8 +32,11 @@ class TeacherCentroids(Method):
     name = "teacher_centroids"
     knowledge = "features"
     learners = ("centroids",)
-    needs = frozenset({"bn_statistics"})
     Config = TeacherConfig
+
+    def skip(self, context: FitContext) -> str | None:
+        """Batch statistics need batch norm."""
+        return lacking_batch_norm((_chosen(context),), context.config.bn)
 
     def fit(self, context: FitContext) -> dict[str, Tensor]:
         """Learn nothing: the teacher is all the knowledge.

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import ValidationError
+from pydantic import ValidationError, model_validator
 
 from bench import protocols, registry
 from bench.contract import Budget, Config, ProtocolConstants, TaskShape
@@ -18,7 +18,7 @@ from bench.records import SCHEMA, content_hash
 
 SUITES = Path(__file__).parent / "suites"
 UNCALIBRATED = "none"
-UNSETTABLE = {"name", "methods", "budgets", "variants"}
+UNSETTABLE = {"name", "parts", "methods", "budgets", "variants"}
 """Fields of a suite that only its file may set."""
 
 
@@ -30,6 +30,13 @@ class MethodEntry(Config):
     preset: str = "released"
     calibration: str | list[str] = UNCALIBRATED
     config: dict[str, Any] = {}
+
+
+class PoolChoice(Config):
+    """An imported pool, by name and by the digest of its content."""
+
+    name: str
+    sha256: str
 
 
 class Variant(Config):
@@ -46,9 +53,14 @@ class Suite(Config):
 
     name: str
     title: str
-    scenario: Literal["SS", "SH", "MH"]
-    datasets: list[str]
-    architectures: list[str]
+    parts: list[str] = []
+    """suites that this one consists of; what else it says holds for all of them"""
+    scenario: Literal["SS", "SH", "MH"] = "SS"
+    datasets: list[str] = []
+    """those that `--dataset-dir` names, if empty"""
+    architectures: list[str] = []
+    pool: str | None = None
+    """an imported pool (`bench teachers import`) in place of one that is trained"""
     net: str = "conv4"
     protocol: str = "cvpr23"
     variants: list[Variant] = [Variant()]
@@ -62,7 +74,14 @@ class Suite(Config):
     n_query: int = 15
     n_test_tasks: int = 600
     seeds: int = 1
-    methods: list[MethodEntry]
+    methods: list[MethodEntry] = []
+
+    @model_validator(mode="after")
+    def _complete(self) -> Suite:
+        for name in ("architectures", "methods"):
+            if not self.parts and not getattr(self, name):
+                raise ValueError(f"{name} is missing; a suite names some, or other suites as parts")
+        return self
 
 
 class Cell(Config):
@@ -70,7 +89,11 @@ class Cell(Config):
 
     scenario: str
     datasets: tuple[str, ...]
+    test_datasets: tuple[str, ...] = ()
+    """those of `datasets` whose test tasks are scored, together; all if empty"""
     architectures: tuple[str, ...]
+    pool: PoolChoice | None = None
+    """the imported pool; None trains one by the protocol's recipe"""
     net: str
     method: str
     preset: str
@@ -92,6 +115,11 @@ class Cell(Config):
         return TaskShape(self.n_way, self.k_shot, self.n_query)
 
     @property
+    def tested(self) -> tuple[str, ...]:
+        """The data sets whose test tasks are scored."""
+        return self.test_datasets or self.datasets
+
+    @property
     def variant(self) -> str:
         """The constants that differ from the named protocol's: `bn=support, selection=last`."""
         changed = protocols.differences(self.protocol)
@@ -103,7 +131,7 @@ class Cell(Config):
         preset = "" if self.preset == "released" else f" ({self.preset})"
         calibration = "" if self.calibration == UNCALIBRATED else f" + {self.calibration}"
         return (
-            f"{self.method}{preset} · {self.learner}{calibration} · {'+'.join(self.datasets)} "
+            f"{self.method}{preset} · {self.learner}{calibration} · {'+'.join(self.tested)} "
             f"{self.n_way}-way {self.k_shot}-shot · seed {self.seed}"
             + (f" · {self.variant}" if self.variant else "")
         )
@@ -178,8 +206,9 @@ def read_suite(name: str, settings: Sequence[str] = ()) -> tuple[Suite, dict[str
             raise unknown_name("setting", key, settable | {"protocol.…", "budget.…", "METHOD.…"})
     _take_test_tasks(content, {setting.partition("=")[0] for setting in settings})
     suite = _validated(Suite, content, f"suite '{name}'")
-    known = {"protocol", "budget"} | {entry.method for entry in suite.methods}
-    known |= {name for entry in suite.methods for name in _listed(entry.calibration)}
+    known = {"protocol", "budget"} | suite_methods(suite)
+    for part in suite_parts(suite):
+        known |= {name for entry in part.methods for name in _listed(entry.calibration)}
     known -= {UNCALIBRATED}
     for room in overrides:
         if room not in known:
@@ -197,6 +226,25 @@ def _take_test_tasks(content: dict[str, Any], given: set[str]) -> None:
                 content["n_test_tasks"] = n_test_tasks
 
 
+def suite_parts(suite: Suite) -> list[Suite]:
+    """Return the suites that a suite consists of, with what it says for all; itself if none."""
+    if not suite.parts:
+        return [suite]
+    said = suite.model_fields_set - {"name", "title", "parts"}
+    common = {key: getattr(suite, key) for key in said}
+    return [read_suite(name)[0].model_copy(update=common) for name in suite.parts]
+
+
+def suite_methods(suite: Suite) -> set[str]:
+    """Return the names of the methods of a suite or its parts."""
+    return {entry.method for part in suite_parts(suite) for entry in part.methods}
+
+
+def suite_datasets(suite: Suite) -> list[str]:
+    """Return the names of the data sets of a suite or its parts, in order."""
+    return list(dict.fromkeys(name for part in suite_parts(suite) for name in part.datasets))
+
+
 def expand(
     suite: Suite,
     overrides: Mapping[str, Mapping[str, Any]],
@@ -209,29 +257,46 @@ def expand(
     method, so that pools, fits and embeddings are made once. Variants that come to the same are
     run once.
     """
+    cells = [
+        cell
+        for part in suite_parts(suite)
+        for cell in _expand_part(part, overrides, seeds or suite.seeds, dataset_dirs)
+    ]
+    _check_counts(cells)
+    return cells
+
+
+def _expand_part(
+    suite: Suite,
+    overrides: Mapping[str, Mapping[str, Any]],
+    seeds: int,
+    dataset_dirs: Mapping[str, Path],
+) -> list[Cell]:
     variants = _variants(suite, overrides.get("protocol", {}))
     budget = _updated(protocols.budget(suite.budget), suite.budgets.get(suite.budget, {}))
     budget = _updated(budget, overrides.get("budget", {}))
     for architecture in [*suite.architectures, suite.net]:
-        registry.entry("net", architecture)
+        registry.check_net(architecture)
     for dataset in suite.datasets:
         check_name(dataset, dataset_dirs)
-    groups = [tuple(suite.datasets)] if suite.scenario == "MH" else [(d,) for d in suite.datasets]
     cells = []
     for seed, datasets, protocol, entry in itertools.product(
-        range(seeds or suite.seeds), groups, variants, suite.methods
+        range(seeds), _groups(suite), variants, suite.methods
     ):
         method = registry.load("method", entry.method)
         config = _method_config(method, entry, overrides.get(entry.method, {}))
         learners = _learners(method, entry)
         calibrations = _calibrations(entry, learners, overrides)
-        for learner, k_shot, calibration in itertools.product(learners, suite.k_shot, calibrations):
+        for learner, k_shot, calibration, tested in itertools.product(
+            learners, suite.k_shot, calibrations, _tested(datasets)
+        ):
             cells.append(
                 _validated(
                     Cell,
                     {
                         "scenario": suite.scenario,
                         "datasets": datasets,
+                        "test_datasets": tested,
                         "architectures": tuple(suite.architectures),
                         "net": suite.net,
                         "method": entry.method,
@@ -251,8 +316,19 @@ def expand(
                     f"suite '{suite.name}'",
                 )
             )
-    _check_counts(cells)
     return cells
+
+
+def _groups(suite: Suite) -> list[tuple[str, ...]]:
+    """Return the data sets of each pool: all together in MH, one by one otherwise."""
+    if suite.scenario == "MH":
+        return [tuple(suite.datasets)]
+    return [(name,) for name in suite.datasets]
+
+
+def _tested(datasets: tuple[str, ...]) -> list[tuple[str, ...]]:
+    """Return which test tasks are scored: those of each data set, and of all together."""
+    return [()] if len(datasets) == 1 else [*((name,) for name in datasets), ()]
 
 
 def select(cells: Sequence[Cell], only: Sequence[str]) -> list[Cell]:
@@ -269,7 +345,7 @@ def select(cells: Sequence[Cell], only: Sequence[str]) -> list[Cell]:
         wanted.setdefault(key, set()).add(value)
 
     def values(cell: Cell, key: str) -> set[str]:
-        return set(cell.datasets) if key == "dataset" else {str(getattr(cell, key))}
+        return set(cell.tested) if key == "dataset" else {str(getattr(cell, key))}
 
     for key, accepted in wanted.items():
         present = set().union(*(values(cell, key) for cell in cells))

@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from bench import __version__
+from bench.cli_teachers import add_teachers
 from bench.errors import BenchError, unknown_name
 
 INTERRUPTED = 130
@@ -78,6 +79,7 @@ _json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON 
 _suite_options = [
     click.argument("suite"),
     click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change a setting."),
+    click.option("--pool", help="An imported pool in place of a trained one."),
     click.option("--only", multiple=True, metavar="KEY=VALUE", help="Keep the cells that match."),
     click.option("--seeds", type=click.IntRange(1), help="Repetitions: seeds 0 … N-1."),
     click.option("--device", help="auto, cpu, cuda or cuda:N.  [default: auto]"),
@@ -340,6 +342,8 @@ def _resolve(options: dict[str, Any], quiet: bool) -> tuple[Any, Any]:
     from bench.run import Request
 
     dataset_dirs = _pairs(options["dataset_dirs"])
+    if (pool := options.pop("pool", None)) is not None:
+        options["settings"] = (*options["settings"], f"pool={pool}")
     resolved = make_plan(
         options["suite"],
         options["settings"],
@@ -364,11 +368,15 @@ def _resolve(options: dict[str, Any], quiet: bool) -> tuple[Any, Any]:
 
 def _command(options: dict[str, Any]) -> str:
     """Return the command that runs the same cells again, without folders and device."""
+    from bench.data.sources import own_names
+
     words = ["bench", "run", options["suite"]]
     for setting in options["settings"]:
         words += ["--set", setting]
     if options["seeds"]:
         words += ["--seeds", str(options["seeds"])]
+    for name in own_names(_pairs(options["dataset_dirs"])):
+        words += ["--dataset-dir", f"{name}=PATH"]
     return shlex.join(words)
 
 
@@ -392,6 +400,9 @@ def _preparing(quiet: bool) -> Any:
         click.echo(f"\r{line:<60}", nl=done >= total, err=True)
 
     return show
+
+
+add_teachers(cli, _suite_options, _cache_option, _json_option, _resolve)
 
 
 def _nothing(*_: Any) -> None:

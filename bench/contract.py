@@ -77,7 +77,8 @@ class Teacher:
     """A classifier trained on a few classes of a data set's meta-train split.
 
     `net` is frozen and in eval mode; it expects images normalised with `mean` and `std` (each
-    3 numbers, for pixels in [0, 1]). `accuracy` is the held-out accuracy, a fraction.
+    3 numbers, for pixels in [0, 1]), of the size in `spec` or the meta-model's.
+    `accuracy` is the held-out accuracy, a fraction.
     `class_ids` number the classes across the pool: equal ids mean the same class.
     """
 

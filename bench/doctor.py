@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import registry
-from bench.data.sources import dataset_source
+from bench.data.sources import dataset_source, own_names
 
 
 def data_rows(data_dir: Path | None, dataset_dirs: Mapping[str, Path]) -> list[dict[str, Any]]:
@@ -36,11 +36,6 @@ def data_rows(data_dir: Path | None, dataset_dirs: Mapping[str, Path]) -> list[d
             }
         )
     return rows
-
-
-def own_names(dataset_dirs: Mapping[str, Path]) -> list[str]:
-    """Return the names of the user's own data sets."""
-    return sorted(set(dataset_dirs) - set(registry.names("dataset")))
 
 
 def _n_images(expected: Mapping[str, tuple[int, int | None]]) -> int | None:

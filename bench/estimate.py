@@ -6,9 +6,10 @@ estimate is good to a factor of two or so; it says minutes from hours, not minut
 
 from __future__ import annotations
 
+import functools
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,6 +39,7 @@ class Estimate:
     memory_bytes: int
 
 
+@functools.cache
 def macs_per_image(spec: NetSpec) -> int:
     """Return the multiply-accumulates of one image's forward pass."""
     net = registry.build_net(spec)
@@ -88,33 +90,49 @@ def _calibration_passes(cell: Cell) -> int:
     return calibration().image_passes(config, cell.shape)
 
 
+@dataclass(frozen=True)
+class TeacherCost:
+    """What estimates need of one teacher: its pass, its classes, and passes left to train it."""
+
+    macs: int
+    n_classes: int
+    training_images: int = 0
+
+
+def teacher_costs(
+    plans: Sequence[TeacherPlan], stored: Sequence[bool], data: Mapping[str, ImageData]
+) -> list[TeacherCost]:
+    """Return the costs of planned teachers; stored ones need no more training."""
+    costs = []
+    for plan, there in zip(plans, stored, strict=True):
+        counts = data[plan.dataset].splits["train"].counts
+        images = 0 if there else sum(int(counts[c]) for c in plan.classes) * plan.recipe.epochs
+        costs.append(TeacherCost(macs_per_image(plan.spec), len(plan.classes), images))
+    return costs
+
+
 def estimate_cell(
-    cell: Cell, data: ImageData, plans: Sequence[TeacherPlan], stored: int, rate: float
+    cell: Cell, data: Mapping[str, ImageData], teachers: Sequence[TeacherCost], rate: float
 ) -> Estimate:
     """Estimate one cell.
 
     Args:
-        cell, data: the cell and its data set.
-        plans: the teachers of its pool.
-        stored: how many of them are trained already.
+        cell, data: the cell and the data sets by name.
+        teachers: the costs of its pool.
         rate: from `device_rate`.
     """
-    net = macs_per_image(NetSpec(cell.net, cell.n_way, data.image_size))
-    per_teacher = [macs_per_image(plan.spec) for plan in plans]
-    pool = sum(
-        macs
-        * sum(int(data.splits["train"].counts[c]) for c in plan.classes)
-        * plan.recipe.epochs
-        * (1 + BACKWARD)
-        for macs, plan in list(zip(per_teacher, plans, strict=True))[stored:]
-    )
+    sets = [data[name] for name in cell.datasets]
+    sizes = [one.image_size for one in sets]
+    net = sum(macs_per_image(NetSpec(cell.net, cell.n_way, size)) for size in sizes) // len(sizes)
+    pool = sum(t.macs * t.training_images * (1 + BACKWARD) for t in teachers)
     images_per_task = cell.n_way * (cell.k_shot + cell.n_query)
     method = registry.load("method", cell.method)
     one_task = _task_passes(cell, cell.protocol.inner_steps_test) * net
     test = cell.n_test_tasks * (one_task + _calibration_passes(cell) * net)
     if method.knowledge == "features":
-        count = min(len(data.splits["test"].images), cell.n_test_tasks * images_per_task)
-        test = count * sum(per_teacher)
+        n_images = sum(len(data[name].splits["test"].images) for name in cell.tested)
+        count = min(n_images, cell.n_test_tasks * images_per_task)
+        test = count * sum(t.macs for t in teachers)
     fit = 0
     if method.validates:
         oracle = method.knowledge == "real_data"
@@ -126,8 +144,8 @@ def estimate_cell(
         if method.knowledge == "inversion":
             pixel_steps = -(-steps // cell.method_config.get("pixel_every", 1))
             pixel_steps += cell.method_config.get("pixel_warmup", 0)
-            fit += pixel_steps * _pixel_step(cell, plans, per_teacher)
-    memory = 500 * 2**20 + 40 * images_per_task * 3 * data.image_size**2 * 4 * 32
+            fit += pixel_steps * _pixel_step(cell, teachers)
+    memory = 500 * 2**20 + 40 * images_per_task * 3 * max(sizes) ** 2 * 4 * 32
     return Estimate(pool / rate, fit / rate, test / rate, memory)
 
 
@@ -151,12 +169,9 @@ def _validation_tasks(cell: Cell) -> int:
     return tasks[cell.protocol.selection]
 
 
-def _pixel_step(cell: Cell, plans: Sequence[TeacherPlan], per_teacher: Sequence[int]) -> float:
+def _pixel_step(cell: Cell, teachers: Sequence[TeacherCost]) -> float:
     """Return the multiply-accumulates of one pixel step, of an average draw of teachers."""
     per_class = cell.protocol.pseudo_images_per_class or cell.k_shot + cell.n_query
-    whole = sum(
-        macs * len(plan.classes) * per_class * (1 + BACKWARD)
-        for macs, plan in zip(per_teacher, plans, strict=True)
-    )
-    drawn = cell.protocol.teachers_per_iteration or len(plans)
-    return whole * min(1.0, drawn / max(1, len(plans)))
+    whole = sum(t.macs * t.n_classes * per_class * (1 + BACKWARD) for t in teachers)
+    drawn = cell.protocol.teachers_per_iteration or len(teachers)
+    return whole * min(1.0, drawn / max(1, len(teachers)))

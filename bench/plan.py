@@ -15,11 +15,22 @@ from pathlib import Path
 from typing import Any
 
 from bench import registry
-from bench.cells import Cell, Suite, expand, read_suite, select, suite_file
-from bench.data.base import ImageData
+from bench.cells import (
+    Cell,
+    PoolChoice,
+    Suite,
+    expand,
+    read_suite,
+    select,
+    suite_datasets,
+    suite_file,
+    suite_methods,
+)
+from bench.data.base import ImageData, nominal_data
 from bench.data.sources import check_name, dataset_source
 from bench.errors import BenchError
 from bench.records import content_hash, file_sha256, write_json
+from bench.teachers.cards import pool_cards, pool_folder, read_index
 
 
 @dataclass(frozen=True)
@@ -31,6 +42,8 @@ class Plan:
     data: dict[str, ImageData]
     missing: dict[str, str]
     """why a data set could not be opened, by name"""
+    nominal: dict[str, ImageData]
+    """of data sets that are missing, what their published counts say, for estimates"""
 
     @property
     def digests(self) -> dict[str, str]:
@@ -61,20 +74,48 @@ def make_plan(
         BenchError: something in the request is wrong. Missing data is not: see `Plan.missing`.
     """
     suite, overrides = read_suite(suite_name, settings)
+    if not suite_datasets(suite):
+        if not dataset_dirs:
+            raise BenchError(
+                f"suite '{suite.name}' names no data set; name yours with --dataset-dir NAME=PATH"
+            )
+        suite = suite.model_copy(update={"datasets": sorted(dataset_dirs)})
     for name in dataset_dirs:
-        if name not in suite.datasets:
+        if name not in suite_datasets(suite):
             check_name(name, {})
     cells = select(
         _resolved(suite_name, suite, overrides, settings, seeds, cache, dataset_dirs), only
     )
-    data, missing = {}, {}
+    cells = [_with_pool(cell, suite.pool, cache) for cell in cells]
+    data, missing, nominal = {}, {}, {}
     for name in sorted({name for cell in cells for name in cell.datasets}):
         try:
             source = dataset_source(name, dataset_dirs)
             data[name] = source.open(cache, data_dir, dataset_dirs.get(name), progress)
         except BenchError as error:
             missing[name] = str(error)
-    return Plan(suite, cells, data, missing)
+            if name in registry.names("dataset"):
+                nominal[name] = nominal_data(registry.load("dataset", name)())
+    return Plan(suite, cells, data, missing, nominal)
+
+
+def _with_pool(cell: Cell, name: str | None, cache: Path) -> Cell:
+    """Return the cell with an imported pool in place of a trained one.
+
+    The scenario and the architectures are then the pool's.
+    """
+    if name is None:
+        return cell
+    cards = pool_cards(cache, name)
+    architectures = tuple(dict.fromkeys(card.architecture for card in cards))
+    several = len({card.dataset for card in cards}) > 1
+    return cell.model_copy(
+        update={
+            "pool": PoolChoice(name=name, sha256=read_index(pool_folder(cache, name)).sha256),
+            "architectures": architectures,
+            "scenario": "MH" if several else "SS" if len(architectures) == 1 else "SH",
+        }
+    )
 
 
 def _resolved(
@@ -86,14 +127,15 @@ def _resolved(
     cache: Path,
     dataset_dirs: Mapping[str, Path],
 ) -> list[Cell]:
-    for name in suite.datasets:
+    for name in suite_datasets(suite):
         check_name(name, dataset_dirs)
     key = content_hash(
         {
-            "suite": file_sha256(suite_file(suite_name)),
+            "suite": [file_sha256(suite_file(one)) for one in (suite_name, *suite.parts)],
             "settings": list(settings),
+            "datasets": suite_datasets(suite),
             "seeds": seeds,
-            "code": _code_digest({entry.method for entry in suite.methods}),
+            "code": _code_digest(suite_methods(suite)),
         }
     )
     path = cache / "plans" / f"{key[:20]}.json"

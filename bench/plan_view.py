@@ -12,7 +12,8 @@ def plan_rows(plan: Plan, request: Request) -> list[dict[str, Any]]:
     """Return a row a cell: what it is, its hash and status, and what it is estimated to take.
 
     Seconds of a pool and of a shared fit are counted once, at the first cell that needs them;
-    estimates are None for cells that are finished or whose data is missing.
+    estimates are None for cells that are finished. Where data is missing they go by its published
+    counts, and are None where there are none.
     """
     seen: set[str] = set()
     rows = []
@@ -24,7 +25,10 @@ def plan_rows(plan: Plan, request: Request) -> list[dict[str, Any]]:
             "preset": cell.preset,
             "learner": cell.learner,
             "calibration": cell.calibration,
+            "scenario": cell.scenario,
             "datasets": list(cell.datasets),
+            "test_datasets": list(cell.tested),
+            "pool": cell.pool.name if cell.pool else None,
             "n_way": cell.n_way,
             "k_shot": cell.k_shot,
             "seed": cell.seed,
@@ -36,7 +40,7 @@ def plan_rows(plan: Plan, request: Request) -> list[dict[str, Any]]:
             "seconds": None,
             "memory_bytes": None,
         }
-        if status in ("to do", "started", "failed"):
+        if status in ("to do", "started", "failed", "missing data"):
             row |= _estimate(plan, request, cell, seen)
         rows.append(row)
     return rows
@@ -44,17 +48,32 @@ def plan_rows(plan: Plan, request: Request) -> list[dict[str, Any]]:
 
 def _estimate(plan: Plan, request: Request, cell: Any, seen: set[str]) -> dict[str, Any]:
     from bench import registry
-    from bench.estimate import device_rate, estimate_cell
+    from bench.estimate import (
+        TeacherCost,
+        device_rate,
+        estimate_cell,
+        macs_per_image,
+        teacher_costs,
+    )
     from bench.execute.cell import plan_teachers
     from bench.records import content_hash
     from bench.runtime import choose_device
+    from bench.teachers.cards import pool_cards
     from bench.teachers.store import is_stored
 
+    data = {**plan.nominal, **plan.data}
+    if not set(cell.datasets) <= set(data):
+        return {}
     method = registry.load("method", cell.method)
-    teachers = plan_teachers(cell, plan.data) if method.uses_pool else []
-    stored = sum(is_stored(request.cache, teacher) for teacher in teachers)
+    teachers = plan_teachers(cell, data) if method.uses_pool else []
+    stored = [is_stored(request.cache, teacher) for teacher in teachers]
+    costs = teacher_costs(teachers, stored, data)
+    if cell.pool is not None and method.uses_pool:
+        cards = pool_cards(request.cache, cell.pool.name)
+        costs = [TeacherCost(macs_per_image(one.spec), len(one.class_names)) for one in cards]
+        stored = [True] * len(costs)
     rate = device_rate(choose_device(request.device), request.cache)
-    estimate = estimate_cell(cell, plan.data[cell.datasets[0]], teachers, stored, rate)
+    estimate = estimate_cell(cell, data, costs, rate)
     shared = {k: getattr(cell, k) for k in sorted(method.fit_depends_on)}
     protocol = cell.protocol.model_dump(mode="json")
     fit = content_hash(
@@ -67,8 +86,8 @@ def _estimate(plan: Plan, request: Request, cell: Any, seen: set[str]) -> dict[s
     seconds += 0 if pool in seen else estimate.pool_s
     seen.update((fit, pool))
     return {
-        "teachers": len(teachers),
-        "teachers_stored": stored,
+        "teachers": len(costs),
+        "teachers_stored": sum(stored),
         "seconds": round(seconds, 1),
         "memory_bytes": estimate.memory_bytes,
     }
@@ -86,7 +105,8 @@ def print_plan(plan: Plan, rows: list[dict[str, Any]]) -> None:
         table.add_column(name, justify=justify, no_wrap=True)
     for row in rows:
         preset = "" if row["preset"] == "released" else f" ({row['preset']})"
-        setting = f"{'+'.join(row['datasets'])} {row['n_way']}w{row['k_shot']}s seed {row['seed']}"
+        shape = f"{row['n_way']}w{row['k_shot']}s seed {row['seed']}"
+        setting = f"{row['scenario']} {'+'.join(row['test_datasets'])} {shape}"
         setting += f"\n{row['variant']}" if row["variant"] else ""
         teachers = f"{row['teachers_stored']}/{row['teachers']}" if row["teachers"] else "–"
         memory = f"{row['memory_bytes'] / 2**30:.1f} GB" if row["memory_bytes"] else "–"

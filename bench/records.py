@@ -83,8 +83,9 @@ class Environment(_Part):
 
 
 class PoolSummary(_Part):
-    """Which teachers a cell used."""
+    """Which teachers a cell used; `name` is that of an imported pool."""
 
+    name: str | None = None
     sha256: str
     n: int
     mean_accuracy: float
@@ -113,6 +114,7 @@ class Record(_Part):
     cell_hash: str
     scenario: str
     datasets: list[str]
+    test_datasets: list[str] = []
     dataset_digests: dict[str, str]
     architectures: list[str]
     net: str
@@ -144,6 +146,11 @@ class Record(_Part):
     warnings: list[str] = []
     started: str
     ended: str
+
+    @property
+    def tested(self) -> list[str]:
+        """The data sets whose test tasks were scored; the pool's may be more."""
+        return self.test_datasets or self.datasets
 
     @property
     def protocol_label(self) -> str:

@@ -57,13 +57,35 @@ def load(kind: Kind, name: str) -> Any:
         ) from error
 
 
-def build_net(spec: Any) -> Any:
-    """Build the network of a `NetSpec`; its weights mean nothing until `initialise` draws them.
+def check_net(architecture: str) -> None:
+    """Raise where nothing carries an architecture's name: registered, `torchvision:…`, `timm:…`.
 
+    Raises:
+        BenchError: the name is unknown.
+    """
+    if ":" in architecture:
+        from bench.nets.imported import FAMILIES, check_named, is_named
+
+        if not is_named(architecture):
+            raise unknown_name("family of networks", architecture.partition(":")[0], FAMILIES)
+        check_named(architecture)
+    else:
+        entry("net", architecture)
+
+
+def build_net(spec: Any) -> Any:
+    """Build the network of a `NetSpec`; its weights mean nothing until they are drawn or loaded.
+
+    Registered classes that are no `Backbone` are taken as classifiers that end in a linear layer.
     Constructors of torch modules draw from the global stream, which is put back afterwards.
     """
     import torch
 
-    kind = load("net", spec.architecture)
+    from bench.nets.base import Backbone
+    from bench.nets.imported import Imported, build_named, is_named
+
     with torch.random.fork_rng(devices=[]):
-        return kind(spec.n_classes, spec.image_size)
+        if is_named(spec.architecture):
+            return Imported(build_named(spec.architecture, spec.n_classes, spec.image_size))
+        net = load("net", spec.architecture)(spec.n_classes, spec.image_size)
+        return net if isinstance(net, Backbone) else Imported(net)

@@ -32,6 +32,7 @@ class DynamicDataset:
         images_per_class: M.
         generator: CPU generator of the initial pixels.
         device: where the pixels live.
+        image_size: side of the images, pixels; the first teacher's unless given.
         label_order: `aligned`, label j of a teacher goes with its own class j; `mismatched`, with
             its j-th class in ascending order (what the extended released code does, hazard H5).
     """
@@ -43,6 +44,7 @@ class DynamicDataset:
         generator: torch.Generator,
         device: torch.device | str = "cpu",
         label_order: LabelOrder = "aligned",
+        image_size: int | None = None,
     ):
         names = {
             class_id: name
@@ -57,7 +59,7 @@ class DynamicDataset:
             torch.tensor([row_of[i] for i in arrange(teacher.class_ids)], device=device)
             for teacher in pool
         )
-        side = pool[0].spec.image_size
+        side = image_size or pool[0].spec.image_size
         draw = torch.randn(
             (len(row_of), images_per_class, 3, side, side), generator=generator, dtype=torch.float32
         )

@@ -49,7 +49,8 @@ class Purer(Method):
     Departures: pixel shifts, tasks and adversarial tasks are drawn from separate streams; the
     number of classes comes from the teachers, not from the training files; the switch's warm-up
     scales with the meta-iterations (4,000 of 60,000) unless given. The calibration at test time
-    (ICFIL) is no part of the fit. All teachers must take the same, equally normalised images.
+    (ICFIL) is no part of the fit. All teachers must take equally normalised images. Across image
+    sizes all pseudo images have the meta-model's, and each teacher sees them at its own.
     """
 
     name = "purer"
@@ -63,9 +64,6 @@ class Purer(Method):
 
     def skip(self, context: FitContext) -> str | None:
         """Pixels are shared, so images must be alike; tasks need n_way classes."""
-        sizes = sorted({t.spec.image_size for t in context.pool} | {context.net.image_size})
-        if len(sizes) > 1:
-            return f"teachers and meta-model take images of {' and '.join(map(str, sizes))} px"
         if len({(t.mean, t.std) for t in context.pool}) > 1:
             return "the teachers' images are normalised differently"
         if context.pool.n_classes < context.shape.n_way:
@@ -89,6 +87,7 @@ class Purer(Method):
             context.generator("pseudo images"),
             context.device,
             context.protocol.label_order,
+            context.net.image_size,
         )
         net = _starting_net(context)
         source = PseudoTasks(context, dataset, net, context.training_learner(net))

@@ -209,7 +209,8 @@ class Stacked:
     def __init__(self, pool: Pool, labels: Sequence[Tensor], weights: InversionWeights):
         alike: defaultdict[tuple, list[int]] = defaultdict(list)
         for index, teacher in enumerate(pool):
-            alike[(teacher.spec, len(labels[index]))].append(index)
+            adapted = vars(teacher.net).get("features")  # reads pixels in a way of its own
+            alike[(teacher.spec, adapted, len(labels[index]))].append(index)
         self._groups = [_Group(pool, indices, labels, weights) for indices in alike.values()]
 
     def __call__(

@@ -69,7 +69,7 @@ def record_row(stored: StoredRecord) -> dict[str, Any]:
         "protocol_label": record.protocol_label,
         "protocol": record.protocol["name"],
         "budget": record.budget["name"],
-        "datasets": "+".join(record.datasets),
+        "datasets": "+".join(record.tested),
         "architectures": "+".join(record.architectures),
         "method_config": canonical_json(record.method_config),
         "calibration_config": canonical_json(record.calibration_config),

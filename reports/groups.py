@@ -245,4 +245,4 @@ def _row(record: Record, variant: str) -> Row:
 
 def _setting(record: Record) -> Setting:
     digests = tuple(record.dataset_digests.get(name, "") for name in record.datasets)
-    return Setting(tuple(record.datasets), record.n_way, record.k_shot, digests)
+    return Setting(tuple(record.tested), record.n_way, record.k_shot, digests)

@@ -158,7 +158,7 @@ def _compared(i: int, hub: int, steps: Sequence[Sequence[int]]) -> int:
 
 def _setting(record: Record) -> Setting:
     digests = tuple(record.dataset_digests.get(name, "") for name in record.datasets)
-    return Setting(tuple(record.datasets), record.n_way, record.k_shot, digests)
+    return Setting(tuple(record.tested), record.n_way, record.k_shot, digests)
 
 
 def worths(family: Family) -> list[Worth]:

@@ -73,7 +73,7 @@ def _narrowed(stored: list[StoredRecord], only: Sequence[str]) -> list[StoredRec
 
 def _values(record: Record, key: str) -> set[str]:
     if key == "dataset":
-        return set(record.datasets)
+        return set(record.tested)
     if key == "protocol":
         return {record.protocol_label, record.protocol["name"]}
     return {str(getattr(record, key))}

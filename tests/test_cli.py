@@ -172,7 +172,7 @@ def test_lists_and_doctor_answer_in_json(
     assert {"purer", "average"} <= set(answer("list", "methods"))
     assert {"micro", "glyphs", "cifar_fs_ss"} <= set(answer("list", "suites"))
     assert {"maml", "anil", "protonet", "centroids"} == set(answer("list", "learners"))
-    assert {"conv4", "resnet10", "resnet18"} == set(answer("list", "nets"))
+    assert {"conv4", "conv4_pooled", "resnet10", "resnet18"} == set(answer("list", "nets"))
     found = answer("doctor", "--cache", str(cache))
     assert found["torch"]
     rows = answer("data", "list", "--data", str(tmp_path))

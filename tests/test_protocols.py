@@ -11,7 +11,7 @@ import torch
 
 from bench import registry
 from bench.cells import Cell
-from bench.contract import NetSpec, Pool, ProtocolConstants
+from bench.contract import NetSpec, Pool, ProtocolConstants, first_of
 from bench.data.base import ImageData, make_split
 from bench.errors import BenchError
 from bench.evaluate import evaluate, fingerprint
@@ -41,7 +41,7 @@ def learner_of(seed: int, size: int = 16) -> Maml:
 def context_of(cell: Cell, data: ImageData, pool: Pool | None = None) -> Any:
     net = NetSpec(cell.net, cell.n_way, data.image_size)
     method = registry.load("method", cell.method)()
-    return _context(cell, method, pool or Pool([], ""), net, data, CPU)
+    return _context(cell, method, pool or Pool([], ""), net, [data], CPU, first_of)
 
 
 @pytest.mark.parametrize("name", PROTOCOLS)

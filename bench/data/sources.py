@@ -44,3 +44,8 @@ def check_name(name: str, dataset_dirs: Mapping[str, Path]) -> None:
         raise BenchError(
             f"data set name '{name}' in --dataset-dir; use small letters, digits and _, as in birds"
         )
+
+
+def own_names(dataset_dirs: Mapping[str, Path]) -> list[str]:
+    """Return the names of the user's own data sets."""
+    return sorted(set(dataset_dirs) - set(registry.names("dataset")))

@@ -6,7 +6,7 @@ import datetime
 import functools
 import logging
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,15 +16,17 @@ import torch
 from filelock import FileLock
 
 from bench import registry
-from bench.cells import UNCALIBRATED, Cell
+from bench.cells import UNCALIBRATED, Cell, PoolChoice
 from bench.contract import Choose, FitContext, Learner, Method, NetSpec, Pool
 from bench.data.base import ImageData
 from bench.data.tasks import TaskList, frozen_tasks, random_tasks
 from bench.errors import BenchError
 from bench.evaluate import EmbeddingTable, evaluate, fingerprint, inference_cost
 from bench.execute.fits import Fit, fit_key, obtain_fit
+from bench.execute.scenario import meta_spec, plan_teachers, scenario_data, shares, tested_data
 from bench.execute.strategies import Strategies
 from bench.learners.base import LearnerSettings
+from bench.learners.resized import resize_tasks, resized
 from bench.nets.base import initialise
 from bench.nets.norm import holds_statistics
 from bench.records import (
@@ -45,8 +47,9 @@ from bench.records import (
 )
 from bench.runtime import describe_device, describe_environment
 from bench.seeds import derive_seed, seed_global_state, torch_generator
-from bench.teachers.pool import TeacherPlan, plan_pool
+from bench.teachers.adapt import adapt_pool
 from bench.teachers.store import build_pool
+from bench.teachers.transfer import load_pool
 from bench.timing import Stopwatch, SystemSampler
 
 TEST_SEED = 0
@@ -156,7 +159,7 @@ def _run(cell: Cell, name: str, folder: Path, place: Workplace) -> None:
         warnings=_warnings(cell),
         started=started,
         ended=_now(),
-        **cell.model_dump(mode="json"),
+        **cell.model_dump(mode="json", exclude={"pool"}),
         **parts,
     )
     write_parquet(folder / "system.parquet", sampler.rows)
@@ -169,46 +172,56 @@ def _score(cell: Cell, folder: Path, place: Workplace, logger: logging.Logger) -
     seed_global_state(cell.method, cell.seed)
     method_class = registry.load("method", cell.method)
     method: Method = method_class()
-    data = place.data[cell.datasets[0]]
+    sets = scenario_data(cell, place.data)
     _refuse_by_plan(method_class, cell)
-    pool = _pool(cell, place) if method.uses_pool else Pool([], "")
-    net = NetSpec(cell.net, cell.n_way, data.image_size)
+    pool = obtain_pool(cell, place) if method.uses_pool else Pool([], "")
+    _refuse_by_pool(method_class, pool)
+    net = meta_spec(cell, sets)
     strategies = Strategies(place.cache, place.device)
     make_context = functools.partial(
-        _context, cell, method, pool, net, data, place.device, strategies
+        _context, cell, method, pool, net, sets, place.device, strategies
     )
     reason = method.skip(make_context())
     if reason:
         raise Skipped(reason)
-    key = fit_key(method_class, cell, net, pool.sha256, data.digest)
+    key = fit_key(method_class, cell, net, pool.sha256, data_digest(sets))
     say = functools.partial(place.progress, "fit")
     fit = obtain_fit(place.cache, key, method, make_context, place.device, say, strategies)
     logger.info("fit %s: %.1f s%s", key, fit.seconds, " (reused)" if fit.reused else "")
     learner = calibrated(cell, method.learner(make_context(), fit.tensors))
-    tasks = task_list(cell, data, "test", learner)
-    table = _table(place, f"{key}/{cell.learner}", data)
-    known = table.n_known
-    split = data.splits["test"]
-    per_image, per_task = inference_cost(learner, data, split, tasks, place.device)
+    tested = tested_data(cell, sets)
+    lists = task_lists(cell, tested, "test", learner)
+    learner = at_its_size(method, learner, net, sets)
+    tables = [_table(place, f"{key}/{cell.learner}", data) for data in tested]
+    known = sum(table.n_known for table in tables)
+    costs = [
+        inference_cost(learner, data, data.splits["test"], tasks, place.device)
+        for data, tasks in zip(tested, lists, strict=True)
+    ]
     clock = Stopwatch(place.device)
     say = functools.partial(place.progress, "test tasks")
     with clock.running():
-        accuracies = evaluate(learner, data, split, tasks, place.device, table, say)
-    write_tasks(folder / TASKS, accuracies, tasks.classes)
+        accuracies = np.concatenate(
+            [
+                evaluate(learner, data, data.splits["test"], tasks, place.device, table, say)
+                for data, tasks, table in zip(tested, lists, tables, strict=True)
+            ]
+        )
+    write_tasks(folder / TASKS, accuracies, numbered_classes(tested, lists))
     _copy_fit_files(fit, folder)
     logger.info("accuracy %.4f over %d tasks", accuracies.mean(), len(accuracies))
     return {
         "accuracy": summarise(accuracies),
-        "task_list_sha256": tasks.sha256,
+        "task_list_sha256": lists_digest(lists),
         "timing": _timing(fit, clock.seconds, len(accuracies), known > 0),
         "cost": Cost(
             params=learner.n_parameters,
-            macs_per_query_image=per_image,
-            macs_adapt_per_task=per_task,
+            macs_per_query_image=round(float(np.mean([per_image for per_image, _ in costs]))),
+            macs_adapt_per_task=round(float(np.mean([per_task for _, per_task in costs]))),
             teacher_forward_images=fit.counters.get("teacher_forward_images", 0),
             queries=fit.counters.get("queries", 0),
         ),
-        "pool": summarise_pool(pool) if len(pool) else None,
+        "pool": summarise_pool(pool, cell.pool) if len(pool) else None,
         "fit": FitSummary(sha256=fit.sha256, reused=fit.reused, strategies=fit.strategies),
         "validated": method.validates,
     }
@@ -251,38 +264,95 @@ def _refuse_by_plan(method: type[Method], cell: Cell) -> None:
         )
 
 
-def plan_teachers(cell: Cell, data: Mapping[str, ImageData]) -> list[TeacherPlan]:
-    """Return the teachers that a cell's pool consists of."""
-    first = data[cell.datasets[0]]
-    return plan_pool(
-        first.name,
-        first.digest,
-        len(first.splits["train"].classes),
-        first.image_size,
-        cell.architectures,
-        cell.budget,
-        cell.protocol,
-        cell.seed,
-    )
+def _refuse_by_pool(method: type[Method], pool: Pool) -> None:
+    if "bn_statistics" in method.needs:
+        for teacher in pool:
+            if not any(isinstance(part, torch.nn.BatchNorm2d) for part in teacher.net.modules()):
+                raise Skipped(
+                    f"needs batch norm statistics; teacher {teacher.name} "
+                    f"({teacher.spec.architecture}) has no batch norm"
+                )
 
 
-def _pool(cell: Cell, place: Workplace) -> Pool:
+def obtain_pool(cell: Cell, place: Workplace) -> Pool:
+    """Return a cell's pool, trained or imported, taking the cell's images; kept for the next."""
     plans = plan_teachers(cell, place.data)
-    key = content_hash([plan.model_dump(mode="json") for plan in plans])
+    sets = scenario_data(cell, place.data)
+    first = sets[0]
+    recipe = [plan.model_dump(mode="json") for plan in plans]
+    chosen = cell.pool.model_dump() if cell.pool else None
+    key = content_hash([recipe, chosen, first.mean, first.std])
     if key not in place.pools:
         place.pools.clear()
-        place.pools[key] = build_pool(place.cache, plans, place.data, place.device, place.progress)
+        if cell.pool is not None:
+            pool = load_pool(place.cache, cell.pool.name, place.device)
+            if pool.sha256 != cell.pool.sha256:
+                raise BenchError(
+                    f"pool '{cell.pool.name}' changed since the plan was made; run the command "
+                    "again"
+                )
+        else:
+            pool = build_pool(place.cache, plans, place.data, place.device, place.progress)
+        size = meta_spec(cell, sets).image_size
+        place.pools[key] = adapt_pool(pool, first.mean, first.std, size)
     return place.pools[key]
 
 
+def at_its_size(
+    method: Method, learner: Learner, net: NetSpec, sets: Sequence[ImageData]
+) -> Learner:
+    """Return the learner for tasks of all image sizes: a meta-model meets them at its own.
+
+    Learners of the teachers' features meet images as they are; each teacher resizes them.
+    """
+    if method.knowledge == "features" or len({one.image_size for one in sets}) == 1:
+        return learner
+    return resized(learner, net.image_size)
+
+
+def data_digest(sets: Sequence[ImageData]) -> str:
+    """Return the digest of one data set, or of several together."""
+    digests = [one.digest for one in sets]
+    return digests[0] if len(digests) == 1 else content_hash(digests)
+
+
 def _table(place: Workplace, key: str, data: ImageData) -> EmbeddingTable:
-    if key not in place.embeddings:
+    """Return the embeddings of a data set under a fit; those of another fit are let go."""
+    if not all(known.startswith(f"{key}/") for known in place.embeddings):
         place.embeddings.clear()
-        place.embeddings[key] = EmbeddingTable(len(data.splits["test"].images), place.device)
-    return place.embeddings[key]
+    n_images = len(data.splits["test"].images)
+    return place.embeddings.setdefault(f"{key}/{data.name}", EmbeddingTable(n_images, place.device))
 
 
-def task_list(cell: Cell, data: ImageData, split_name: str, learner: Learner) -> TaskList:
+def task_lists(
+    cell: Cell, sets: Sequence[ImageData], split_name: str, learner: Learner
+) -> list[TaskList]:
+    """Return the tasks of each data set; their number is divided among the sets."""
+    total = cell.n_test_tasks if split_name == "test" else cell.budget.n_val_tasks
+    return [
+        task_list(cell, data, split_name, learner, n_tasks)
+        for data, n_tasks in zip(sets, shares(total, len(sets)), strict=True)
+    ]
+
+
+def lists_digest(lists: Sequence[TaskList]) -> str:
+    """Return the digest of one task list, or of several together."""
+    digests = [tasks.sha256 for tasks in lists]
+    return digests[0] if len(digests) == 1 else content_hash(digests)
+
+
+def numbered_classes(sets: Sequence[ImageData], lists: Sequence[TaskList]) -> np.ndarray:
+    """Return the classes of all tasks (n, n_way); those of different data sets never coincide."""
+    counts = [len(data.splits["test"].classes) for data in sets]
+    starts = np.cumsum([0, *counts[:-1]])
+    return np.concatenate(
+        [tasks.classes + start for tasks, start in zip(lists, starts, strict=True)]
+    )
+
+
+def task_list(
+    cell: Cell, data: ImageData, split_name: str, learner: Learner, n_tasks: int | None = None
+) -> TaskList:
     """Return the tasks of a split that a learner is scored on.
 
     Under `frozen` they depend on the data and the task shape alone. Under `redrawn` each
@@ -294,7 +364,8 @@ def task_list(cell: Cell, data: ImageData, split_name: str, learner: Learner) ->
     if cell.protocol.task_list == "redrawn":
         weights = fingerprint(learner)
         base = derive_seed("redrawn", cell.method, cell.learner, cell.preset, cell.seed, weights)
-    n_tasks = cell.n_test_tasks if split_name == "test" else cell.budget.n_val_tasks
+    if n_tasks is None:
+        n_tasks = cell.n_test_tasks if split_name == "test" else cell.budget.n_val_tasks
     counts = data.splits[split_name].counts
     return frozen_tasks(data.name, split_name, counts, cell.shape, n_tasks, base)
 
@@ -304,7 +375,7 @@ def _context(
     method: Method,
     pool: Pool,
     net: NetSpec,
-    data: ImageData,
+    sets: Sequence[ImageData],
     device: torch.device,
     choose: Choose,
     log: Any = None,
@@ -347,9 +418,14 @@ def _context(
         return kind(model.eval(), settings(cell.protocol.inner_steps_test))
 
     def train_tasks(generator: torch.Generator, n: int) -> Any:
+        number = 0
+        if len(sets) > 1:
+            number = int(torch.randint(len(sets), (), generator=generator))
+        data = sets[number]
         split = data.splits["train"]
         tasks = random_tasks(split, cell.shape, n, generator)
-        return tasks.batch(split, 0, n, data.mean, data.std, device)
+        batch = tasks.batch(split, 0, n, data.mean, data.std, device)
+        return resize_tasks(batch, net.image_size)
 
     return FitContext(
         pool=pool,
@@ -365,7 +441,7 @@ def _context(
         build_net=build,
         training_learner=training_learner,
         make_learner=make_learner,
-        validate=_validator(cell, data, device) if method.validates else None,
+        validate=_validator(cell, method, net, sets, device) if method.validates else None,
         resume=resume,
         save=save,
         train_tasks=train_tasks if method.knowledge == "real_data" else None,
@@ -374,16 +450,21 @@ def _context(
 
 
 def _validator(
-    cell: Cell, data: ImageData, device: torch.device
+    cell: Cell, method: Method, net: NetSpec, sets: Sequence[ImageData], device: torch.device
 ) -> Callable[[Learner], float] | None:
     """Return learner → mean accuracy on validation tasks, or on test tasks under `test_max`."""
     if cell.protocol.selection == "last":
         return None
-    split = data.splits["val" if cell.protocol.selection == "val" else "test"]
+    name = "val" if cell.protocol.selection == "val" else "test"
 
     def score(learner: Learner) -> float:
-        tasks = task_list(cell, data, split.name, learner)
-        return float(np.mean(evaluate(learner, data, split, tasks, device)))
+        lists = task_lists(cell, sets, name, learner)
+        learner = at_its_size(method, learner, net, sets)
+        accuracies = [
+            evaluate(learner, data, data.splits[name], tasks, device)
+            for data, tasks in zip(sets, lists, strict=True)
+        ]
+        return float(np.mean(np.concatenate(accuracies)))
 
     return score
 
@@ -403,10 +484,11 @@ def _timing(fit: Fit, test_seconds: float, n_tasks: int, reused: bool) -> Timing
     )
 
 
-def summarise_pool(pool: Pool) -> PoolSummary:
+def summarise_pool(pool: Pool, imported: PoolChoice | None = None) -> PoolSummary:
     """Return what a record says of a pool."""
     kinds = [teacher.spec.architecture for teacher in pool]
     return PoolSummary(
+        name=imported.name if imported else None,
         sha256=pool.sha256,
         n=len(pool),
         mean_accuracy=pool.mean_accuracy,
@@ -414,7 +496,9 @@ def summarise_pool(pool: Pool) -> PoolSummary:
         teachers=[
             {
                 "name": teacher.name,
+                "dataset": teacher.dataset,
                 "architecture": teacher.spec.architecture,
+                "image_size": teacher.spec.image_size,
                 "classes": list(teacher.class_names),
                 "accuracy": teacher.accuracy,
                 "sha256": teacher.sha256,

@@ -50,3 +50,21 @@ class Conv4(Backbone):
     def scale_features(self, factor: float) -> None:
         """Scale the last norm; pooling and ReLU pass a positive factor on."""
         scale_norm(self.norms[-1], factor)
+
+
+class Conv4Pooled(Conv4):
+    """Conv4 whose last feature map is averaged over all positions: 32 features at any size.
+
+    The meta-model of pools across data sets of different image sizes.
+    """
+
+    def __init__(self, n_classes: int, image_size: int, channels: int = 32):
+        super().__init__(n_classes, image_size, channels)
+        self.n_features = channels
+        self.head = nn.Linear(channels, n_classes)
+
+    def features(self, x: Tensor, norm: Norm = running_norm) -> Tensor:
+        """Return the mean of the last feature map (B, channels) of images of any size."""
+        for conv, bn in zip(self.convs, self.norms, strict=True):
+            x = conv_block(norm, conv, bn, x)
+        return x.mean((2, 3))

@@ -1,0 +1,229 @@
+"""`bench teachers`: pools trained, listed, exported, and users' own taken in."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+
+from bench.errors import BenchError
+
+
+def add_teachers(
+    cli: click.Group,
+    suite_options: list[Any],
+    cache_option: Any,
+    json_option: Any,
+    resolve: Callable[[dict[str, Any], bool], tuple[Any, Any]],
+) -> None:
+    """Add the group to the command line.
+
+    Args:
+        cli: the command line.
+        suite_options: the options that name a suite, its settings, data and folders.
+        cache_option, json_option: as elsewhere.
+        resolve: (options, quiet) → plan and request.
+    """
+
+    @cli.group()
+    def teachers() -> None:
+        """Train, list, export and import pools of teachers."""
+
+    def with_suite(function: Any) -> Any:
+        for option in reversed(suite_options):
+            function = option(function)
+        return function
+
+    @teachers.command()
+    @with_suite
+    def train(**options: Any) -> None:
+        """Train the pools that a suite's cells need; what is stored is not trained again."""
+        resolved, request = resolve(options, True)
+        for label, pool in _pools(resolved, request):
+            click.echo(f"{label}: {len(pool)} teachers, mean accuracy {pool.mean_accuracy:.3f}")
+
+    @teachers.command("list")
+    @click.argument("name", required=False)
+    @cache_option
+    @json_option
+    def list_pools(name: str | None, cache: Path, as_json: bool) -> None:
+        """List the imported pools, or one's teachers with accuracies and classes."""
+        rows = _rows(cache, name)
+        if as_json:
+            click.echo(json.dumps(rows, indent=1))
+            return
+        if not rows:
+            click.echo("no pool was imported; see bench teachers import --help")
+        for row in rows:
+            click.echo(
+                f"{row['pool']}/{row['teacher']}  {row['architecture']}, {row['image_size']} px, "
+                f"{row['dataset']}, accuracy {row['accuracy']:.3f}: {', '.join(row['classes'])}"
+            )
+
+    @teachers.command()
+    @with_suite
+    @click.option("--to", "folder", type=click.Path(path_type=Path), required=True)
+    def export(folder: Path, **options: Any) -> None:
+        """Write a suite's pool to a folder: safetensors, cards and digests; trains what lacks."""
+        from bench.teachers.transfer import export_pool
+
+        if folder.exists():
+            raise BenchError(f"'{folder}' exists; export to a folder that is not there yet")
+        resolved, request = resolve(options, True)
+        pools = list(_pools(resolved, request))
+        if len(pools) != 1:
+            raise BenchError(
+                f"suite {options['suite']} has {len(pools)} pools; keep one with --only or --set"
+            )
+        label, pool = pools[0]
+        export_pool(list(pool), resolved.suite.name.replace("_", "-"), label, folder)
+        click.echo(f"{len(pool)} teachers written to {folder}")
+
+    @teachers.command("import")
+    @click.argument("name")
+    @click.argument("path", type=click.Path(path_type=Path))
+    @click.option("--net", help="Registered name, torchvision:NAME or timm:NAME.")
+    @click.option("--classes", help="Class names in the order of the outputs: a,b,c or a file.")
+    @click.option("--dataset", help="The data set it was trained on.")
+    @click.option("--image-size", type=click.IntRange(8), help="Side of its images, pixels.")
+    @click.option("--mean", default="0.485,0.456,0.406", show_default=True)
+    @click.option("--std", default="0.229,0.224,0.225", show_default=True)
+    @click.option("--accuracy", type=float, help="Held-out accuracy as you measured it, 0 to 1.")
+    @click.option("--sha256", help="Digest of the file, compared before it is parsed.")
+    @click.option("--allow-pickle", is_flag=True, help="Read a .pth, weights only.")
+    @cache_option
+    def import_(name: str, path: Path, cache: Path, **options: Any) -> None:
+        """Take teachers into the pool NAME: an exported folder, or one checkpoint at a time.
+
+        A run uses the pool with --pool NAME.
+        """
+        from bench.teachers.transfer import import_checkpoint, import_pool
+
+        if path.is_dir():
+            index = import_pool(cache, name, path)
+        else:
+            allow_pickle, sha256 = options.pop("allow_pickle"), options.pop("sha256")
+            index = import_checkpoint(cache, name, path, _card(options), allow_pickle, sha256)
+        click.echo(f"pool {name}: {len(index.teachers)} teachers, digest {index.sha256[:12]}")
+
+
+def _pools(resolved: Any, request: Any) -> Iterator[tuple[str, Any]]:
+    """Yield each distinct pool of a plan's cells with a line that says what it is."""
+    from bench import registry
+    from bench.execute.cell import Workplace, obtain_pool
+    from bench.run import check_plan
+    from bench.runtime import choose_device, prepare_process
+
+    check_plan(resolved, request)
+    prepare_process(request.threads)
+    place = Workplace(
+        suite=resolved.suite.name,
+        runs=request.runs,
+        cache=request.cache,
+        device=choose_device(request.device),
+        data=resolved.data,
+        command=request.command,
+        progress=_say,
+    )
+    seen = set()
+    for cell in resolved.cells:
+        if registry.load("method", cell.method).uses_pool:
+            pool = obtain_pool(cell, place)
+            if pool.sha256 not in seen:
+                seen.add(pool.sha256)
+                yield (
+                    f"{cell.scenario} {'+'.join(cell.datasets)}, {'+'.join(cell.architectures)}, "
+                    f"protocol {cell.protocol.name}, budget {cell.budget.name}, seed {cell.seed}",
+                    pool,
+                )
+
+
+def _say(label: str, done: int, total: int) -> None:
+    if done == total:
+        click.echo(f"{label}: {done} of {total} epochs", err=True)
+
+
+def _card(options: dict[str, Any]) -> dict[str, Any]:
+    """Return a card's fields from the flags; those that have no default must be given."""
+    for key in ("net", "classes", "dataset", "image_size", "accuracy"):
+        if options[key] is None:
+            raise BenchError(f"--{key.replace('_', '-')} is missing; a checkpoint needs it")
+    return {
+        "architecture": options["net"],
+        "class_names": _class_names(options["classes"]),
+        "dataset": options["dataset"],
+        "image_size": options["image_size"],
+        "accuracy": options["accuracy"],
+        "mean": _numbers("--mean", options["mean"]),
+        "std": _numbers("--std", options["std"]),
+    }
+
+
+def _class_names(text: str) -> tuple[str, ...]:
+    path = Path(text)
+    if path.is_file():
+        lines = path.read_text(encoding="utf-8").splitlines()
+        return tuple(line.strip() for line in lines if line.strip())
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def _numbers(flag: str, text: str) -> tuple[float, ...]:
+    try:
+        numbers = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        numbers = ()
+    if len(numbers) != 3:
+        raise BenchError(f"{flag} {text} is not three numbers, as in 0.485,0.456,0.406")
+    return numbers
+
+
+def _rows(cache: Path, name: str | None) -> list[dict[str, Any]]:
+    """Return a row a teacher: the trained ones of the cache, then those of imported pools."""
+    from bench.teachers.cards import pool_folder, pool_names, read_card, read_index
+
+    rows = [] if name is not None else _trained_rows(cache)
+    for pool in [name] if name is not None else pool_names(cache):
+        folder = pool_folder(cache, pool)
+        for stored in read_index(folder).teachers:
+            card = read_card(folder, stored)
+            rows.append(
+                {
+                    "pool": pool,
+                    "teacher": stored.folder,
+                    "dataset": card.dataset,
+                    "architecture": card.architecture,
+                    "image_size": card.image_size,
+                    "accuracy": card.accuracy,
+                    "classes": list(card.class_names),
+                    "sha256": stored.weights_sha256,
+                    "source": card.source,
+                }
+            )
+    return rows
+
+
+def _trained_rows(cache: Path) -> list[dict[str, Any]]:
+    from bench.teachers.cards import read_json
+
+    rows = []
+    for path in sorted((cache / "teachers").glob("*/teacher.json")):
+        card = read_json(path)
+        plan = card["plan"]
+        recipe = plan["recipe"]
+        rows.append(
+            {
+                "pool": "trained",
+                "teacher": path.parent.name,
+                "dataset": plan["dataset"],
+                "architecture": plan["architecture"],
+                "image_size": plan["image_size"],
+                "accuracy": card["accuracy"],
+                "classes": card["class_names"],
+                "sha256": card["sha256"],
+                "source": f"{recipe['epochs']} epochs, {recipe['checkpoint']}, seed {plan['seed']}",
+            }
+        )
+    return sorted(rows, key=lambda row: (row["dataset"], row["architecture"], row["classes"]))

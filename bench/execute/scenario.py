@@ -1,0 +1,72 @@
+"""What a scenario means for a cell: whose teachers, which images, how many tasks of each set.
+
+With one data set (SS, SH) all is that set's. With several (MH) the pool cycles through data sets
+and architectures, images keep their own size, and all are normalised alike, by ImageNet's mean and
+standard deviation unless the sets agree on others; so one learner meets the tasks of all.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Mapping, Sequence
+
+from bench.cells import Cell
+from bench.contract import NetSpec
+from bench.data.base import ImageData
+from bench.data.mini_imagenet import IMAGENET_MEAN, IMAGENET_STD
+from bench.teachers.pool import TeacherPlan, plan_pool
+
+
+def plan_teachers(cell: Cell, data: Mapping[str, ImageData]) -> list[TeacherPlan]:
+    """Return the teachers that a cell's pool consists of; none where it was imported.
+
+    With several data sets, teacher number i is one of set i mod D; within a set architectures
+    cycle, from another start for each set.
+    """
+    if cell.pool is not None:
+        return []
+    n_sets = len(cell.datasets)
+    whole = cell.budget if n_sets == 1 else cell.budget.model_copy(update={"max_teachers": None})
+    pools = []
+    for number, name in enumerate(cell.datasets):
+        one, start = data[name], number % len(cell.architectures)
+        architectures = cell.architectures[start:] + cell.architectures[:start]
+        n_classes = len(one.splits["train"].classes)
+        pools.append(
+            plan_pool(
+                one.name,
+                one.digest,
+                n_classes,
+                one.image_size,
+                architectures,
+                whole,
+                cell.protocol,
+                cell.seed,
+            )
+        )
+    turns = itertools.chain.from_iterable(itertools.zip_longest(*pools))
+    return [plan for plan in turns if plan is not None][: cell.budget.max_teachers]
+
+
+def scenario_data(cell: Cell, data: Mapping[str, ImageData]) -> list[ImageData]:
+    """Return the cell's data sets in order, normalised alike."""
+    sets = [data[name] for name in cell.datasets]
+    if len({(one.mean, one.std) for one in sets}) > 1:
+        sets = [dataclasses.replace(one, mean=IMAGENET_MEAN, std=IMAGENET_STD) for one in sets]
+    return sets
+
+
+def tested_data(cell: Cell, sets: Sequence[ImageData]) -> list[ImageData]:
+    """Return those of the cell's data sets whose test tasks are scored."""
+    return [one for one in sets if one.name in cell.tested]
+
+
+def meta_spec(cell: Cell, sets: Sequence[ImageData]) -> NetSpec:
+    """Return the meta-model's network: at the largest image size, where there are several."""
+    return NetSpec(cell.net, cell.n_way, max(one.image_size for one in sets))
+
+
+def shares(total: int, parts: int) -> list[int]:
+    """Divide a number of tasks among data sets as evenly as can be, the first ones first."""
+    return [total // parts + (index < total % parts) for index in range(parts)]

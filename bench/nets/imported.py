@@ -1,0 +1,167 @@
+"""Networks from elsewhere as backbones: torchvision's and timm's by name, or any module.
+
+A module becomes a backbone by taking its last linear layer as the head, and what goes into it as
+the features. Its batch norm layers, where it has some, normalise as the caller chooses.
+"""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bench.errors import BenchError, unknown_name
+from bench.nets.base import Backbone
+from bench.nets.norm import Norm, running_norm
+
+FAMILIES = ("torchvision", "timm")
+_chosen_norm: ContextVar[Norm] = ContextVar("chosen_norm", default=running_norm)
+
+
+class _CallersBatchNorm(nn.BatchNorm2d):
+    """Batch norm that normalises as the backbone's caller says."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return _chosen_norm.get()(self, x)
+
+
+class Imported(Backbone):
+    """A module whose last linear layer is the head.
+
+    Args:
+        module: maps images (B, 3, H, W) to logits; taken over and changed. In `state_dict` the
+            head's entries are named `head.…`, all others `body.…` with the module's own names.
+
+    Raises:
+        BenchError: the module has no linear layer.
+    """
+
+    def __init__(self, module: nn.Module):
+        super().__init__()
+        linear = [name for name, part in module.named_modules() if isinstance(part, nn.Linear)]
+        if not linear:
+            raise BenchError(
+                f"network {type(module).__name__} has no linear layer to take as its head; only "
+                "classifiers that end in one can be teachers"
+            )
+        self.head_name = linear[-1]
+        parent, _, child = self.head_name.rpartition(".")
+        self.head = module.get_submodule(self.head_name)
+        setattr(module.get_submodule(parent), child, nn.Identity())
+        for part in module.modules():
+            if type(part) is nn.BatchNorm2d:
+                part.__class__ = _CallersBatchNorm
+        self.body = module
+        self.n_features = self.head.in_features
+
+    def features(self, x: Tensor, norm: Norm = running_norm) -> Tensor:
+        """Return what goes into the head (B, n_features), of images (B, 3, H, W)."""
+        token = _chosen_norm.set(norm)
+        try:
+            return self.body(x)
+        finally:
+            _chosen_norm.reset(token)
+
+    def own_name(self, key: str) -> str:
+        """Return the name that an entry of the state dict has in the module as it came."""
+        room, _, rest = key.partition(".")
+        return rest if room == "body" else f"{self.head_name}.{rest}"
+
+
+def is_named(architecture: str) -> bool:
+    """Tell whether an architecture is written `torchvision:NAME` or `timm:NAME`."""
+    return architecture.partition(":")[0] in FAMILIES and ":" in architecture
+
+
+def check_named(architecture: str) -> None:
+    """Raise where `torchvision:NAME` or `timm:NAME` names no classifier.
+
+    Raises:
+        BenchError: the family's package is not installed, or has no such classifier.
+    """
+    family, _, name = architecture.partition(":")
+    known = _torchvision_names() if family == "torchvision" else _timm().list_models()
+    if name not in known:
+        raise unknown_name(f"{family} network", name, known)
+
+
+def build_named(architecture: str, n_classes: int, image_size: int) -> nn.Module:
+    """Return a fresh classifier of `torchvision:NAME` or `timm:NAME`, without stored weights.
+
+    Args:
+        architecture: the family and the name.
+        n_classes: outputs.
+        image_size: side in pixels; counts for networks of a fixed size, as vision transformers.
+
+    Raises:
+        BenchError: there is no such classifier, or it cannot take such images.
+    """
+    check_named(architecture)
+    family, _, name = architecture.partition(":")
+    fixed_size = "image_size" if family == "torchvision" else "img_size"
+    sized: dict[str, Any] = {fixed_size: image_size} if "vit_" in name else {}
+    try:
+        if family == "torchvision":
+            from torchvision import models
+
+            return models.get_model(name, weights=None, num_classes=n_classes, **sized)
+        return _timm().create_model(name, pretrained=False, num_classes=n_classes, **sized)
+    except (TypeError, ValueError, RuntimeError, AssertionError) as error:
+        reason = " ".join(str(error).split())
+        raise BenchError(
+            f"network {architecture} cannot be built for {n_classes} classes at {image_size} px "
+            f"({reason}); choose another size or network"
+        ) from None
+
+
+def _torchvision_names() -> list[str]:
+    from torchvision import models
+
+    return models.list_models(module=models)
+
+
+def _timm() -> Any:
+    try:
+        import timm
+    except ImportError:
+        raise BenchError("networks of timm need the package timm; pip install timm") from None
+    return timm
+
+
+@torch.no_grad()
+def check_backbone(module: nn.Module, image_size: int) -> Imported:
+    """Return the module as a backbone, after seeing that head after features is what it computes.
+
+    Args:
+        module: in eval mode; taken over and changed.
+        image_size: side of the images it takes, pixels.
+
+    Raises:
+        BenchError: it takes no such images, or its last linear layer is not its end.
+    """
+    images = torch.linspace(-1, 1, 2 * 3 * image_size**2).view(2, 3, image_size, image_size)
+    name = type(module).__name__
+    try:
+        before = module(images)
+        net = Imported(module)
+        features = net.features(images)
+        after = net.head(features)
+    except (RuntimeError, ValueError, AssertionError, AttributeError) as error:
+        reason = " ".join(str(error).split())
+        raise BenchError(
+            f"network {name} does not take images of {image_size} px ({reason}); name the size "
+            "that it was trained at"
+        ) from None
+    if not isinstance(before, Tensor) or features.ndim != 2 or before.shape != after.shape:
+        raise BenchError(
+            f"network {name} does not end in its last linear layer; only classifiers that do can "
+            "be teachers"
+        )
+    if not torch.allclose(before, after, rtol=1e-4, atol=1e-5):
+        raise BenchError(
+            f"network {name} does more after its last linear layer; only classifiers that end in "
+            "one can be teachers"
+        )
+    return net

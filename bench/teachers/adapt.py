@@ -1,0 +1,59 @@
+"""Teachers trained on pixels of another size or normalisation, made to take the cell's."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from bench.contract import Pool, Teacher
+from bench.learners.resized import resize
+from bench.nets.base import Backbone
+from bench.nets.norm import Norm, running_norm
+
+
+class _Adapted:
+    """A backbone's `features` that first resizes the images and changes their normalisation.
+
+    A bound method and plain numbers, so that copying the network copies it whole, and its state
+    dict stays what it was.
+    """
+
+    def __init__(
+        self, net: Backbone, size: int, scale: tuple[float, ...], shift: tuple[float, ...]
+    ):
+        self.own, self.size, self.scale, self.shift = net.features, size, scale, shift
+
+    def __call__(self, x: Tensor, norm: Norm = running_norm) -> Tensor:
+        scale = x.new_tensor(self.scale).view(-1, 1, 1)
+        shift = x.new_tensor(self.shift).view(-1, 1, 1)
+        return self.own(resize(x, self.size) * scale + shift, norm)
+
+
+def adapt(teacher: Teacher, mean: Sequence[float], std: Sequence[float], size: int) -> Teacher:
+    """Return a teacher that takes images of any size, normalised by `mean` and `std`.
+
+    Pixels x = (p − mean) / std become (p − own mean) / own std before the first layer, and images
+    of another size the teacher's. The net is changed, unless it takes the cell's images already.
+
+    Args:
+        teacher: whose net takes images of its own size and normalisation.
+        mean: (3,) for pixels in [0, 1].
+        std: (3,) likewise.
+        size: side of the cell's images, pixels.
+    """
+    alike = (tuple(teacher.mean), tuple(teacher.std)) == (tuple(mean), tuple(std))
+    if alike and teacher.spec.image_size == size:
+        return teacher
+    scale = tuple(s / own for s, own in zip(std, teacher.std, strict=True))
+    shift = tuple(
+        (m - own) / own_std for m, own, own_std in zip(mean, teacher.mean, teacher.std, strict=True)
+    )
+    teacher.net.features = _Adapted(teacher.net, teacher.spec.image_size, scale, shift)
+    return dataclasses.replace(teacher, mean=tuple(mean), std=tuple(std))
+
+
+def adapt_pool(pool: Pool, mean: Sequence[float], std: Sequence[float], size: int) -> Pool:
+    """Return the pool with every teacher taking images of any size, of one normalisation."""
+    return Pool([adapt(teacher, mean, std, size) for teacher in pool], pool.sha256)
