@@ -42,6 +42,10 @@ class RealTasks:
     def observe(self, iteration: int, accuracy: float) -> None:
         """Nothing depends on the accuracy here."""
 
+    def watched(self) -> dict[str, Tensor]:
+        """Nothing is computed here that could stop being finite."""
+        return {}
+
     def state_dict(self) -> dict[str, Any]:
         """Return the stream's state."""
         return {"generator": self._generator.get_state()}

@@ -222,10 +222,13 @@ class FitLog(Protocol):
     def scalars(self, step: int, values: Mapping[str, float | Tensor]) -> None:
         """Note named scalars (floats or 0-d tensors) of one step."""
 
-    def images(self, name: str, images: Tensor, captions: Sequence[str] = ()) -> None:
+    def images(
+        self, name: str, images: Tensor, captions: Sequence[str] = (), columns: int | None = None
+    ) -> None:
         """Note a grid of images (N, 3, H, W) with values in [0, 1].
 
         Captions, where given, each name a group of consecutive images, all groups equally large.
+        `columns` groups stand in a row; None makes the grid about square.
         """
 
     def count(self, name: str, amount: int) -> None:

@@ -31,6 +31,11 @@ class GradientSwitch:
         self._best: float | None = None
         self._counter = 0
 
+    @property
+    def armed(self) -> bool:
+        """Whether the next pixel step will be adversarial."""
+        return self._armed
+
     def take(self) -> bool:
         """Return whether this iteration's pixel step is adversarial, and disarm."""
         armed, self._armed = self._armed, False

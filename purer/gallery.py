@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
-from bench.contract import FitLog, Teacher
+from bench.contract import FitLog, Pool
 from purer.dynamic_dataset import DynamicDataset
 
 
@@ -23,19 +24,29 @@ def denormalised(images: Tensor, mean: Sequence[float], std: Sequence[float]) ->
 
 
 def show_gallery(
-    log: FitLog, name: str, dataset: DynamicDataset, teacher: Teacher, per_class: int
+    log: FitLog, name: str, dataset: DynamicDataset, pool: Pool, per_class: int
 ) -> None:
-    """Log the first `per_class` pseudo images of each class, captioned with its name.
+    """Log a grid with a row for each teacher: the first `per_class` images of each of its classes.
+
+    A caption is the teacher's number and the class's name; short rows end in blank tiles.
 
     Args:
         log: where the grid goes.
         name: what the grid is called.
         dataset: the pseudo images.
-        teacher: whose mean and std undo the normalisation.
+        pool: the teachers, each of whose own mean and std undo the normalisation of its row.
         per_class: images of each class, at most M; 0 logs nothing.
     """
     if per_class == 0:
         return
-    shown = dataset.images[:, :per_class]
-    images = denormalised(shown.flatten(0, 1), teacher.mean, teacher.std)
-    log.images(name, images, dataset.class_names)
+    columns = max(len(rows) for rows in dataset.rows)
+    tiles: list[Tensor] = []
+    captions: list[str] = []
+    for number, (teacher, rows) in enumerate(zip(pool, dataset.rows, strict=True)):
+        shown = denormalised(dataset.images[rows, :per_class], teacher.mean, teacher.std)
+        n_blank = columns - len(rows)
+        blank = shown.new_ones(n_blank, *shown.shape[1:])
+        tiles.append(torch.cat([shown, blank]).flatten(0, 1))
+        captions += [f"{number} {dataset.class_names[row]}" for row in rows.tolist()]
+        captions += [""] * n_blank
+    log.images(name, torch.cat(tiles), captions, columns)

@@ -54,6 +54,7 @@ class PseudoTasks:
         )
         start = config.first_adversarial_iteration(total)
         self._switch = GradientSwitch(start, config.adversarial_patience)
+        self._watched: dict[str, Tensor] = {}
         self._tasks = context.generator("pseudo tasks")
         self._augment = config.augmentation
         self._augmenting = context.generator("augmentation")
@@ -83,6 +84,11 @@ class PseudoTasks:
         """Let the gradient switch see the meta step's mean pseudo-query accuracy."""
         if self._context.config.curriculum:
             self._switch.observe(iteration, accuracy)
+        self._context.log.scalars(iteration, {"armed": float(self._switch.armed)})
+
+    def watched(self) -> dict[str, Tensor]:
+        """Return the terms of the last inversion loss, 0-d tensors, the sum of all last."""
+        return self._watched
 
     def adversarial_gradient(self) -> Tensor:
         """Return the gradient on all pixels of the outer loss of one freshly drawn pseudo task.
@@ -118,6 +124,7 @@ class PseudoTasks:
     def _pixel_step(self, iteration: int, adversarial: bool) -> None:
         teachers = self._draw()
         gradient, terms = self._pixels.inversion_gradient(teachers)
+        self._watched = {name: terms[name] for name in sorted(terms, key="inversion".__eq__)}
         if adversarial:
             scale = self._context.config.adversarial_scale
             gradient.sub_(self.adversarial_gradient(), alpha=scale)
@@ -137,4 +144,4 @@ class PseudoTasks:
     def _show(self, name: str) -> None:
         context = self._context
         per_class = context.config.gallery_images_per_class
-        show_gallery(context.log, name, self._dataset, context.pool[0], per_class)
+        show_gallery(context.log, name, self._dataset, context.pool, per_class)

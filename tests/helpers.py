@@ -111,7 +111,9 @@ class RecordingLog:
         """Keep the values as floats."""
         self.points += [(step, name, float(value)) for name, value in values.items()]
 
-    def images(self, name: str, images: Tensor, captions: Sequence[str] = ()) -> None:
+    def images(
+        self, name: str, images: Tensor, captions: Sequence[str] = (), columns: int | None = None
+    ) -> None:
         """Keep a copy of the images."""
         self.pictures[name] = images.detach().clone()
 

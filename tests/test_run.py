@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 import signal
@@ -119,6 +120,11 @@ def _check_mlflow(runs: Path, stored: dict[str, StoredRecord]) -> None:
     purer = next(run for run in found if run.data.tags["method"] == "purer")
     curve = tracker.client.get_metric_history(purer.info.run_id, "curve/outer_loss")
     assert [point.step for point in curve] == [1, 2, 3, 4, 5, 6]
+    shown = {one.path for one in tracker.client.list_artifacts(purer.info.run_id, "images")}
+    assert shown == {f"images/pseudo-images-{when}.png" for when in ("start", "middle", "end")}
+    curves = {name.removeprefix("curve/") for name in purer.data.metrics if "curve/" in name}
+    assert curves >= {"inversion", "cross_entropy", "bn_statistics", "total_variation", "l2"}
+    assert curves >= {"outer_loss", "query_accuracy", "val_accuracy", "adversarial", "armed"}
 
     (runs / "mlflow.db").unlink()
     again = bench("ingest", f"--runs={runs}")
@@ -127,14 +133,14 @@ def _check_mlflow(runs: Path, stored: dict[str, StoredRecord]) -> None:
     assert "0 of 5" in bench("ingest", f"--runs={runs}").stdout
 
 
-@pytest.mark.parametrize("progress", ["random", "purer checkpoint"])
+@pytest.mark.parametrize("progress", ["random", "purer start", "purer checkpoint"])
 def test_kill_and_run_again_is_the_undisturbed_run(
     cache: Path, tmp_path: Path, glyphs_cache: Path, progress: str
 ) -> None:
     import shutil
 
     only = ["--only=method=random", "--only=method=purer", "--no-mlflow"]
-    if progress == "purer checkpoint":
+    if progress != "random":
         only += ["--set=budget.meta_iterations=40"]
     runs, other = tmp_path / "runs", tmp_path / "other"
     process = subprocess.Popen(
@@ -146,9 +152,13 @@ def test_kill_and_run_again_is_the_undisturbed_run(
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    pattern = "micro/*/DONE" if progress == "random" else "../cache/fits/*/checkpoint.pt"
+    pattern, n_files = {
+        "random": (runs / "micro/*/DONE", 1),
+        "purer start": (cache / "fits/*/.lock", 2),
+        "purer checkpoint": (cache / "fits/*/checkpoint.pt", 1),
+    }[progress]
     deadline = time.monotonic() + 120
-    while not list(runs.glob(pattern)) and time.monotonic() < deadline:
+    while len(glob.glob(str(pattern))) < n_files and time.monotonic() < deadline:
         assert process.poll() is None, "ended before it could be killed"
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
@@ -164,6 +174,14 @@ def test_kill_and_run_again_is_the_undisturbed_run(
     for name in ours:
         assert ours[name].record.cell_hash == theirs[name].record.cell_hash
         np.testing.assert_array_equal(ours[name].accuracies(), theirs[name].accuracies())
+        key = ours[name].record.fit.sha256
+        for file in ("fit.safetensors", "curve.parquet"):
+            pair = [folder / "fits" / key / file for folder in (cache, fresh)]
+            assert [path.exists() for path in pair] in ([True, True], [False, False])
+            assert not pair[0].exists() or pair[0].read_bytes() == pair[1].read_bytes()
+    images = [sorted((one["purer"].folder / "images").iterdir()) for one in (ours, theirs)]
+    assert [path.name for path in images[0]] == [path.name for path in images[1]]
+    assert [path.read_bytes() for path in images[0]] == [path.read_bytes() for path in images[1]]
 
 
 def test_two_processes_share_one_suite(cache: Path, tmp_path: Path) -> None:

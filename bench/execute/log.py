@@ -21,7 +21,7 @@ class CellLog:
 
     def __init__(self, progress: Callable[[int, int], None] = lambda done, total: None):
         self._points: list[tuple[int, str, float | Tensor]] = []
-        self._images: dict[str, tuple[Tensor, tuple[str, ...]]] = {}
+        self._images: dict[str, tuple[Tensor, tuple[str, ...], int | None]] = {}
         self._progress = progress
         self.counters: dict[str, int] = {}
 
@@ -31,10 +31,12 @@ class CellLog:
             kept = value.detach().clone() if isinstance(value, Tensor) else float(value)
             self._points.append((step, name, kept))
 
-    def images(self, name: str, images: Tensor, captions: Sequence[str] = ()) -> None:
+    def images(
+        self, name: str, images: Tensor, captions: Sequence[str] = (), columns: int | None = None
+    ) -> None:
         """Note a grid of images; see `bench.contract.FitLog`."""
         pixels = (images.detach().clamp(0, 1) * 255).round().to(torch.uint8).cpu()
-        self._images[name] = (pixels, tuple(captions))
+        self._images[name] = (pixels, tuple(captions), columns)
 
     def count(self, name: str, amount: int) -> None:
         """Add to a counter; see `bench.contract.FitLog`."""
@@ -49,14 +51,14 @@ class CellLog:
         self._read_points()
         return {
             "points": [list(point) for point in self._points],
-            "images": {name: [pixels, list(c)] for name, (pixels, c) in self._images.items()},
+            "images": {name: [x, list(c), n] for name, (x, c, n) in self._images.items()},
             "counters": dict(self.counters),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take up what an interrupted fit had noted."""
         self._points = [tuple(point) for point in state["points"]]
-        self._images = {name: (pixels, tuple(c)) for name, (pixels, c) in state["images"].items()}
+        self._images = {name: (x, tuple(c), n) for name, (x, c, n) in state["images"].items()}
         self.counters = dict(state["counters"])
 
     def curve(self) -> dict[str, np.ndarray]:
@@ -73,10 +75,10 @@ class CellLog:
         """Write `curve.parquet` and `images/*.png` into a folder, where there are any."""
         if self._points:
             write_parquet(folder / "curve.parquet", self.curve())
-        for name, (pixels, captions) in self._images.items():
+        for name, (pixels, captions, columns) in self._images.items():
             file_name = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
             with atomic_path(folder / "images" / f"{file_name}.png") as temporary:
-                save_grid(temporary, pixels, captions)
+                save_grid(temporary, pixels, captions, columns)
 
     def _read_points(self) -> None:
         self._points = [
@@ -85,11 +87,17 @@ class CellLog:
         ]
 
 
-def save_grid(path: Path, pixels: Tensor, captions: Sequence[str], scale: int = 2) -> None:
-    """Write uint8 images (N, 3, H, W) as one PNG, in a grid that is about square.
+def save_grid(
+    path: Path,
+    pixels: Tensor,
+    captions: Sequence[str],
+    columns: int | None = None,
+    scale: int = 2,
+) -> None:
+    """Write uint8 images (N, 3, H, W) as one PNG.
 
     Captions each stand above a group of N / len(captions) images; without them each image is a
-    group of its own.
+    group of its own. `columns` groups stand in a row; None makes the grid about square.
     """
     from PIL import Image, ImageDraw
 
@@ -98,7 +106,7 @@ def save_grid(path: Path, pixels: Tensor, captions: Sequence[str], scale: int = 
     per_group = n_images // n_groups
     step_x, step_y = width * scale + 2, height * scale + 2
     group_x, group_y = per_group * step_x + 4, step_y + (14 if captions else 0)
-    columns = max(1, round((n_groups * group_y / group_x) ** 0.5))
+    columns = columns or max(1, round((n_groups * group_y / group_x) ** 0.5))
     rows = -(-n_groups // columns)
     canvas = Image.new("RGB", (columns * group_x, rows * group_y), "white")
     draw = ImageDraw.Draw(canvas)

@@ -24,6 +24,12 @@ class TaskSource(Protocol):
     def observe(self, iteration: int, accuracy: float) -> None:
         """Learn the mean query accuracy, a fraction, that the iteration's tasks met."""
 
+    def watched(self) -> Mapping[str, Tensor]:
+        """Return 0-d tensors of the iteration's own losses by name, causes before effects.
+
+        They are read together with the outer loss; one that is not finite stops the run.
+        """
+
     def state_dict(self) -> dict[str, Any]:
         """Return copies of all that is needed to continue bit by bit."""
 
@@ -49,7 +55,8 @@ def meta_train(context: FitContext, net: Backbone, source: TaskSource) -> dict[s
         The net's complete state dict: clones on the CPU.
 
     Raises:
-        BenchError: the outer loss or the weights stopped being finite.
+        BenchError: the outer loss, a loss that the source watches, the weights, or the source's
+            own state stopped being finite; what was saved last is finite throughout.
     """
     return _MetaTraining(context, net, source).run()
 
@@ -89,19 +96,28 @@ class _MetaTraining:
         losses.sum().backward()
         self.optimiser.step()
         hits = (logits.detach().argmax(-1) == tasks.query_y).to(losses.dtype)
-        # the loss travels with the accuracy: one wait for the device in each iteration
-        loss, accuracy = torch.stack([losses.detach().mean(), hits.mean()]).tolist()
-        if not math.isfinite(loss):
-            raise self._not_finite(f"outer loss is {loss}", iteration)
+        # all that is read travels together: one wait for the device in each iteration
+        watched = {n: v.detach().to(losses) for n, v in self.source.watched().items()}
+        read = [losses.detach().mean(), hits.mean(), *watched.values()]
+        loss, accuracy, *values = torch.stack(read).tolist()
+        self._check(dict(zip(watched, values, strict=True)), loss, iteration)
         log = self.context.log
         log.scalars(iteration, {"outer_loss": loss, "query_accuracy": accuracy})
         log.count("train_tasks", len(tasks))
         self.source.observe(iteration, accuracy)
 
+    def _check(self, watched: Mapping[str, float], loss: float, iteration: int) -> None:
+        for name, value in watched.items():
+            if not math.isfinite(value):
+                remedy = "lower pixel_lr or set clip_pixels"
+                raise self._not_finite(f"inversion term {name} is {value}", iteration, remedy)
+        if not math.isfinite(loss):
+            raise self._not_finite(f"outer loss is {loss}", iteration)
+
     def _validate(self, iteration: int) -> None:
         """Score the state where the context validates; keep it if it is better than the best."""
         state = self._state()
-        if not all(bool(value.isfinite().all()) for value in state.values()):
+        if _first_not_finite(state) is not None:
             raise self._not_finite("a weight is not finite", iteration)
         if self.context.validate is None:
             return
@@ -110,15 +126,15 @@ class _MetaTraining:
         if self.best is None or score > self.best[0]:
             self.best = (score, state)
 
-    def _not_finite(self, what: str, iteration: int) -> BenchError:
+    def _not_finite(
+        self, what: str, iteration: int, remedy: str = "lower outer_lr or pixel_lr"
+    ) -> BenchError:
         kept = (
             "no earlier state was saved"
             if self.last_saved is None
             else f"the last good state, of iteration {self.last_saved}, is kept"
         )
-        return BenchError(
-            f"{what} at meta-iteration {iteration}; lower outer_lr or pixel_lr; {kept}"
-        )
+        return BenchError(f"{what} at meta-iteration {iteration}; {remedy}; {kept}")
 
     def _state(self) -> dict[str, Tensor]:
         """Return clones of all parameters and buffers, on the CPU."""
@@ -132,6 +148,8 @@ class _MetaTraining:
             "best": None if self.best is None else {"score": self.best[0], "net": self.best[1]},
             "source": self.source.state_dict(),
         }
+        if (name := _first_not_finite(state)) is not None:
+            raise self._not_finite(f"state {name} is not finite", iteration)
         self.context.save(iteration, deepcopy(state))
         self.last_saved = iteration
 
@@ -145,3 +163,15 @@ class _MetaTraining:
             self.best = (saved["best"]["score"], saved["best"]["net"])
         self.last_saved = saved["iteration"]
         return saved["iteration"]
+
+
+def _first_not_finite(state: Any, name: str = "") -> str | None:
+    """Return the dotted name of the first tensor of a nested state that is not finite, or None."""
+    if isinstance(state, Tensor):
+        return None if bool(state.isfinite().all()) else name
+    if isinstance(state, Mapping):
+        parts = state.items()
+    else:
+        parts = enumerate(state) if isinstance(state, list | tuple) else ()
+    names = (_first_not_finite(part, f"{name}.{key}".lstrip(".")) for key, part in parts)
+    return next((found for found in names if found is not None), None)

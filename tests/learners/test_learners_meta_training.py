@@ -25,9 +25,10 @@ class Killed(Exception):
 class Recorder(RealTasks):
     """Real tasks that note what they are told; may kill the run, or spoil a task."""
 
-    def __init__(self, context, kill_at=None, spoil_at=None):
+    def __init__(self, context, kill_at=None, spoil_at=None, watch=None, spoil_state=False):
         super().__init__(context)
         self.seen, self.kill_at, self.spoil_at = [], kill_at, spoil_at
+        self.watch, self.spoil_state = watch or {}, spoil_state
 
     def next_tasks(self, iteration):
         if iteration == self.kill_at:
@@ -39,6 +40,13 @@ class Recorder(RealTasks):
 
     def observe(self, iteration, accuracy):
         self.seen.append((iteration, accuracy))
+
+    def watched(self):
+        return {name: torch.tensor(v) for name, v in self.watch.get(len(self.seen) + 1, {}).items()}
+
+    def state_dict(self):
+        spoiled = {"pixels": {"images": torch.tensor([1.0, float("inf")])}}
+        return super().state_dict() | (spoiled if self.spoil_state else {})
 
 
 def train(context, **keywords):
@@ -175,6 +183,52 @@ def test_a_loss_that_is_not_finite_stops_the_run(spoil_at, end):
     assert str(caught.value) == (
         f"outer loss is nan at meta-iteration {spoil_at}; lower outer_lr or pixel_lr; {end}"
     )
+
+
+def test_the_first_watched_loss_that_is_not_finite_is_named_before_the_outer_loss():
+    inf, nan = float("inf"), float("nan")
+    watch = {1: {"a": 1.0, "b": 2.0}, 3: {"a": 1e30, "b": inf, "total": nan}}
+    saves = {}
+    context = tiny_context(
+        OracleMaml, EMPTY, save=lambda step, state: saves.update({step: stored(state)})
+    )
+    with pytest.raises(BenchError) as caught:
+        train(context, watch=watch, spoil_at=3)
+    assert str(caught.value) == (
+        "inversion term b is inf at meta-iteration 3; lower pixel_lr or set clip_pixels; "
+        "the last good state, of iteration 2, is kept"
+    )
+    assert list(saves) == [2]
+    resumed, _ = train(tiny_context(OracleMaml, EMPTY, resume=saves[2]))
+    assert same(resumed, train(tiny_context(OracleMaml, EMPTY))[0])
+
+
+def test_a_source_whose_state_is_not_finite_is_never_saved():
+    saves = []
+    context = tiny_context(OracleMaml, EMPTY, save=lambda step, state: saves.append(step))
+    with pytest.raises(BenchError, match=r"state source\.pixels\.images is not finite at meta-it"):
+        train(context, spoil_state=True)
+    assert saves == []
+
+
+def test_an_iteration_waits_for_the_device_once(monkeypatch):
+    """Everything that is read of an iteration, watched losses included, is one `tolist`."""
+    reads = []
+    for name in ("item", "tolist", "__bool__", "__float__"):
+        original = getattr(torch.Tensor, name)
+
+        def counting(self, *rest, name=name, original=original):
+            reads.append(name)
+            return original(self, *rest)
+
+        monkeypatch.setattr(torch.Tensor, name, counting)
+    context = tiny_context(OracleMaml, EMPTY, budget={"meta_iterations": 3, "validate_every": 100})
+    counts = []
+    context.log.progress = lambda step, total: counts.append(len(reads))
+    context.log.scalars = lambda step, values: None
+    train(context, watch={i: {"a": 1.0} for i in range(1, 4)})
+    assert counts[1] - counts[0] == 1
+    assert reads[counts[0] : counts[1]] == ["tolist"]
 
 
 def test_weights_that_are_not_finite_are_never_kept():

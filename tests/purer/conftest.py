@@ -91,13 +91,15 @@ class MemoryLog:
     def __init__(self) -> None:
         self.steps: list[tuple[int, dict[str, float]]] = []
         self.grids: dict[str, tuple[Tensor, list[str]]] = {}
+        self.columns: dict[str, int | None] = {}
         self.counts: Counter[str] = Counter()
 
     def scalars(self, step, values) -> None:
         self.steps.append((step, {name: float(value) for name, value in values.items()}))
 
-    def images(self, name, images, captions=()) -> None:
+    def images(self, name, images, captions=(), columns=None) -> None:
         self.grids[name] = (images, list(captions))
+        self.columns[name] = columns
 
     def count(self, name, amount) -> None:
         self.counts[name] += amount

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import math
 from copy import deepcopy
 from dataclasses import replace
 
@@ -12,6 +14,7 @@ from bench.contract import Pool, TaskShape
 from bench.errors import BenchError
 from purer.dynamic_dataset import DynamicDataset
 from purer.method import Purer
+from purer.pixel_step import PixelStep
 from purer.pseudo_tasks import PseudoTasks
 from tests.helpers import tiny_context, tiny_pool, tiny_tasks
 
@@ -67,35 +70,133 @@ class Interrupted(Exception):
 TUNING = {"augment_flip": True, "augment_shift": 2, "augment_colour": 0.2, "pixel_every": 2}
 
 
-@pytest.mark.parametrize("kill_at", [4, 7, 8])
+def saving_context(make_context, validated, resume=None, kill=None, tuning=(), **protocol):
+    """Return a context that may break off after an iteration, what it saves, what it did."""
+    seen, saved = [], []
+
+    def save(step, state):
+        buffer = io.BytesIO()
+        torch.save(state, buffer)
+        saved.append(buffer)
+
+    def progress(step, total):
+        seen.append(step)
+        if step == kill:
+            raise Interrupted
+
+    made = make_context(total=10, protocol=protocol, **SETTINGS, **dict(tuning))
+    made.log.progress = progress
+    # any deterministic score of the weights that does not simply rise
+    score = (lambda state: -abs(state["head.weight"].sum().item())) if validated else None
+    return replace(made, save=save, resume=resume, validate=score), saved, seen
+
+
+def loaded(saved):
+    """Return the last save, read as the harness reads it; None if nothing was saved."""
+    if not saved:
+        return None
+    saved[-1].seek(0)
+    return torch.load(saved[-1], weights_only=True)
+
+
 @pytest.mark.parametrize("validated", [False, True])
 @pytest.mark.parametrize("tuning", [{}, {**TUNING, "pixel_warmup": 2}], ids=["released", "tuned"])
-def test_an_interrupted_fit_ends_with_the_same_weights(make_context, kill_at, validated, tuning):
-    def context(resume=None, kill=None):
-        seen, saved = [], []
+def test_a_fit_killed_after_any_iteration_ends_with_the_same_weights(
+    make_context, validated, tuning
+):
+    """Before the first save (of iteration 3), between saves, armed or not, before and after the
+    best checkpoint; and its curves go on as if nothing had happened."""
+    context, _, _ = saving_context(make_context, validated, tuning=tuning)
+    whole, curve = Purer().fit(context), context.log.steps
+    adversarial = [step for step, values in curve if values.get("adversarial")]
+    armed = [step for step, values in curve if values.get("armed")]
+    assert len(adversarial) >= 2
+    assert tuning or {3, 6, 9} & set(armed), "no save holds an armed switch"
+    for kill in range(1, 10):
+        killed, saved, _ = saving_context(make_context, validated, kill=kill, tuning=tuning)
+        with pytest.raises(Interrupted):
+            Purer().fit(killed)
+        assert len(saved) == (kill - 1) // 3
+        resumed, _, seen = saving_context(
+            make_context, validated, resume=loaded(saved), tuning=tuning
+        )
+        assert same(Purer().fit(resumed), whole), kill
+        first = 3 * len(saved) + 1
+        assert min(seen) == first
+        later = [point for point in curve if point[0] >= first]
+        assert [point for point in resumed.log.steps if point[0] >= first] == later
 
-        def save(step, state):
-            saved.append(deepcopy(state))
 
-        def progress(step, total):
-            seen.append(step)
-            if step == kill:
-                raise Interrupted
-
-        made = make_context(total=10, **SETTINGS, **tuning)
-        made.log.progress = progress
-        # any deterministic score of the weights that does not simply rise
-        score = (lambda state: -abs(state["head.weight"].sum().item())) if validated else None
-        return replace(made, save=save, resume=resume, validate=score), saved, seen
-
-    whole = Purer().fit(context()[0])
-    killed, saved, _ = context(kill=kill_at)
-    with pytest.raises(Interrupted):
-        Purer().fit(killed)
-    assert saved, "nothing was saved before the kill"
-    resumed, _, seen = context(resume=saved[-1])
+def test_a_fit_killed_twice_ends_with_the_same_weights(make_context):
+    whole = Purer().fit(saving_context(make_context, True)[0])
+    saved = []
+    for kill in (5, 8):
+        killed, saves, _ = saving_context(make_context, True, loaded(saved), kill)
+        with pytest.raises(Interrupted):
+            Purer().fit(killed)
+        saved = saves or saved
+    resumed, _, seen = saving_context(make_context, True, loaded(saved))
     assert same(Purer().fit(resumed), whole)
-    assert min(seen) > 1, "the resumed fit started from the beginning"
+    assert min(seen) == 7
+
+
+def test_a_checkpoint_holds_every_stream(make_context):
+    """Each of them moves between two saves, and a resumed fit draws from it alone."""
+    context, saved, _ = saving_context(make_context, False, tuning=TUNING, teachers_per_iteration=1)
+    Purer().fit(context)
+    first, second = (loaded(saved[:n])["source"] for n in (1, 2))
+    for read in (
+        lambda source: source["pixels"]["jitter"],
+        lambda source: source["tasks"],
+        lambda source: source["adversarial_tasks"],
+        lambda source: source["teachers"],
+        lambda source: source["augmentation"],
+    ):
+        assert read(first).dtype == torch.uint8
+        assert not torch.equal(read(first), read(second))
+
+
+@pytest.mark.parametrize(
+    ("pixel_lr", "words"),
+    [
+        (1e38, ["outer loss is nan at meta-iteration 1;", "lower outer_lr or pixel_lr"]),
+        (1e18, ["inversion term", "at meta-iteration 2;", "lower pixel_lr or set clip_pixels"]),
+    ],
+)
+def test_pixels_that_run_away_are_named_with_the_remedy(make_context, pixel_lr, words):
+    """1e18 passes the meta-model, which normalises, and overflows where it is squared."""
+    with pytest.raises(BenchError) as caught:
+        Purer().fit(make_context(total=5, pixel_lr=pixel_lr))
+    assert all(word in str(caught.value) for word in words), caught.value
+    assert "no earlier state was saved" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("at", [1, 5])
+@pytest.mark.parametrize("term", ["cross_entropy", "bn_statistics", "total_variation", "l2"])
+def test_a_term_that_is_not_finite_is_named_and_the_last_good_state_kept(
+    make_context, monkeypatch, term, at
+):
+    whole = Purer().fit(saving_context(make_context, False)[0])
+    gradient_of, calls = PixelStep.inversion_gradient, []
+
+    def spoiled(self, *teachers):
+        gradient, terms = gradient_of(self, *teachers)
+        calls.append(1)
+        if len(calls) == at:
+            terms = terms | {term: terms[term] * float("nan"), "inversion": terms[term] + math.nan}
+        return gradient, terms
+
+    context, saved, _ = saving_context(make_context, False)
+    with monkeypatch.context() as patch:
+        patch.setattr(PixelStep, "inversion_gradient", spoiled)
+        with pytest.raises(
+            BenchError, match=f"inversion term {term} is nan at meta-iteration {at};"
+        ):
+            Purer().fit(context)
+    assert len(saved) == (at - 1) // 3
+    resumed, _, _ = saving_context(make_context, False, loaded(saved))
+    assert same(Purer().fit(resumed), whole)
 
 
 def test_fit_changes_no_teacher_and_no_global_stream(make_context, monkeypatch):

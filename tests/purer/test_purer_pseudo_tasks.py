@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
+from bench.contract import Pool
 from bench.learners.base import LearnerSettings
 from bench.learners.maml import Maml
 from bench.nets.conv4 import Conv4
@@ -13,7 +16,7 @@ from purer.pixel_step import PixelStep
 
 
 def adversarial_steps(log) -> list[int]:
-    return [step for step, values in log.steps if values["adversarial"]]
+    return [step for step, values in log.steps if values.get("adversarial")]
 
 
 def run(parts, accuracies, first: int = 1) -> list[torch.Tensor]:
@@ -61,12 +64,14 @@ def test_switch_drives_the_adversarial_steps(make_source):
     parts = make_source(adversarial_start=2, adversarial_patience=2)
     run(parts, [0.5] * 10)
     assert adversarial_steps(parts.log) == [3, 6, 9]
+    armed = [step for step, values in parts.log.steps if values.get("armed")]
+    assert armed == [2, 5, 8], "armed in the iteration before the adversarial step"
 
 
 def test_without_curriculum_no_step_is_adversarial(make_source):
     parts = make_source(adversarial_start=2, adversarial_patience=2, curriculum=False)
     run(parts, [0.5] * 10)
-    assert len(parts.log.steps) == 10
+    assert {step for step, _ in parts.log.steps} == set(range(1, 11))
     assert adversarial_steps(parts.log) == []
 
 
@@ -193,9 +198,12 @@ def identity_order(dataset, shape) -> torch.Generator:
 def test_everything_is_logged_and_counted(make_source, make_pool):
     parts = make_source(total=4, pool=make_pool((0, 1, 2), (2, 3)))  # class 2 belongs to both
     run(parts, [0.5] * 4)
-    assert [step for step, _ in parts.log.steps] == [1, 2, 3, 4]
     names = {"inversion", "cross_entropy", "bn_statistics", "total_variation", "l2", "adversarial"}
-    assert all(set(values) == names for _, values in parts.log.steps)
+    for kind in (names, {"armed"}):
+        found = [step for step, values in parts.log.steps if set(values) == kind]
+        assert found == [1, 2, 3, 4]
+    terms = ["cross_entropy", "bn_statistics", "total_variation", "l2", "inversion"]
+    assert list(parts.source.watched()) == terms
     assert parts.log.counts["pseudo_images"] == 4 * (4 * 4)  # steps · classes · images
     assert parts.log.counts["teacher_forward_images"] == 4 * (3 + 2) * 4
 
@@ -218,22 +226,29 @@ def test_a_few_teachers_are_drawn_for_each_step(make_source, make_pool):
     assert parts.log.counts["teacher_forward_images"] == sum(4 * (len(a) + len(b)) for a, b in rows)
 
 
-def test_gallery_shows_start_middle_and_end(make_source):
-    parts = make_source(total=4, gallery_images_per_class=2)
-    start = parts.dataset.images[:, :2].detach().flatten(0, 1)
+def test_gallery_shows_start_middle_and_end(make_source, make_pool):
+    """A row for each teacher, in its own mean and std; a teacher of fewer classes ends blank."""
+    first, second = make_pool((0, 1, 2), (2, 3))
+    pool = Pool([first, replace(second, mean=(0.2, 0.3, 0.4), std=(0.1, 0.1, 0.3))], "drawn")
+    parts = make_source(total=4, gallery_images_per_class=2, pool=pool)
+    start = parts.dataset.images[:, :2].detach().clone()
     run(parts, [0.5] * 4)
     assert list(parts.log.grids) == [
         f"pseudo images, {when}" for when in ("start", "middle", "end")
     ]
     for images, captions in parts.log.grids.values():
         assert images.shape == (12, 3, 16, 16)
-        assert list(captions) == [f"class{i}" for i in range(6)]
+        assert captions == ["0 class0", "0 class1", "0 class2", "1 class2", "1 class3", ""]
         assert images.min() >= 0
         assert images.max() <= 1
-    scale, shift = (torch.tensor(v)[:, None, None] for v in ((0.25, 0.2, 0.1), (0.5, 0.4, 0.3)))
-    torch.testing.assert_close(
-        parts.log.grids["pseudo images, start"][0], (start * scale + shift).clamp(0, 1)
-    )
+    assert set(parts.log.columns.values()) == {3}
+    found = parts.log.grids["pseudo images, start"][0].unflatten(0, (2, 3, 2))
+    for row, (teacher, classes) in enumerate(zip(pool, ([0, 1, 2], [2, 3]), strict=True)):
+        scale, shift = (torch.tensor(v)[:, None, None] for v in (teacher.std, teacher.mean))
+        expected = (start[classes] * scale + shift).clamp(0, 1)
+        torch.testing.assert_close(found[row, : len(classes)], expected)
+    assert (found[1, 2] == 1).all()
+    assert not torch.allclose(found[0, 2], found[1, 0]), "one class, two normalisations"
 
 
 def test_no_gallery_where_none_is_wanted(make_source):
