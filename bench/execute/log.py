@@ -113,7 +113,8 @@ def save_grid(
     for group in range(n_groups):
         top, left = group // columns * group_y, group % columns * group_x
         if captions:
-            draw.text((left + 2, top + 1), captions[group][: group_x // 6], fill="black")
+            caption = _shortened(captions[group], group_x - 4, draw.textlength)
+            draw.text((left + 2, top + 1), caption, fill="black")
         for index in range(per_group):
             tile = Image.fromarray(
                 pixels[group * per_group + index].permute(1, 2, 0).contiguous().numpy()
@@ -121,3 +122,13 @@ def save_grid(
             tile = tile.resize((width * scale, height * scale), Image.Resampling.NEAREST)
             canvas.paste(tile, (left + index * step_x + 2, top + group_y - step_y))
     canvas.save(path, format="PNG")
+
+
+def _shortened(text: str, width: int, length: Callable[[str], float]) -> str:
+    """Return a text that is at most `width` long, cut near its start: names differ at the end."""
+    if length(text) <= width:
+        return text
+    head, tail = text[:4], text[4:]
+    while tail and length(f"{head}..{tail}") > width:
+        tail = tail[1:]
+    return f"{head}..{tail}"

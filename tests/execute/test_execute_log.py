@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from bench.execute.log import CellLog, save_grid
+from bench.execute.log import CellLog, _shortened, save_grid
 from bench.records import read_parquet
 
 
@@ -50,3 +50,25 @@ def test_a_grid_shows_every_image_once(tmp_path: Path, captions: tuple[str, ...]
         area = (shown == level).sum().item()
         assert area >= 16 * 16
         assert area < 2 * 16 * 16
+
+
+def test_a_grid_keeps_to_its_columns_and_a_log_hands_them_on(tmp_path: Path) -> None:
+    """Three groups of two 8 px images in rows of one: narrow and high; in rows of three: wide."""
+    pixels = torch.zeros(6, 3, 8, 8, dtype=torch.uint8)
+    sizes = {}
+    for columns in (1, 3):
+        log, other = CellLog(), CellLog()
+        log.images("x", pixels.float(), ["a", "b", "c"], columns)
+        other.load_state_dict(log.state_dict())
+        other.write(tmp_path / str(columns))
+        with Image.open(tmp_path / str(columns) / "images" / "x.png") as picture:
+            sizes[columns] = picture.size
+    assert sizes[3][0] == 3 * sizes[1][0]
+    assert sizes[1][1] == 3 * sizes[3][1]
+
+
+def test_long_captions_keep_the_end_that_tells_them_apart() -> None:
+    names = [f"3 greek_small_letter_{x}" for x in ("alpha", "omega")]
+    short = [_shortened(name, 15, len) for name in names]
+    assert short == ["3 gr..ter_alpha", "3 gr..ter_omega"]
+    assert _shortened("3 apple", 15, len) == "3 apple"
