@@ -8,18 +8,16 @@ from typing import Literal
 from torch import Tensor
 
 from baselines.ensemble_centroids import EnsembleConfig, lacking_batch_norm, teachers_learner
-from bench.contract import Config, FitContext, Learner, Method, Teacher
+from bench.contract import FitContext, Learner, Method, Teacher
 from bench.errors import BenchError
 from bench.learners.initialisation import best_teacher
 
 
-class TeacherConfig(Config):
-    """Which teacher, and how it normalises."""
+class TeacherConfig(EnsembleConfig):
+    """Which teacher, and how it is used."""
 
     teacher: Literal["best"] | int = "best"
     """`best` by held-out accuracy (the first of equals), or a number counted from 0"""
-    bn: Literal["running", "batch"] = "running"
-    """`running`: stored statistics; `batch`: support and queries each by their own batch"""
 
 
 class TeacherCentroids(Method):
@@ -49,7 +47,7 @@ class TeacherCentroids(Method):
 
     def learner(self, context: FitContext, fitted: Mapping[str, Tensor]) -> Learner:
         """Return the nearest-centroid learner of the teacher."""
-        return teachers_learner((_chosen(context),), EnsembleConfig(bn=context.config.bn))
+        return teachers_learner((_chosen(context),), context.config)
 
 
 def _chosen(context: FitContext) -> Teacher:

@@ -24,6 +24,12 @@ from bench.nets.norm import Norm, running_norm
 Embedding = Callable[[Tensor, Norm], Tensor]
 """(images (B, C, H, W), norm) → embeddings (B, D)."""
 
+Classify = Callable[[Tensor, Tensor, Tensor, int], Tensor]
+"""(support (…, S, D), labels (…, S), queries (…, Q, D), n_way) → logits (…, Q, n_way)."""
+
+EPSILON = 1e-12
+"""Keeps a ridge solvable where all support embeddings are equal."""
+
 PIXELS_PER_CHUNK = 64 * 32 * 32
 """Pixels that a CPU embeds at once: 64 images of 32 px take 0.16 ms each, 256 take 0.4 ms."""
 
@@ -62,6 +68,35 @@ def centroid_logits(support_e: Tensor, support_y: Tensor, query_e: Tensor, n_way
     return 2 * inner - squares
 
 
+def ridge_logits(
+    support_e: Tensor, support_y: Tensor, query_e: Tensor, n_way: int, penalty: float
+) -> Tensor:
+    """Return the outputs of a ridge regression on one-hot support labels.
+
+    Embeddings are centred on the support's mean, labels on theirs, and the problem is solved
+    among the S support images, not in the D dimensions.
+
+    Args:
+        support_e: embeddings (…, S, D).
+        support_y: labels (…, S) in [0, n_way).
+        query_e: embeddings (…, Q, D).
+        n_way: the number of classes.
+        penalty: relative to the mean square of the centred support embeddings; above 0.
+
+    Returns:
+        Logits (…, Q, n_way).
+    """
+    mean = support_e.mean(-2, keepdim=True)
+    support, query = support_e - mean, query_e - mean
+    target = F.one_hot(support_y, n_way).to(support.dtype)
+    target = target - target.mean(-2, keepdim=True)
+    gram = support @ support.mT  # (…, S, S)
+    scale = gram.diagonal(dim1=-2, dim2=-1).mean(-1)[..., None, None]
+    eye = torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
+    weights = torch.linalg.solve(gram + (penalty * scale + EPSILON) * eye, target)
+    return query @ support.mT @ weights
+
+
 def unit(embeddings: Tensor) -> Tensor:
     """Return embeddings (…, D) scaled to Euclidean length 1; all-zero ones stay zero."""
     return F.normalize(embeddings, dim=-1)
@@ -73,10 +108,14 @@ class FixedCentroids(EmbeddingLearner):
     Args:
         embedding: the embedding function.
         n_parameters: what it uses.
+        classify: what is made of the embeddings.
     """
 
-    def __init__(self, embedding: Embedding, n_parameters: int):
+    def __init__(
+        self, embedding: Embedding, n_parameters: int, classify: Classify = centroid_logits
+    ):
         self._embedding, self._n_parameters = embedding, n_parameters
+        self._classify = classify
 
     @property
     def n_parameters(self) -> int:
@@ -99,7 +138,7 @@ class FixedCentroids(EmbeddingLearner):
         Raises:
             BenchError: a class has no support image.
         """
-        return centroid_logits(support_e, support_y, query_e, count_ways(support_y))
+        return self._classify(support_e, support_y, query_e, count_ways(support_y))
 
 
 class BatchCentroids(Learner):
@@ -109,10 +148,18 @@ class BatchCentroids(Learner):
         embedding: the embedding function.
         n_parameters: what it uses.
         bn: `transductive` or `support`; see `LearnerSettings.bn`.
+        classify: what is made of the embeddings.
     """
 
-    def __init__(self, embedding: Embedding, n_parameters: int, bn: BnMode):
+    def __init__(
+        self,
+        embedding: Embedding,
+        n_parameters: int,
+        bn: BnMode,
+        classify: Classify = centroid_logits,
+    ):
         self._embedding, self._n_parameters, self._bn = embedding, n_parameters, bn
+        self._classify = classify
 
     @property
     def n_parameters(self) -> int:
@@ -131,18 +178,20 @@ class BatchCentroids(Learner):
         def one(support_x: Tensor, support_y: Tensor, query_x: Tensor) -> Tensor:
             support_e = self._embedding(support_x, own_norm(self._bn))
             query_e = query_output(self._bn, self._embedding, support_x, query_x)
-            return centroid_logits(support_e, support_y, query_e, n_way)
+            return self._classify(support_e, support_y, query_e, n_way)
 
         return over_tasks(one, support_x, support_y, query_x)
 
 
-def centroid_learner(embedding: Embedding, n_parameters: int, bn: BnMode) -> Learner:
-    """Return the nearest-centroid learner of an embedding; with stored statistics, one whose
-    embeddings can be kept (`EmbeddingLearner`).
+def centroid_learner(
+    embedding: Embedding, n_parameters: int, bn: BnMode, classify: Classify = centroid_logits
+) -> Learner:
+    """Return the nearest-centroid learner of an embedding, or one that classifies otherwise; with
+    stored statistics, one whose embeddings can be kept (`EmbeddingLearner`).
     """
     if bn == "running":
-        return FixedCentroids(embedding, n_parameters)
-    return BatchCentroids(embedding, n_parameters, bn)
+        return FixedCentroids(embedding, n_parameters, classify)
+    return BatchCentroids(embedding, n_parameters, bn, classify)
 
 
 class Centroids(Learner):

@@ -248,3 +248,46 @@ def test_oracle_overrides_win_over_budget_and_protocol():
 def test_unknown_keys_are_errors(method_class):
     with pytest.raises(ValidationError):
         method_class.Config.model_validate({"no_such_key": 1})
+
+
+def test_mirrored_views_do_not_tell_an_image_from_its_mirror_image():
+    pool, images = conv_pool(2), tasks_of().query_x[0]
+
+    def embedded(x, **config):
+        context = tiny_context(EnsembleCentroids, pool, config=config)
+        return EnsembleCentroids().learner(context, {}).embed(x)
+
+    for preset in EnsembleCentroids.presets.values():
+        config = {**preset, "views": "mirrored"}
+        torch.testing.assert_close(embedded(images, **config), embedded(images.flip(-1), **config))
+    assert not torch.allclose(embedded(images), embedded(images.flip(-1)), atol=1e-3)
+
+
+def test_teachers_weigh_by_their_accuracy():
+    pool, images = conv_pool(3), tasks_of().query_x[0]
+    context = tiny_context(EnsembleCentroids, pool, config={"accuracy_power": 2.0})
+    found = EnsembleCentroids().learner(context, {}).embed(images)
+    lengths = found.view(len(images), 3, -1).norm(dim=-1)
+    expected = torch.tensor([teacher.accuracy**2 for teacher in pool]).expand_as(lengths)
+    torch.testing.assert_close(lengths, expected)
+
+
+def test_the_tuned_preset_is_root_features_logits_and_root_soft_labels():
+    pool, images = conv_pool(1), tasks_of().query_x[0]
+    config = {**EnsembleCentroids.presets["tuned"], "accuracy_power": 0.0, "views": "one"}
+    context = tiny_context(EnsembleCentroids, pool, config=config)
+    features = pool[0].net.features(images, running_norm)
+    logits = pool[0].net.head(features)
+    soft = torch.softmax(logits / 2, 1).sqrt()
+    expected = torch.cat([F.normalize(x) for x in (features.sqrt(), logits, soft)], 1)
+    found = EnsembleCentroids().learner(context, {}).embed(images)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_ridge_on_top_of_the_ensemble_tells_separable_classes():
+    tasks = tasks_of(TaskShape(5, 5, 3), separation=6.0)
+    for bn in ("running", "batch"):
+        config = {"classifier": "ridge", "bn": bn}
+        context = tiny_context(EnsembleCentroids, conv_pool(), config=config)
+        logits = predict(EnsembleCentroids, context, tasks)
+        assert (logits.argmax(-1) == tasks.query_y).double().mean() > 0.8

@@ -13,7 +13,7 @@ from bench.contract import EmbeddingLearner, TaskShape
 from bench.errors import BenchError
 from bench.learners import base
 from bench.learners.base import LearnerSettings
-from bench.learners.centroids import Centroids, centroid_logits, class_means, unit
+from bench.learners.centroids import Centroids, centroid_logits, class_means, ridge_logits, unit
 from bench.learners.protonet import ProtoNet
 from bench.nets.norm import batch_norm, running_norm
 from tests.helpers import tiny_net, tiny_tasks
@@ -138,3 +138,27 @@ def test_parameters_below_the_head_are_counted():
     head = net.head.weight.numel() + net.head.bias.numel()
     for kind in (ProtoNet, Centroids):
         assert kind(net, LearnerSettings()).n_parameters == total - head
+
+
+def test_ridge_is_the_penalised_least_squares():
+    """Against numpy, in the D dimensions: rows of √λ · I stand for the penalty."""
+    generator = torch.Generator().manual_seed(0)
+    support = torch.randn(2, 6, 4, generator=generator, dtype=torch.float64)
+    query = torch.randn(2, 3, 4, generator=generator, dtype=torch.float64)
+    labels = torch.tensor([0, 0, 1, 1, 2, 2]).expand(2, -1)
+    found = ridge_logits(support, labels, query, 3, penalty=0.7)
+    for task in range(2):
+        centred = (support[task] - support[task].mean(0)).numpy()
+        penalty = 0.7 * (centred**2).sum(1).mean()
+        target = np.eye(3)[labels[task]] - 1 / 3
+        stacked = np.vstack([centred, np.sqrt(penalty) * np.eye(4)])
+        weight, *_ = np.linalg.lstsq(stacked, np.vstack([target, np.zeros((4, 3))]), rcond=None)
+        expected = (query[task] - support[task].mean(0)).numpy() @ weight
+        np.testing.assert_allclose(found[task], expected, rtol=1e-8)
+
+
+def test_ridge_of_equal_supports_has_no_opinion():
+    logits = ridge_logits(
+        torch.ones(1, 4, 3), torch.tensor([[0, 0, 1, 1]]), torch.zeros(1, 2, 3), 2, 1.0
+    )
+    assert logits.isfinite().all()
