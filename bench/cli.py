@@ -149,6 +149,7 @@ def plan(**options: Any) -> None:
 @click.option("--threads", type=click.IntRange(1), help="CPU threads.  [default: torch's own]")
 @click.option("--executor", type=click.Choice(["inline", "dask"]), default="inline")
 @click.option("--mlflow/--no-mlflow", default=True, help="Write the MLflow store.")
+@click.option("--figures/--no-figures", default=True, help="Draw the closing report's figures.")
 @_json_option
 @click.pass_context
 def run(context: click.Context, **options: Any) -> None:
@@ -157,7 +158,7 @@ def run(context: click.Context, **options: Any) -> None:
     from bench.run import check_plan, run_inline, run_plan
 
     as_json, executor = options.pop("as_json"), options.pop("executor")
-    with_mlflow = options.pop("mlflow")
+    with_mlflow, figures = options.pop("mlflow"), options.pop("figures")
     live = sys.stdout.isatty() and not as_json
     resolved, request = _resolve(options, quiet=not live)
     check_plan(resolved, request)
@@ -178,7 +179,7 @@ def run(context: click.Context, **options: Any) -> None:
     except KeyboardInterrupt:
         _say_interrupted(resolved, request)
         raise
-    _close(context, resolved, request, stored, trackers, with_mlflow, as_json)
+    _close(context, resolved, request, stored, trackers, with_mlflow, as_json, figures)
 
 
 def _close(
@@ -189,6 +190,7 @@ def _close(
     trackers: list[Any],
     with_mlflow: bool,
     as_json: bool,
+    figures: bool,
 ) -> None:
     """Print the closing table and where everything is; exit 1 if a cell failed."""
     from bench.tracking import pending, ui_command
@@ -201,9 +203,9 @@ def _close(
         rows = [{"folder": str(s.folder), **s.record.model_dump(mode="json")} for s in stored]
         click.echo(json.dumps(rows, indent=1))
     elif (report := cli.get_command(context, "report")) is not None:
-        context.invoke(report, runs=folder, output=output)
+        context.invoke(report, runs=folder, output=output, figures=figures)
         for tracker in trackers:
-            tracker.parent_artifacts(resolved.suite.name, sorted(output.glob("*.*")))
+            tracker.attach_report(resolved.suite.name, output)
     failed = [s for s in stored if s.record.status == "failed"]
     if not as_json:
         click.echo(f"records  {folder}/<cell>/record.json")

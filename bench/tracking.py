@@ -116,12 +116,15 @@ class Tracker:
         self.client.set_terminated(run.info.run_id)
         return run.info.run_id
 
-    def parent_artifacts(self, suite: str, files: Sequence[Path]) -> None:
-        """Attach files, such as rendered tables, to the suite's parent run."""
+    def attach_report(self, suite: str, folder: Path) -> None:
+        """Attach a rendered report, page, tables and figures, to the suite's parent run."""
         with self._lock:
             parent = self._parent(suite)
-        for path in files:
-            self.client.log_artifact(parent, str(path), "report")
+        for path in sorted(folder.rglob("*")):
+            inner = path.relative_to(folder)
+            if path.is_file() and not any(part.startswith(".") for part in inner.parts):
+                place = (Path("report") / inner).parent.as_posix()
+                self.client.log_artifact(parent, str(path), place)
 
     def _create(self, stored: StoredRecord, parent: str) -> str:
         from mlflow.entities import Param

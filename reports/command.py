@@ -1,4 +1,4 @@
-"""`bench report`: tables from records, in the terminal and as Markdown, LaTeX and CSV."""
+"""`bench report`: tables, figures and a page from records, and tables in the terminal."""
 
 from __future__ import annotations
 
@@ -9,9 +9,6 @@ from typing import Any
 import click
 
 from bench.errors import BenchError
-
-MARKDOWN, LATEX, CSV = "tables.md", "tables.tex", "results.csv"
-HAZARDS_CSV = "hazards.csv"
 
 
 @click.command()
@@ -30,6 +27,9 @@ HAZARDS_CSV = "hazards.csv"
     metavar="FILE",
     help="Write the tables of RUNS/NAME between FILE's '<!-- results: NAME -->' markers instead.",
 )
+@click.option(
+    "--figures/--no-figures", default=True, show_default=True, help="Draw figures, or leave them."
+)
 @click.option("--check", is_flag=True, help="With --update: exit 1 if FILE would change.")
 @click.pass_context
 def report(
@@ -39,9 +39,10 @@ def report(
     as_json: bool,
     only: tuple[str, ...],
     update: Path | None,
+    figures: bool,
     check: bool,
 ) -> None:
-    """Make tables from records.
+    """Make tables, figures and one HTML page from records.
 
     RUNS is a folder of runs, one suite's folder in it, or a folder of stored results.
     """
@@ -51,43 +52,37 @@ def report(
         if not update_file(runs, update, only, write=not check) and check:
             context.exit(1)
         return
-    make_report(runs, output, as_json, only)
+    make_report(runs, output, as_json, only, figures)
 
 
-def close_suite(folder: Path, output: Path | None) -> None:
-    """Print and write the tables of one suite's records: what `bench run` ends with."""
-    make_report(folder, output)
+def close_suite(folder: Path, output: Path | None, figures: bool = True) -> None:
+    """Print and write the report of one suite's records: what `bench run` ends with."""
+    make_report(folder, output, figures=figures)
 
 
 def make_report(
-    runs: Path, output: Path | None = None, as_json: bool = False, only: tuple[str, ...] = ()
+    runs: Path,
+    output: Path | None = None,
+    as_json: bool = False,
+    only: tuple[str, ...] = (),
+    figures: bool = True,
 ) -> list[Path]:
     """Print the tables of the records below a folder, write the files and return their paths.
 
     Raises:
         BenchError: no folder, no records, an unreadable one, or a condition that nothing meets.
     """
-    from bench.records import write_text
-    from reports.frame import record_row
-    from reports.hazards import hazard_families, hazard_rows
-    from reports.render import csv_text, latex, markdown
+    from reports.make import MEMO, compute, write_report
+    from reports.memo import Memo
     from reports.select import load_records
-    from reports.tables import build_tables
 
-    stored = load_records(runs, only)
-    tables = build_tables(stored)
-    rows = [record_row(one) for one in stored]
     folder = output or runs / "report"
-    texts = {MARKDOWN: markdown(tables), LATEX: latex(tables), CSV: csv_text(rows)}
-    if choices := [row for family in hazard_families(stored) for row in hazard_rows(family)]:
-        texts[HAZARDS_CSV] = csv_text(choices)
-    for name, text in texts.items():
-        write_text(folder / name, text)
-    paths = [folder / name for name in texts]
+    report = compute(load_records(runs, only), Memo(folder / MEMO))
+    paths = write_report(report, folder, figures)
     if as_json:
-        click.echo(_json(stored, rows, paths))
+        click.echo(_json(report, paths))
     else:
-        _print(tables, paths)
+        _print(report.all_tables, paths)
     return paths
 
 
@@ -101,18 +96,16 @@ def _print(tables: list[Any], paths: list[Path]) -> None:
     width = None if sys.stdout.isatty() else 100
     print_tables(tables, Console(file=sys.stdout, width=width))
     for number, path in enumerate(paths):
-        click.echo(f"{'' if number else 'tables':<9}{path}")
+        click.echo(f"{'' if number else 'report':<9}{path}")
 
 
-def _json(stored: list[Any], rows: list[dict[str, Any]], paths: list[Path]) -> str:
-    from reports.groups import make_groups
-    from reports.hazards import hazard_families, hazard_rows
+def _json(report: Any, paths: list[Path]) -> str:
+    from reports.hazards import hazard_rows
     from reports.paired import comparison_rows
 
-    paired = [row for group in make_groups(stored) for row in comparison_rows(group)]
-    choices = [row for family in hazard_families(stored) for row in hazard_rows(family)]
-    content = {"files": [str(path) for path in paths], "results": rows, "paired": paired}
-    content["hazards"] = choices
+    paired = [row for group in report.groups for row in comparison_rows(group)]
+    content = {"files": [str(path) for path in paths], "results": report.rows, "paired": paired}
+    content["hazards"] = [row for family in report.families for row in hazard_rows(family)]
     return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
 
 

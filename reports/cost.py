@@ -14,6 +14,8 @@ from reports.model import Column, Entry, Footnotes, Section, Table, label
 
 Measure = tuple[str, Callable[[Record], float | None], Callable[[float], str]]
 
+FRONT = "on the front of accuracy against MACs a query image: no data-free method beats it in both"
+
 REUSED = "embeddings of an earlier setting's tasks were kept, so that the rate is higher"
 
 
@@ -52,6 +54,17 @@ MEASURES: tuple[Measure, ...] = (
 )
 
 
+def pareto_front(cost: np.ndarray, gain: np.ndarray) -> np.ndarray:
+    """Return which of n points (n,) no other point beats in both, cheapest first: indices."""
+    order = np.lexsort((-np.asarray(gain), np.asarray(cost)))
+    front, best = [], -np.inf
+    for index in order:
+        if gain[index] > best:
+            front.append(index)
+            best = gain[index]
+    return np.array(front, dtype=int)
+
+
 def cost_table(group: Group) -> Table | None:
     """Return the throughput and cost of a group's finished cells, or None without any.
 
@@ -66,21 +79,27 @@ def cost_table(group: Group) -> Table | None:
         for setting in group.settings:
             heading = group.setting_name(setting)
             heading += f", {device}" if len(devices) > 1 else ""
-            lines = []
+            done: dict[Row, list[Record]] = {}
             for row in group.rows:
                 result = group.results.get((row, setting))
-                done = [s.record for s in result.done] if result else []
-                records = [r for r in done if device_name(r) == device]
-                if records:
-                    lines.append(_line(row, records, notes))
+                records = [s.record for s in result.done] if result else []
+                if chosen := [r for r in records if device_name(r) == device]:
+                    done[row] = chosen
+            front = _front(done)
+            lines = [_line(row, records, row in front, notes) for row, records in done.items()]
             if lines:
                 sections.append(Section(heading, lines))
     return Table(
         kind="cost",
         title=f"Throughput and cost: {group.name}",
-        columns=NAMES + [Column(name, name) for name, _, _ in MEASURES],
+        columns=[
+            *NAMES,
+            Column("accuracy %", "accuracy"),
+            *(Column(name, name) for name, _, _ in MEASURES),
+        ],
         sections=sections,
         caption=_cost_caption(group),
+        strong_means=FRONT,
         notes=notes.texts,
     )
 
@@ -89,8 +108,25 @@ def _done(stored: Iterable[StoredRecord]) -> list[StoredRecord]:
     return [one for one in stored if one.record.status == "done"]
 
 
-def _line(row: Row, records: Sequence[Record], notes: Footnotes) -> list[Entry]:
-    line = [label(row.name), label(row.head)]
+def _front(done: dict[Row, list[Record]]) -> set[Row]:
+    """Return the data-free rows that none beats in accuracy and in MACs a query image."""
+    known = [
+        row
+        for row, records in done.items()
+        if row.ranked and all(r.cost.macs_per_query_image is not None for r in records)
+    ]
+    macs = [np.mean([r.cost.macs_per_query_image for r in done[row]]) for row in known]
+    gains = [_accuracy(done[row]) for row in known]
+    return {known[i] for i in pareto_front(np.array(macs), np.array(gains))}
+
+
+def _accuracy(records: Sequence[Record]) -> float:
+    return float(np.mean([r.accuracy.mean for r in records]))
+
+
+def _line(row: Row, records: Sequence[Record], on_front: bool, notes: Footnotes) -> list[Entry]:
+    accuracy = Entry(f"{100 * _accuracy(records):.1f}", strong=on_front)
+    line = [label(row.name), label(row.head), accuracy]
     for name, read, show in MEASURES:
         values = [value for record in records if (value := read(record)) is not None]
         reused = name == "test tasks/s" and any(r.timing.embeddings_reused for r in records)

@@ -10,7 +10,8 @@ import numpy as np
 from bench.errors import BenchError
 from bench.records import TASKS, Record, StoredRecord, canonical_json
 from bench.seeds import numpy_generator
-from bench.stats import bca_interval, mean_interval
+from bench.stats import Interval, bca_interval, mean_interval, open_interval
+from reports.memo import Memo
 
 if TYPE_CHECKING:
     import pandas
@@ -37,7 +38,8 @@ _PLAIN = (
     "started",
     "ended",
 )
-_ACCURACY = ("accuracy_mean", "ci95", "std", "n", "t_low", "t_high", "bca_low", "bca_high")
+_ACCURACY = ("accuracy_mean", "ci95", "std", "n")
+_INTERVALS = ("t_low", "t_high", "bca_low", "bca_high", "open_low", "open_high")
 
 
 def task_accuracies(stored: StoredRecord) -> np.ndarray:
@@ -46,22 +48,31 @@ def task_accuracies(stored: StoredRecord) -> np.ndarray:
     Raises:
         BenchError: the task table is missing or unreadable, or its mean is not the record's.
     """
+    return task_table(stored)[0]
+
+
+def task_table(stored: StoredRecord) -> tuple[np.ndarray, np.ndarray | None]:
+    """Return accuracies (n,) and the classes of each task (n, n_way), None where not stored.
+
+    Raises:
+        BenchError: as `task_accuracies`.
+    """
     path = stored.folder / TASKS
     try:
-        values = stored.accuracies()
+        values, classes = stored.tasks()
     except (OSError, ValueError, KeyError) as error:
         raise BenchError(f"{path} is not readable ({_line(error)}); run the cell again") from None
     accuracy = stored.record.accuracy
     if accuracy is None or len(values) != accuracy.n or abs(values.mean() - accuracy.mean) > 1e-9:
         raise BenchError(f"{path} and the record beside it disagree; run the cell again")
-    return values
+    return values, classes
 
 
 def _line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
-def record_row(stored: StoredRecord) -> dict[str, Any]:
+def record_row(stored: StoredRecord, memo: Memo | None = None) -> dict[str, Any]:
     """Return the record as one flat row; accuracies are fractions, absent values are None."""
     record = stored.record
     row = {name: getattr(record, name) for name in _PLAIN}
@@ -76,22 +87,43 @@ def record_row(stored: StoredRecord) -> dict[str, Any]:
         "protocol_constants": canonical_json(record.protocol),
         "budget_counts": canonical_json(record.budget),
     }
-    row |= _accuracy_columns(stored)
+    row |= _accuracy_columns(stored, memo or Memo())
     row |= record.timing.model_dump() | record.cost.model_dump() | _surroundings(record)
     return row
 
 
-def _accuracy_columns(stored: StoredRecord) -> dict[str, float | int | None]:
+def _accuracy_columns(stored: StoredRecord, memo: Memo) -> dict[str, float | int | None]:
     accuracy = stored.record.accuracy
     if accuracy is None:
-        return dict.fromkeys(_ACCURACY)
+        return dict.fromkeys(_ACCURACY + _INTERVALS)
     values = [accuracy.mean, accuracy.ci95, accuracy.std, accuracy.n]
+    row = dict(zip(_ACCURACY, values, strict=True)) | dict.fromkeys(_INTERVALS)
     if accuracy.n < 2:
-        return dict(zip(_ACCURACY, [*values, None, None, None, None], strict=True))
-    tasks = task_accuracies(stored)
-    t = mean_interval(tasks)
-    bca = bca_interval(tasks, numpy_generator("bca", stored.record.cell_hash))
-    return dict(zip(_ACCURACY, [*values, t.low, t.high, bca.low, bca.high], strict=True))
+        return row
+    tasks, classes = task_table(stored)
+    name = stored.record.cell_hash
+    _, row["t_low"], row["t_high"] = mean_interval(tasks)
+    row["bca_low"], row["bca_high"] = memo.numbers(
+        "bca", [tasks], lambda: bca_interval(tasks, numpy_generator("bca", name))[1:], name
+    )
+    if classes is not None and (found := open_interval_of(tasks, classes, memo, name)):
+        _, row["open_low"], row["open_high"] = found
+    return row
+
+
+def open_interval_of(
+    tasks: np.ndarray, classes: np.ndarray, memo: Memo, *words: str
+) -> Interval | None:
+    """Return the open interval of one value a task, or None where classes are too few."""
+
+    def compute() -> Interval | tuple[()]:
+        try:
+            return open_interval(tasks, classes, numpy_generator("open", *words))
+        except BenchError:
+            return ()
+
+    found = memo.numbers("open", [tasks, classes], compute, *words)
+    return Interval(*found) if found else None
 
 
 def _surroundings(record: Record) -> dict[str, Any]:

@@ -9,13 +9,15 @@ from __future__ import annotations
 import functools
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from bench.records import Record, StoredRecord, canonical_json
-from reports.frame import task_accuracies
+from bench.stats import seed_spread
+from reports.frame import task_table
+from reports.memo import Memo
 
 SCENARIOS = ("SS", "SH", "MH")
 KNOWLEDGE = {
@@ -96,7 +98,7 @@ class Result:
         """The standard deviation (n - 1) of the seeds' means; None for one seed."""
         if len(self.done) < 2:
             return None
-        return float(np.std([one.record.accuracy.mean for one in self.done], ddof=1))
+        return seed_spread([one.record.accuracy.mean for one in self.done]).std
 
     @property
     def task_list(self) -> str | None:
@@ -105,9 +107,19 @@ class Result:
         return digests.pop() if len(digests) == 1 else None
 
     @functools.cached_property
+    def by_seed(self) -> np.ndarray:
+        """The accuracy of each task for each seed, (seeds, n) fractions."""
+        return np.stack([task_table(one)[0] for one in self.done])
+
+    @functools.cached_property
     def tasks(self) -> np.ndarray:
         """The accuracy of each task averaged over the seeds, (n,) fractions."""
-        return np.mean([task_accuracies(one) for one in self.done], axis=0)
+        return np.mean(self.by_seed, axis=0)
+
+    @functools.cached_property
+    def classes(self) -> np.ndarray | None:
+        """The classes of each task, (n, n_way), where stored and the same for all seeds."""
+        return task_table(self.done[0])[1] if self.task_list else None
 
 
 def unpaired(a: Result | None, b: Result | None) -> str | None:
@@ -128,6 +140,7 @@ class Group:
     name: str
     stored: list[StoredRecord]
     results: dict[tuple[Row, Setting], Result]
+    memo: Memo = field(default_factory=Memo)
 
     @property
     def first(self) -> Record:
@@ -163,14 +176,15 @@ class Group:
         return self.setting_header(setting).replace("\n", " ")
 
 
-def make_groups(stored: Sequence[StoredRecord]) -> list[Group]:
+def make_groups(stored: Sequence[StoredRecord], memo: Memo | None = None) -> list[Group]:
     """Return the groups of records in the order of their tables."""
+    memo = memo or Memo()
     members: dict[tuple[Any, ...], list[StoredRecord]] = defaultdict(list)
     for one in stored:
         members[_group_key(one.record)].append(one)
     names = _group_names([group[0].record for group in members.values()])
     groups = [
-        Group(name, group, _results(group))
+        Group(name, group, _results(group), memo)
         for name, group in zip(names, members.values(), strict=True)
     ]
     return sorted(groups, key=lambda g: (_place(SCENARIOS, g.first.scenario), g.name))

@@ -29,6 +29,10 @@ _SPECIAL = {
     "…": r"\ldots{}",
     "→": r"$\to$",
     "×": r"$\times$",
+    "α": r"$\alpha$",
+    "β": r"$\beta$",
+    "δ": r"$\delta$",
+    "σ": r"$\sigma$",
 }
 
 

@@ -9,8 +9,9 @@ from typing import Any
 from bench.seeds import numpy_generator
 from bench.stats import PairedDifference, holm, paired_difference
 from reports.accuracy import NAMES
-from reports.caption import origin_sentence, protocol_sentence, seeds_sentence
-from reports.groups import Group, Row, Setting, unpaired
+from reports.caption import detectable_sentence, origin_sentence, protocol_sentence, seeds_sentence
+from reports.groups import Group, Result, Row, Setting, unpaired
+from reports.memo import Memo
 from reports.model import Column, Entry, Footnotes, Section, Table, label
 
 FLIPS = 10_000
@@ -82,10 +83,19 @@ def _compare(group: Group, row: Row, reference: Row, setting: Setting) -> Compar
     reason = unpaired(a, b)
     if reason:
         return Comparison(row, reference, setting, reason=reason)
-    cells = (one.record.cell_hash for one in (*a.done, *b.done))
-    generator = numpy_generator("paired", *cells)
-    difference = paired_difference(a.tasks, b.tasks, FLIPS, generator)
-    return Comparison(row, reference, setting, difference)
+    return Comparison(row, reference, setting, compare(a, b, group.memo))
+
+
+def compare(a: Result, b: Result, memo: Memo) -> PairedDifference:
+    """Return the difference of two results that met the same tasks."""
+    cells = [one.record.cell_hash for one in (*a.done, *b.done)]
+
+    def compute() -> tuple[float, ...]:
+        found = paired_difference(a.tasks, b.tasks, FLIPS, numpy_generator("paired", *cells))
+        return found.mean, found.low, found.high, found.p_value
+
+    numbers = memo.numbers("paired", [a.tasks, b.tasks], compute, FLIPS, *cells)
+    return PairedDifference(*numbers, len(a.tasks))
 
 
 def paired_table(group: Group) -> Table | None:
@@ -149,6 +159,7 @@ def _caption(group: Group, n: int) -> str:
         "Difference of accuracies in points with its 95 % t interval, over the same "
         f"{group.first.n_test_tasks} test tasks.{averaged} p: two-sided sign-flip permutation test "
         f"({FLIPS} flips), Holm-adjusted over the comparisons of this table (n = {n}). "
+        f"{detectable_sentence(group)}"
         f"{seeds_sentence(group).split(':')[0].rstrip('.')}. "
         f"{protocol_sentence(group)} {origin_sentence(group.stored)}"
     )

@@ -45,7 +45,7 @@ def load_records(root: Path, only: Sequence[str] = ()) -> list[StoredRecord]:
         cells[stored.record.cell_hash] = stored
     if not cells:
         raise BenchError(f"no finished record below '{root}'; run a suite first: bench run micro")
-    return _narrowed([cells[name] for name in sorted(cells)], only)
+    return narrowed([cells[name] for name in sorted(cells)], only)
 
 
 def _precedence(stored: StoredRecord) -> tuple[bool, bool, str]:
@@ -53,7 +53,8 @@ def _precedence(stored: StoredRecord) -> tuple[bool, bool, str]:
     return record.status == "done", (stored.folder / TASKS).exists(), record.ended
 
 
-def _narrowed(stored: list[StoredRecord], only: Sequence[str]) -> list[StoredRecord]:
+def narrowed(stored: list[StoredRecord], only: Sequence[str]) -> list[StoredRecord]:
+    """Keep the records that meet every `key=value`; see `load_records`."""
     wanted: dict[str, set[str]] = {}
     for condition in only:
         key, separator, value = condition.partition("=")

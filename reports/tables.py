@@ -9,44 +9,57 @@ from bench.records import StoredRecord
 from reports.accuracy import accuracy_table
 from reports.cost import cost_table, pools_table
 from reports.groups import Group, make_groups
-from reports.hazards import hazard_families, hazards_table
+from reports.hazards import Family, hazard_families, hazards_table
 from reports.model import Table
+from reports.overview import overview_tables
 from reports.paired import paired_table
+from reports.reproduction import reproduction_table
 
 KINDS: dict[str, Callable[[Group], Table | None]] = {
     "accuracy": accuracy_table,
     "paired": paired_table,
     "cost": cost_table,
     "pools": pools_table,
+    "reproduction": reproduction_table,
 }
 
-
-HAZARDS = "hazards"
+OVERVIEW, HAZARDS = "overview", "hazards"
+"""Kinds that are made of all records together: the first comes first, the second last."""
 
 
 def build_tables(stored: Sequence[StoredRecord], kinds: Sequence[str] = ()) -> list[Table]:
-    """Return the tables of all groups, then what each choice is worth.
+    """Return the table over all groups, those of each group, and what each choice is worth.
 
     Args:
         stored: records, one for each cell.
-        kinds: which of `KINDS`, in their order, and `hazards`; none names all, but leaves out the
-            groups all of whose records a table of hazards holds already.
+        kinds: `overview`, names of `KINDS`, in their order, and `hazards`; none names all, but
+            leaves out the groups all of whose records a table of hazards holds already.
 
     Raises:
         BenchError: an unknown kind, or a task table that cannot be read.
     """
+    known = (*KINDS, OVERVIEW, HAZARDS)
     for kind in kinds:
-        if kind not in (*KINDS, HAZARDS):
-            raise unknown_name("table", kind, [*KINDS, HAZARDS])
-    families = hazard_families(stored)
-    held = {one.record.cell_hash for family in families for part in family.stored for one in part}
-    tables = [
-        KINDS[kind](group)
-        for group in make_groups(stored)
-        if kinds or not {one.record.cell_hash for one in group.stored} <= held
-        for kind in (kinds or tuple(KINDS))
-        if kind != HAZARDS
-    ]
+        if kind not in known:
+            raise unknown_name("table", kind, known)
+    groups, families = make_groups(stored), hazard_families(stored)
+    inner = [kind for kind in kinds if kind in KINDS]
+    shown = groups if kinds else shown_groups(groups, families)
+    tables = overview_tables(shown) if not kinds or OVERVIEW in kinds else []
+    if inner or not kinds:
+        tables += [table for group in shown for table in group_tables(group, inner)]
     if not kinds or HAZARDS in kinds:
         tables += [hazards_table(family) for family in families]
+    return tables
+
+
+def shown_groups(groups: Sequence[Group], families: Sequence[Family]) -> list[Group]:
+    """Return the groups with a record that no table of hazards holds."""
+    held = {one.record.cell_hash for family in families for part in family.stored for one in part}
+    return [g for g in groups if not {one.record.cell_hash for one in g.stored} <= held]
+
+
+def group_tables(group: Group, kinds: Sequence[str] = ()) -> list[Table]:
+    """Return the tables of one group, of all kinds or of some."""
+    tables = [KINDS[kind](group) for kind in (kinds or tuple(KINDS))]
     return [table for table in tables if table is not None]

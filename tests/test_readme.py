@@ -16,9 +16,10 @@ ROOT = Path(__file__).resolve().parents[1]
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-def test_tables_are_rendered_from_the_stored_records() -> None:
+@pytest.mark.parametrize("page", ["README.md", "docs/results.md"])
+def test_tables_are_rendered_from_the_stored_records(page: str) -> None:
     with pytest.raises(SystemExit) as end:
-        main(["report", str(ROOT / "results"), "--update", str(ROOT / "README.md"), "--check"])
+        main(["report", str(ROOT / "results"), "--update", str(ROOT / page), "--check"])
     assert end.value.code == 0, "run tox -e report"
 
 
@@ -44,6 +45,12 @@ def test_every_method_and_suite_is_listed() -> None:
 def test_every_verb_exists() -> None:
     verbs = set(re.findall(r"^\| `bench (\w+)", TEXT, re.MULTILINE))
     assert verbs == set(cli.list_commands(None))
+
+
+def test_every_stored_suite_is_in_the_results() -> None:
+    text = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"<!-- results: (\w+) -->", text))
+    assert named == {folder.name for folder in (ROOT / "results").iterdir() if folder.is_dir()}
 
 
 def test_links_inside_the_repository_lead_somewhere() -> None:

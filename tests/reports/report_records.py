@@ -106,7 +106,7 @@ def make_record(folder: Path, method: str, values: np.ndarray | None, **changes:
             "timing": fields.get("timing", _timing(method)),
             "cost": Cost(params=29_541, macs_per_query_image=5_308_416),
             "pool": None if method in ("random", "oracle_protonet") else _pool(fields["seed"]),
-            "fit": FitSummary(sha256="f" * 64, reused=False),
+            "fit": FitSummary(sha256=content_hash(["fit", fields["cell_hash"]]), reused=False),
         }
     place = folder / fields["cell_hash"]
     place.mkdir(parents=True)

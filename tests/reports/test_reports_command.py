@@ -17,7 +17,8 @@ from bench import cli
 from bench.errors import BenchError
 from reports.command import close_suite, report, update_file
 
-FILES = ["results.csv", "tables.md", "tables.tex"]
+TEXTS = ["report.html", "results.csv", "summary.csv", "tables.md", "tables.tex"]
+FILES = [".resampled.json", *TEXTS]
 
 
 @pytest.fixture(scope="module")
@@ -33,8 +34,9 @@ def runs(written, tmp_path):
 
 
 def invoke(*arguments):
-    """Run the command and return its output; an error is raised."""
-    result = CliRunner().invoke(report, [str(a) for a in arguments], catch_exceptions=False)
+    """Run the command without figures and return its output; an error is raised."""
+    words = [*map(str, arguments), "--no-figures"]
+    result = CliRunner().invoke(report, words, catch_exceptions=False)
     return result.exit_code, result.output
 
 
@@ -42,7 +44,7 @@ def test_writes_files_and_says_where(runs):
     status, output = invoke(runs)
     assert status == 0
     assert sorted(path.name for path in (runs / "report").iterdir()) == FILES
-    assert all(str(runs / "report" / name) in output for name in FILES)
+    assert all(str(runs / "report" / name) in output for name in TEXTS)
     assert "ensemble_centroids" in output
 
 
@@ -60,14 +62,14 @@ def test_output_folder_and_suite_folder(runs, tmp_path):
 
 
 def test_bench_run_closes_with_it(runs, tmp_path, capsys):
-    close_suite(runs / "cifar_fs_ss", tmp_path / "out")
+    close_suite(runs / "cifar_fs_ss", tmp_path / "out", figures=False)
     assert "Accuracy: SS" in capsys.readouterr().out
     assert (tmp_path / "out" / "tables.md").exists()
 
 
 def test_it_is_a_verb_of_the_command_line(runs, capsys):
     with pytest.raises(SystemExit) as exited:
-        cli.main(["report", str(runs), "--only", "method=average", "--only", "k_shot=1"])
+        cli.main(["report", str(runs), "--no-figures", "--only=method=average", "--only=k_shot=1"])
     assert exited.value.code == 0
     assert "average" in capsys.readouterr().out
 
@@ -195,7 +197,7 @@ def test_a_bad_marker_changes_nothing(runs, tmp_path, marker, end, words):
 def test_a_fresh_interpreter_reports_without_heavy_imports(runs):
     code = (
         "import sys, reports.command as c; light = set(sys.modules)\n"
-        f"from pathlib import Path; c.make_report(Path({str(runs)!r}))\n"
+        f"from pathlib import Path; c.make_report(Path({str(runs)!r}), figures=False)\n"
         "heavy = {'torch', 'mlflow', 'pandas', 'matplotlib', 'scipy.stats'}\n"
         "assert not heavy & set(sys.modules), heavy & set(sys.modules)\n"
         "assert not {'scipy', 'numpy', 'rich', 'pyarrow'} & light"
@@ -207,7 +209,7 @@ def test_another_verb_can_invoke_it_with_its_defaults(runs, tmp_path):
     @click.command()
     @click.pass_context
     def closing(context):
-        context.invoke(report, runs=runs / "cifar_fs_ss", output=tmp_path / "out")
+        context.invoke(report, runs=runs / "cifar_fs_ss", output=tmp_path / "out", figures=False)
 
     result = CliRunner().invoke(closing, catch_exceptions=False)
     assert result.exit_code == 0

@@ -14,15 +14,17 @@ IDS = [f"{case.interval}: {case.world}" for case in CASES]
 
 @pytest.mark.parametrize("case", CASES, ids=IDS)
 def test_intervals_cover_the_truth(case: Case) -> None:
-    """150 simulations: three Monte-Carlo standard errors below the least that is let pass."""
-    n = 150
+    """60 simulations: three Monte-Carlo standard errors below the least that is let pass."""
+    n = 60
     error = 3 * (case.least * (1 - case.least) / n) ** 0.5
     assert coverage(case, n) >= case.least - error
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("case", CASES, ids=IDS)
-def test_intervals_cover_as_often_as_they_say(case: Case) -> None:
+def test_intervals_cover_as_often_as_they_say(case: Case, pytestconfig: pytest.Config) -> None:
+    if "slow" not in pytestconfig.getoption("-m"):
+        pytest.skip("2,000 simulations take minutes; ask for them with -m slow")
     found = coverage(case, 2000)
     assert case.least <= found <= case.most
     assert f"| {case.interval} | {case.world} | {100 * found:.1f} % |" in DOCS.read_text("utf-8")

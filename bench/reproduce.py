@@ -1,0 +1,353 @@
+"""`bench reproduce`: run a stored cell again from its record alone, and say whether it agrees."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from bench.cells import Cell, Suite
+from bench.cli import (
+    _cache_option,
+    _data_option,
+    _dataset_dir_option,
+    _json_option,
+    _pairs,
+    _preparing,
+)
+from bench.display import PlainDisplay, make_display
+from bench.errors import BenchError
+from bench.plan import Plan
+from bench.records import RECORD, Record, StoredRecord, find_records, read_record
+
+KEPT = ("nothing", "teachers", "fit")
+"""What of an earlier run may be used again: decoded data always, and this much beyond."""
+ROOMS = {"nothing": (), "teachers": ("teachers",), "fit": ("teachers", "fits")}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a repetition compares with its record.
+
+    `verdict` is `bitwise` (equal on every task), `within the interval` (the 95 % t interval of
+    the paired difference contains 0, or no task differs on average) or `different`.
+    """
+
+    verdict: str
+    stored: StoredRecord
+    again: StoredRecord
+    difference: float | None
+    low: float | None
+    high: float | None
+    tasks_equal: int
+    surroundings: dict[str, tuple[str, str]]
+    """what differs between the two environments, by name"""
+
+
+def find_cell(name: str, runs: Path) -> StoredRecord:
+    """Return the stored record of a cell: a folder that holds it, or the beginning of its hash.
+
+    Raises:
+        BenchError: nothing, or several different cells, under that name.
+    """
+    if (Path(name) / RECORD).is_file():
+        return read_record(Path(name))
+    if not runs.is_dir():
+        raise BenchError(
+            f"'{name}' is no folder with a record, and '{runs}' is no folder of runs; name the "
+            "cell's folder, or --runs DIR"
+        )
+    found = {
+        stored.record.cell_hash: stored
+        for stored in find_records(runs)
+        if stored.record.cell_hash.startswith(name)
+    }
+    if len(found) != 1:
+        what = "no cell" if not found else f"{len(found)} cells ({', '.join(sorted(found)[:4])})"
+        raise BenchError(
+            f"{what} below '{runs}' begins with '{name}'; give more of the hash, or the cell's "
+            "folder"
+        )
+    return next(iter(found.values()))
+
+
+def cell_of(record: Record) -> Cell:
+    """Return the configuration that a record holds.
+
+    Raises:
+        BenchError: the cell has no result, or its configuration no longer has its hash.
+    """
+    if record.status != "done":
+        raise BenchError(
+            f"cell {record.cell_hash} is {record.status} ({record.reason}); only a finished cell "
+            "can be compared with its repetition"
+        )
+    values = record.model_dump(mode="json")
+    try:
+        cell = Cell.model_validate({name: values[name] for name in Cell.model_fields})
+    except ValueError as error:
+        first = " ".join(str(error).split())[:160]
+        raise BenchError(
+            f"the configuration of cell {record.cell_hash} is not one of this version ({first}); "
+            f"check out commit {record.environment.git_commit}"
+        ) from None
+    if cell.hash(record.dataset_digests) != record.cell_hash:
+        raise BenchError(
+            f"the configuration of cell {record.cell_hash} hashes to "
+            f"{cell.hash(record.dataset_digests)} in this version; check out commit "
+            f"{record.environment.git_commit}"
+        )
+    return cell
+
+
+def open_data(
+    record: Record, cache: Path, data_dir: Path | None, dataset_dirs: dict[str, Path], progress: Any
+) -> dict[str, Any]:
+    """Open the record's data sets and check that they are the same images.
+
+    Raises:
+        BenchError: a data set is missing or has another digest.
+    """
+    from bench import registry
+
+    data = {}
+    for name in record.datasets:
+        source = registry.load("dataset", name)()
+        data[name] = source.open(cache, data_dir, dataset_dirs.get(name), progress)
+        wanted = record.dataset_digests.get(name)
+        if data[name].digest != wanted:
+            raise BenchError(
+                f"{name} has digest {data[name].digest[:12]}, the record's is "
+                f"{str(wanted)[:12]}; point --data at the images that it was measured on"
+            )
+    return data
+
+
+@contextlib.contextmanager
+def fresh_cache(cache: Path, keep: str) -> Iterator[Path]:
+    """Give an empty cache, which shares with another one what `keep` says."""
+    with tempfile.TemporaryDirectory(prefix="purer-bench-") as name:
+        for room in ROOMS[keep]:
+            (cache / room).mkdir(parents=True, exist_ok=True)
+            (Path(name) / room).symlink_to((cache / room).resolve(), target_is_directory=True)
+        yield Path(name)
+
+
+def run_again(
+    stored: StoredRecord,
+    data: dict[str, Any],
+    cache: Path,
+    runs: Path,
+    device: str | None,
+    threads: int | None,
+    display: PlainDisplay,
+) -> StoredRecord:
+    """Run the record's cell below `runs` and return the new record.
+
+    Args:
+        stored: what is repeated.
+        data: its data sets by name.
+        cache: where teachers and fits are looked for and kept.
+        runs: an empty folder.
+        device, threads: where to compute; None takes the record's kind and number.
+        display: where progress is shown.
+
+    Raises:
+        BenchError: the repetition did not finish.
+    """
+    from bench.run import Request, run_inline, run_plan
+
+    record, cell = stored.record, cell_of(stored.record)
+    suite = Suite(
+        name=record.suite,
+        title="a repetition",
+        scenario=cell.scenario,
+        datasets=list(cell.datasets),
+        architectures=list(cell.architectures),
+        methods=[],
+    )
+    request = Request(
+        runs=runs,
+        cache=cache,
+        data_dir=None,
+        dataset_dirs={},
+        device=device or record.device.type,
+        threads=threads or record.device.threads,
+        command=f"bench reproduce {record.cell_hash}",
+    )
+    plan = Plan(suite, [cell], data, {})
+    (again,) = run_plan(plan, request, run_inline, display, lambda _: None)
+    if again.record.status != "done":
+        raise BenchError(
+            f"the repetition of {record.cell_hash} is {again.record.status} "
+            f"({again.record.reason}); name -o DIR to keep its log"
+        )
+    return again
+
+
+def judge(stored: StoredRecord, again: StoredRecord) -> Outcome:
+    """Compare a repetition with its record, task by task.
+
+    Raises:
+        BenchError: the test tasks are not the same.
+    """
+    import numpy as np
+
+    from bench.stats import mean_interval
+
+    if stored.record.task_list_sha256 != again.record.task_list_sha256:
+        raise BenchError(
+            f"the repetition met other test tasks than cell {stored.record.cell_hash}: the code "
+            "that draws them changed; check out commit "
+            f"{stored.record.environment.git_commit}"
+        )
+    first, second = stored.accuracies(), again.accuracies()
+    equal = int((first == second).sum())
+    mean = low = high = None
+    if len(first) > 1:
+        mean, low, high = mean_interval(second - first)
+    if np.array_equal(first, second):
+        verdict = "bitwise"
+    else:
+        inside = low is not None and low <= 0 <= high
+        verdict = "within the interval" if inside else "different"
+    surroundings = _differing(stored.record, again.record)
+    return Outcome(verdict, stored, again, mean, low, high, equal, surroundings)
+
+
+def _differing(a: Record, b: Record) -> dict[str, tuple[str, str]]:
+    first, second = (_surroundings(record) for record in (a, b))
+    return {
+        key: (first.get(key, "absent"), second.get(key, "absent"))
+        for key in sorted(first.keys() | second.keys())
+        if first.get(key) != second.get(key)
+    }
+
+
+def _surroundings(record: Record) -> dict[str, str]:
+    e, device = record.environment, record.device
+    return {
+        "commit": f"{(e.git_commit or 'unknown')[:10]}{' (dirty)' if e.git_dirty else ''}",
+        "device": f"{device.type} {device.name}",
+        "threads": str(device.threads),
+        "python": e.python,
+        "platform": e.platform,
+        "pool": record.pool.sha256[:12] if record.pool else "none",
+        **e.packages,
+    }
+
+
+def as_row(outcome: Outcome) -> dict[str, Any]:
+    """Return an outcome as plain values; accuracies are fractions."""
+    a, b = outcome.stored.record, outcome.again.record
+    return {
+        "cell_hash": a.cell_hash,
+        "verdict": outcome.verdict,
+        "tasks": a.accuracy.n,
+        "tasks_equal": outcome.tasks_equal,
+        "mean": a.accuracy.mean,
+        "mean_again": b.accuracy.mean,
+        "difference": outcome.difference,
+        "low": outcome.low,
+        "high": outcome.high,
+        "surroundings": {key: list(pair) for key, pair in outcome.surroundings.items()},
+    }
+
+
+def sentences(outcome: Outcome) -> list[str]:
+    """Say in lines how a repetition compares with its record."""
+    a, b = outcome.stored.record, outcome.again.record
+    n = a.accuracy.n
+    lines = [
+        f"{cell_of(a).label}: {100 * a.accuracy.mean:.2f} % stored, "
+        f"{100 * b.accuracy.mean:.2f} % again; {outcome.tasks_equal} of {n} tasks equal"
+    ]
+    if outcome.verdict == "bitwise":
+        lines.append("agrees bitwise: every test task has the same accuracy")
+    elif outcome.difference is not None:
+        word = "agrees within the interval" if outcome.verdict != "different" else "differs"
+        lines.append(
+            f"{word}: again minus stored {100 * outcome.difference:+.2f} points "
+            f"[{100 * outcome.low:+.2f}, {100 * outcome.high:+.2f}] over the same {n} tasks"
+        )
+    else:
+        lines.append("differs on its only test task")
+    for name, (first, second) in outcome.surroundings.items():
+        lines.append(f"  {name}: {first} → {second}")
+    return lines
+
+
+def _shown(as_json: bool) -> Callable[..., None]:
+    return (lambda *_, **__: None) if as_json else click.echo
+
+
+@click.command()
+@click.argument("cell")
+@click.option(
+    "--runs",
+    type=click.Path(path_type=Path),
+    default=Path("runs"),
+    show_default=True,
+    help="Where CELL is looked for if it is a hash.",
+)
+@click.option(
+    "--keep",
+    type=click.Choice(KEPT),
+    default="nothing",
+    show_default=True,
+    help="What of the cache may be used again beside decoded data.",
+)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    help="Keep the repetition's folder here.  [default: it is dropped]",
+)
+@click.option("--device", help="auto, cpu, cuda or cuda:N.  [default: as in the record]")
+@click.option("--threads", type=click.IntRange(1), help="[default: as in the record]")
+@_data_option
+@_dataset_dir_option
+@_cache_option
+@_json_option
+@click.pass_context
+def reproduce(
+    context: click.Context,
+    cell: str,
+    runs: Path,
+    keep: str,
+    output: Path | None,
+    device: str | None,
+    threads: int | None,
+    data_dir: Path | None,
+    dataset_dirs: tuple[str, ...],
+    cache: Path,
+    as_json: bool,
+) -> None:
+    """Run a stored cell again from its record alone; exit 1 if it differs.
+
+    CELL is the folder of a record, such as results/glyphs/122e9dea0bfaa2f2, or the beginning of a
+    cell's hash in --runs.
+    """
+    stored = find_cell(cell, runs)
+    cell_of(stored.record)
+    pairs = _pairs(dataset_dirs)
+    data = open_data(stored.record, cache, data_dir, pairs, _preparing(as_json))
+    with contextlib.ExitStack() as stack:
+        place = output or Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        fresh = stack.enter_context(fresh_cache(cache, keep))
+        with make_display(1, _shown(as_json), False) as display:
+            again = run_again(stored, data, fresh, place, device, threads, display)
+        outcome = judge(stored, again)
+        if as_json:
+            click.echo(json.dumps(as_row(outcome), indent=1))
+        else:
+            for line in sentences(outcome):
+                click.echo(line)
+    if outcome.verdict == "different":
+        context.exit(1)

@@ -1,0 +1,289 @@
+"""Two sets of results side by side: what changed in configuration, accuracy, speed, environment."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bench.errors import BenchError
+from bench.records import RECORD, Record, StoredRecord, canonical_json, find_records
+from bench.seeds import numpy_generator
+from bench.stats import Equivalence, Interval, equivalence, holm, improvement, paired_difference
+from reports.frame import task_accuracies
+from reports.paired import ALPHA, FLIPS
+from reports.select import load_records
+
+MARGIN = 0.01
+"""One point: the largest difference that does not matter, unless the user says otherwise."""
+IDENTITY = ("scenario", "datasets", "n_way", "k_shot", "n_query", "n_test_tasks", "seed")
+WHO = ("method", "preset", "learner", "calibration")
+SETUP = ("net", "architectures", "method_config", "calibration_config", "protocol", "budget")
+RATES = ("fit_s", "test_tasks_per_s", "train_tasks_per_s", "pseudo_images_per_s")
+
+
+@dataclass(frozen=True)
+class Side:
+    """One of the two: its name, its records, and whether its method is part of the name."""
+
+    name: str
+    stored: list[StoredRecord]
+
+
+@dataclass(frozen=True)
+class Change:
+    """Two cells that stand for one another; b minus a. Without numbers there is a reason.
+
+    `bitwise` says that all tasks have equal accuracies; `p_holm` is adjusted over all changes.
+    """
+
+    name: str
+    a: StoredRecord
+    b: StoredRecord
+    difference: Interval | None = None
+    p_value: float | None = None
+    p_holm: float | None = None
+    ahead: float | None = None
+    within: Equivalence | None = None
+    bitwise: bool = False
+    reason: str | None = None
+
+    @property
+    def verdict(self) -> str:
+        """One of `same`, `higher`, `lower`, `equivalent`, `undecided`, `not comparable`."""
+        if self.difference is None:
+            return "not comparable"
+        if self.bitwise:
+            return "same"
+        if self.p_holm < ALPHA:
+            return "higher" if self.difference.mean > 0 else "lower"
+        return "equivalent" if self.within.p_value < ALPHA else "undecided"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What two sides have in common and where they differ."""
+
+    a: Side
+    b: Side
+    changes: list[Change]
+    only_a: list[str]
+    only_b: list[str]
+    configuration: dict[str, list[str]]
+    environment: dict[str, tuple[str, str]]
+    speed: dict[str, tuple[float, float]]
+
+
+def resolve(name_a: str, name_b: str, runs: Path) -> tuple[Side, Side, bool]:
+    """Find what two words stand for: folders, methods of `runs`, or commits of `runs`.
+
+    Returns:
+        The sides, and whether they are methods (then cells are matched without regard to who).
+
+    Raises:
+        BenchError: a word that is none of these, or two of different kinds.
+    """
+    folders = [any(Path(name).rglob(RECORD)) for name in (name_a, name_b)]
+    if all(folders):
+        return (
+            Side(name_a, load_records(Path(name_a))),
+            Side(name_b, load_records(Path(name_b))),
+            False,
+        )
+    if not any(folders):
+        stored = [s for s in find_records(runs) if "mlartifacts" not in s.folder.parts]
+        found = [_named(name, stored) for name in (name_a, name_b)]
+        if all(found):
+            kinds = {kind for kind, _ in found}
+            if len(kinds) == 1:
+                a, b = (one for _, one in found)
+                return Side(name_a, a), Side(name_b, b), kinds == {"method"}
+    known = sorted({shown(s.record) for s in find_records(runs)}) if runs.is_dir() else []
+    raise BenchError(
+        f"'{name_a}' and '{name_b}' are not two folders, two methods or two commits of '{runs}'; "
+        f"methods there: {', '.join(known) or 'none'}"
+    )
+
+
+def _named(name: str, stored: Sequence[StoredRecord]) -> tuple[str, list[StoredRecord]] | None:
+    methods = [s for s in stored if name in (s.record.method, shown(s.record))]
+    if methods:
+        exact = [s for s in methods if shown(s.record) == name]
+        return "method", exact or methods
+    commits = [
+        s for s in stored
+        if len(name) >= 4 and (s.record.environment.git_commit or "").startswith(name)
+    ]  # fmt: skip
+    return ("commit", commits) if commits else None
+
+
+def shown(record: Record) -> str:
+    """Return a method with its preset, learner and calibration: `purer (tuned) maml + icfil`."""
+    preset = "" if record.preset == "released" else f" ({record.preset})"
+    calibration = "" if record.calibration == "none" else f" + {record.calibration}"
+    return f"{record.method}{preset} {record.learner}{calibration}"
+
+
+def compare_sides(a: Side, b: Side, methods: bool, margin: float = MARGIN) -> Comparison:
+    """Match the cells of two sides and compare each pair on its tasks.
+
+    Args:
+        a, b: the sides; differences are b minus a.
+        methods: match cells without regard to method, preset, learner and calibration.
+        margin: δ of equivalence, a fraction.
+
+    Raises:
+        BenchError: no cell of one side stands for one of the other, or a side has several for
+            one place.
+    """
+    fields = IDENTITY if methods else IDENTITY + WHO
+    first, second = _places(a, fields), _places(b, fields)
+    common = [key for key in first if key in second]
+    if not common:
+        raise BenchError(
+            f"no cell of '{a.name}' has one of '{b.name}' beside it (same data, task shape, seed"
+            f"{'' if methods else ' and method'}); compare runs of one suite"
+        )
+    changes = [
+        _change(_name(first[key].record, methods), first[key], second[key], margin)
+        for key in common
+    ]
+    return Comparison(
+        a=a,
+        b=b,
+        changes=_adjusted(changes),
+        only_a=[_name(first[key].record, methods) for key in first if key not in second],
+        only_b=[_name(second[key].record, methods) for key in second if key not in first],
+        configuration=_configuration(changes, methods),
+        environment=_environment(changes),
+        speed=_speed(changes),
+    )
+
+
+def _places(side: Side, fields: Sequence[str]) -> dict[str, StoredRecord]:
+    """Return the records by what they stand for; digests tell image files apart."""
+    places: dict[str, StoredRecord] = {}
+    for one in sorted(side.stored, key=lambda s: s.record.ended):
+        key = canonical_json([getattr(one.record, field) for field in fields])
+        known = places.get(key)
+        if known is not None and known.record.cell_hash != one.record.cell_hash:
+            raise BenchError(
+                f"'{side.name}' has several cells for {_name(one.record, False)}: "
+                f"{known.record.cell_hash} and {one.record.cell_hash}; name one suite's folder, "
+                "or a method with its learner as in 'purer maml'"
+            )
+        if known is None or one.record.status == "done" or known.record.status != "done":
+            places[key] = one
+    return places
+
+
+def _name(record: Record, methods: bool) -> str:
+    where = f"{'+'.join(record.datasets)} {record.n_way}-way {record.k_shot}-shot"
+    seed = f", seed {record.seed}"
+    return where + seed if methods else f"{shown(record)}, {where}{seed}"
+
+
+def _change(name: str, a: StoredRecord, b: StoredRecord, margin: float) -> Change:
+    for one, word in ((a, "first"), (b, "second")):
+        if one.record.status != "done":
+            reason = f"the {word} is {one.record.status}: {one.record.reason}"
+            return Change(name, a, b, reason=reason)
+    if a.record.task_list_sha256 != b.record.task_list_sha256:
+        return Change(name, a, b, reason="not the same test tasks")
+    first, second = task_accuracies(a), task_accuracies(b)
+    if len(first) < 2:
+        return Change(name, a, b, reason="a single test task")
+    generator = numpy_generator("compare", a.record.cell_hash, b.record.cell_hash)
+    found = paired_difference(second, first, FLIPS, generator)
+    return Change(
+        name=name,
+        a=a,
+        b=b,
+        difference=Interval(found.mean, found.low, found.high),
+        p_value=found.p_value,
+        ahead=improvement(second, first).mean,
+        within=equivalence(second, first, margin),
+        bitwise=bool(np.array_equal(first, second)),
+    )
+
+
+def _adjusted(changes: Sequence[Change]) -> list[Change]:
+    values = iter(holm([one.p_value for one in changes if one.p_value is not None]))
+    return [
+        Change(**{**one.__dict__, "p_holm": float(next(values))}) if one.difference else one
+        for one in changes
+    ]
+
+
+def _configuration(changes: Sequence[Change], methods: bool) -> dict[str, list[str]]:
+    """Return what differs between paired cells: `protocol.bn: a → b` and which cells it is."""
+    found: dict[str, list[str]] = {}
+    for one in changes:
+        a, b = (_flat(side.record, methods) for side in (one.a, one.b))
+        for key in sorted(a.keys() | b.keys()):
+            if a.get(key) != b.get(key):
+                text = f"{key}: {a.get(key, 'absent')} → {b.get(key, 'absent')}"
+                found.setdefault(text, []).append(one.name)
+    return found
+
+
+def _flat(record: Record, methods: bool) -> dict[str, str]:
+    values: dict[str, Any] = {name: getattr(record, name) for name in (*SETUP, *WHO * methods)}
+    values["dataset_digests"] = record.dataset_digests
+    values["pool"] = record.pool.sha256[:12] if record.pool else "none"
+    flat = {}
+    for name, value in values.items():
+        inner = value if isinstance(value, dict) else {"": value}
+        for key, leaf in inner.items():
+            flat[f"{name}.{key}".rstrip(".")] = (
+                leaf if isinstance(leaf, str) else canonical_json(leaf)
+            )
+    return flat
+
+
+def _environment(changes: Sequence[Change]) -> dict[str, tuple[str, str]]:
+    """Return what differs in the surroundings, all values of a side joined."""
+    a, b = ([_surroundings(getattr(one, side).record) for one in changes] for side in ("a", "b"))
+    keys = sorted(set().union(*a, *b))
+    texts = {
+        key: tuple(", ".join(sorted({one.get(key, "absent") for one in side})) for side in (a, b))
+        for key in keys
+    }
+    return {key: pair for key, pair in texts.items() if pair[0] != pair[1]}
+
+
+def _surroundings(record: Record) -> dict[str, str]:
+    e, device = record.environment, record.device
+    commit = (e.git_commit or "unknown")[:10] + (" (dirty)" if e.git_dirty else "")
+    return {
+        "commit": commit,
+        "device": f"{device.type} {device.name}",
+        "threads": str(device.threads),
+        "python": e.python,
+        "platform": e.platform,
+        **e.packages,
+    }
+
+
+def _speed(changes: Sequence[Change]) -> dict[str, tuple[float, float]]:
+    """Return the median ratio b / a of each time or rate, and how many cells it is of.
+
+    Only fits that were made for the cell count, and tests without kept embeddings.
+    """
+    found = {}
+    for name in RATES:
+        ratios = []
+        for one in changes:
+            a, b = (getattr(side.record.timing, name) for side in (one.a, one.b))
+            fresh = name == "test_tasks_per_s" or not any(
+                side.record.fit and side.record.fit.reused for side in (one.a, one.b)
+            )
+            kept = any(side.record.timing.embeddings_reused for side in (one.a, one.b))
+            if a and b and fresh and not (kept and name == "test_tasks_per_s"):
+                ratios.append(b / a)
+        if ratios:
+            found[name] = (float(np.median(ratios)), len(ratios))
+    return found

@@ -1,0 +1,176 @@
+"""`bench compare`: two runs, two commits or two methods, for people and for CI."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+FAIL_ON = {
+    "lower": ("lower",),
+    "different": ("lower", "higher"),
+    "changed": ("lower", "higher", "equivalent", "undecided", "not comparable"),
+}
+
+
+@click.command()
+@click.argument("a")
+@click.argument("b")
+@click.option(
+    "--runs",
+    type=click.Path(path_type=Path),
+    default=Path("runs"),
+    show_default=True,
+    help="Where A and B are looked for if they are methods or commits.",
+)
+@click.option("--only", multiple=True, metavar="KEY=VALUE", help="Keep the records that match.")
+@click.option(
+    "--margin",
+    type=click.FloatRange(0, 100, min_open=True),
+    default=1.0,
+    show_default=True,
+    help="Points within which two results count as equivalent.",
+)
+@click.option(
+    "--fail-if",
+    type=click.Choice(list(FAIL_ON)),
+    help="Exit 1 if B is significantly lower, is significantly different, or is not bitwise equal.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON for a script.")
+@click.pass_context
+def compare(
+    context: click.Context,
+    a: str,
+    b: str,
+    runs: Path,
+    only: tuple[str, ...],
+    margin: float,
+    fail_if: str | None,
+    as_json: bool,
+) -> None:
+    """Compare B with A: two folders of records, two methods or two commits.
+
+    A method may be named with its learner, as in 'purer maml'. Differences are B minus A, paired
+    on the same test tasks.
+    """
+    from reports.compare import Side, compare_sides, resolve
+    from reports.select import narrowed
+
+    first, second, methods = resolve(a, b, runs)
+    if only:
+        first = Side(first.name, narrowed(first.stored, only))
+        second = Side(second.name, narrowed(second.stored, only))
+    found = compare_sides(first, second, methods, margin / 100)
+    if as_json:
+        click.echo(json.dumps(as_rows(found), indent=1, ensure_ascii=False, allow_nan=False))
+    else:
+        _print(found, margin)
+    failing = FAIL_ON.get(fail_if, ())
+    n = sum(one.verdict in failing for one in found.changes)
+    if n or (fail_if == "changed" and found.only_a):
+        if not as_json:
+            click.echo(f"{n} of {len(found.changes)} cells fail --fail-if {fail_if}", err=True)
+        context.exit(1)
+
+
+def as_rows(found: Any) -> dict[str, Any]:
+    """Return a comparison as plain values; accuracies are fractions."""
+    return {
+        "a": found.a.name,
+        "b": found.b.name,
+        "changes": [_row(one) for one in found.changes],
+        "only_a": found.only_a,
+        "only_b": found.only_b,
+        "configuration": found.configuration,
+        "environment": {key: list(pair) for key, pair in found.environment.items()},
+        "speed": {name: {"ratio": ratio, "cells": n} for name, (ratio, n) in found.speed.items()},
+    }
+
+
+def _row(one: Any) -> dict[str, Any]:
+    d = one.difference
+    return {
+        "name": one.name,
+        "verdict": one.verdict,
+        "cell_a": one.a.record.cell_hash,
+        "cell_b": one.b.record.cell_hash,
+        "mean_a": one.a.record.accuracy.mean if one.a.record.accuracy else None,
+        "mean_b": one.b.record.accuracy.mean if one.b.record.accuracy else None,
+        "difference": d.mean if d else None,
+        "low": d.low if d else None,
+        "high": d.high if d else None,
+        "p_value": one.p_value,
+        "p_holm": one.p_holm,
+        "ahead": one.ahead,
+        "p_equivalent": one.within.p_value if one.within else None,
+        "bitwise": one.bitwise,
+        "reason": one.reason,
+    }
+
+
+def _print(found: Any, margin: float) -> None:
+    import sys
+
+    from rich.console import Console
+
+    from reports.terminal import print_tables
+
+    width = None if sys.stdout.isatty() else 100
+    print_tables([table(found, margin)], Console(file=sys.stdout, width=width))
+    for word, names in (("A", found.only_a), ("B", found.only_b)):
+        if names:
+            click.echo(f"only in {word}: {'; '.join(names)}")
+    click.echo("configuration: " + ("" if found.configuration else "the same"))
+    for text, names in found.configuration.items():
+        cells = "all cells" if len(names) == len(found.changes) else f"{len(names)} cells"
+        click.echo(f"  {text} ({cells})")
+    click.echo("environment: " + ("" if found.environment else "the same"))
+    for name, (a, b) in found.environment.items():
+        click.echo(f"  {name}: {a} → {b}")
+    for name, (ratio, n) in found.speed.items():
+        click.echo(f"{name}: × {ratio:.2f} (median of {n} cells)")
+
+
+def table(found: Any, margin: float) -> Any:
+    """Return the table of changes."""
+    from reports.model import Column, Entry, Footnotes, Section, Table, label
+    from reports.paired import signed
+
+    notes = Footnotes()
+    lines = []
+    for one in found.changes:
+        means = [r.record.accuracy for r in (one.a, one.b)]
+        texts = [f"{100 * m.mean:.1f}" if m else "–" for m in means]
+        d = one.difference
+        change = f"{signed(d.mean)} [{signed(d.low)}, {signed(d.high)}]" if d else "–"
+        numbers = (notes.number(one.reason),) if one.reason else ()
+        strong = one.verdict in ("higher", "lower")
+        lines.append(
+            [
+                label(one.name),
+                *map(label, texts),
+                Entry(change, strong=strong),
+                label("–" if one.p_holm is None else f"{one.p_holm:.3f}"),
+                label("–" if one.ahead is None else f"{100 * one.ahead:.0f} %"),
+                Entry(one.verdict, notes=numbers),
+            ]
+        )
+    headers = ("A %", "B %", "B - A", "p", "B ahead")
+    return Table(
+        kind="compare",
+        title=f"{found.b.name} compared with {found.a.name}",
+        columns=[
+            Column("cell", numeric=False),
+            *(Column(name, name) for name in headers),
+            Column("verdict", "verdict", numeric=False),
+        ],
+        sections=[Section("", lines)],
+        caption="Difference in points with its 95 % t interval on the same test tasks; p: "
+        "sign-flip permutation test, Holm-adjusted over this table; B ahead: share of tasks, ties "
+        f"half. Equivalent: within ±{margin:g} points by two one-sided tests (5 %). Same: equal on "
+        "every task.",
+        strong_means="p below 0.05",
+        notes=notes.texts,
+    )

@@ -1,0 +1,306 @@
+"""Which figures a set of records has, with a file name, a caption and words for who cannot see."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench.records import (
+    CURVE,
+    StoredRecord,
+    atomic_path,
+    content_hash,
+    file_sha256,
+    read_parquet,
+    write_text,
+)
+from bench.stats import mean_interval
+from reports.figures.accuracy import AGAINST, accuracy_figure, against_figure
+from reports.figures.cost import COSTS, pareto_figure, throughput_figure
+from reports.figures.curves import PANELS, curves_figure
+from reports.figures.differences import MIN_SETTINGS, difference_figure, ranks_figure
+from reports.figures.gallery import gallery_figure
+from reports.figures.style import FORMATS, as_bytes
+from reports.groups import Group, Result, Row, unpaired
+from reports.summary import summary_rows
+
+if TYPE_CHECKING:
+    import pandas
+    from matplotlib.figure import Figure
+
+MAX_SETTINGS = 6
+"""More settings than this are not drawn as panels beside one another."""
+MAX_ROWS = 14
+"""More rows than this make no readable square of differences."""
+MAX_FITS = 8
+"""More fits than this are not told apart in one panel of curves."""
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A figure that can be drawn: its file's name, title, caption, and description."""
+
+    name: str
+    title: str
+    caption: str
+    alt: str
+    draw: Callable[[], Figure]
+
+    def files(self) -> dict[str, bytes]:
+        """Return the figure's files by format."""
+        figure = self.draw()
+        return {kind: as_bytes(figure, kind) for kind in FORMATS}
+
+
+def write_drawing(folder: Path, drawing: Drawing, key: str) -> list[Path]:
+    """Write a figure's files into a folder unless they are there, and return their paths.
+
+    Args:
+        folder: where the files go, and `.NAME.key`, which says from what they were drawn.
+        drawing: the figure.
+        key: what it follows from, see `drawing_key`.
+    """
+    paths = [folder / f"{drawing.name}.{kind}" for kind in FORMATS]
+    mark = folder / f".{drawing.name}.key"
+    if mark.exists() and mark.read_text("utf-8") == key and all(path.exists() for path in paths):
+        return paths
+    for path, content in zip(paths, drawing.files().values(), strict=True):
+        with atomic_path(path) as temporary:
+            temporary.write_bytes(content)
+    write_text(mark, key)
+    return paths
+
+
+def drawing_key(groups: Sequence[Group]) -> str:
+    """Return a digest of all that figures follow from: the records and the code that draws."""
+    records = [(g.name, [s.record.model_dump(mode="json") for s in g.stored]) for g in groups]
+    root = Path(__file__).parent
+    code = [file_sha256(p) for p in sorted([*root.glob("*.py"), *root.parent.glob("*.py")])]
+    return content_hash([records, code])
+
+
+def group_drawings(group: Group, prefix: str) -> list[Drawing]:
+    """Return the figures of one group of records, in the order of reading.
+
+    Args:
+        group: records that share tables.
+        prefix: beginning of the file names.
+    """
+    import pandas
+
+    frame = pandas.DataFrame(summary_rows(group))
+    if frame.empty:
+        return []
+    shown = list(dict.fromkeys(frame["setting"]))[:MAX_SETTINGS]
+    few = frame[frame["setting"].isin(shown)]
+    return [
+        *_accuracy(group, few, prefix),
+        *_costs(few, prefix),
+        *_differences(group, few, frame, prefix),
+        *_curves(group, prefix),
+    ]
+
+
+def _accuracy(group: Group, frame: pandas.DataFrame, prefix: str) -> list[Drawing]:
+    found = [
+        Drawing(
+            f"{prefix}-accuracy",
+            "Accuracy",
+            "Percent with 95 % interval over test tasks; thin lines: over other test classes and "
+            "images too, where the records know the classes. Dotted: guessing.",
+            "Accuracy of each method. " + _ranking(frame),
+            lambda: accuracy_figure(frame),
+        )
+    ]
+    return found + _against(frame, ("k_shot",), prefix)
+
+
+def _ranking(frame: pandas.DataFrame) -> str:
+    texts = []
+    for setting, part in frame.groupby("setting", sort=False):
+        best = part.sort_values("mean", ascending=False).head(3)
+        names = [f"{row.method} {100 * row.mean:.1f} %" for row in best.itertuples()]
+        texts.append(f"{setting}: {', '.join(names)}.")
+    return " ".join(texts)
+
+
+def across_drawings(groups: Sequence[Group]) -> list[Drawing]:
+    """Return accuracy against the size of the pool and the budget, over all groups."""
+    import pandas
+
+    frame = pandas.DataFrame([row for group in groups for row in summary_rows(group)])
+    return [] if frame.empty else _against(frame, ("teachers", "meta_iterations"), "all")
+
+
+def _against(frame: pandas.DataFrame, names: Sequence[str], prefix: str) -> list[Drawing]:
+    found = []
+    for x in names:
+        others = [other for other in AGAINST if other != x]
+        line = ["scenario", "dataset", "n_way", "method", "learner", "n_test_tasks"]
+        line += [other for other in others if other != "teachers" or x != "meta_iterations"]
+        known = frame[frame[x].notna()]
+        several = known.groupby(line, dropna=False)[x].transform("nunique") > 1
+        kept = known[several].drop_duplicates([*line, x])
+        if kept.empty:
+            continue
+        found.append(
+            Drawing(
+                f"{prefix}-against-{x.replace('_', '-')}",
+                f"Accuracy against {AGAINST[x]}",
+                "Percent with 95 % interval over test tasks. Dashed: oracles.",
+                f"Accuracy of {kept['method'].nunique()} methods against {AGAINST[x]}.",
+                lambda kept=kept, x=x: against_figure(kept, x),
+            )
+        )
+    return found
+
+
+def _costs(frame: pandas.DataFrame, prefix: str) -> list[Drawing]:
+    found = []
+    for cost, words in COSTS.items():
+        known = frame[frame[cost].notna() & (frame[cost] > 0)]
+        if len(known) < 2:
+            continue
+        found.append(
+            Drawing(
+                f"{prefix}-pareto-{cost.split('_')[0]}",
+                f"Accuracy against {words}",
+                "The line joins data-free methods that no other beats in both (Pareto front).",
+                f"Accuracy against {words}. {_ranking(known)}",
+                lambda known=known, cost=cost: pareto_figure(known, cost),
+            )
+        )
+    if frame["test_tasks_per_s"].notna().any():
+        found.append(
+            Drawing(
+                f"{prefix}-throughput",
+                "Throughput",
+                "Rates on this machine, mean over the settings; no bar: not done.",
+                "Bars of training tasks, pseudo images and test tasks a second for each method.",
+                lambda: throughput_figure(frame),
+            )
+        )
+    return found
+
+
+def _differences(
+    group: Group, few: pandas.DataFrame, frame: pandas.DataFrame, prefix: str
+) -> list[Drawing]:
+    import pandas
+
+    found = []
+    pairs = pandas.DataFrame(difference_rows(group, list(dict.fromkeys(few["setting"]))))
+    if len(pairs) and pairs["row"].nunique() <= MAX_ROWS:
+        found.append(
+            Drawing(
+                f"{prefix}-differences",
+                "Paired differences",
+                "Row minus column in points, on the same tasks; in brackets: the 95 % t interval "
+                "contains 0.",
+                "Square of paired differences between all data-free methods, a panel a setting.",
+                lambda: difference_figure(pairs),
+            )
+        )
+    free = frame[frame["knowledge"] != "real_data"]
+    if free["setting"].nunique() >= MIN_SETTINGS and free["method"].nunique() > 2:
+        found.append(
+            Drawing(
+                f"{prefix}-ranks",
+                "Mean ranks",
+                "Critical-difference diagram (Nemenyi, 5 %): bars join what cannot be told apart.",
+                "Mean rank of each data-free method over the settings.",
+                lambda: ranks_figure(free),
+            )
+        )
+    return found
+
+
+def difference_rows(group: Group, settings: Sequence[str]) -> list[dict[str, Any]]:
+    """Return all ordered pairs of data-free rows that met the same tasks, best row first."""
+    rows = []
+    for setting in group.settings:
+        name = group.setting_name(setting)
+        if name not in settings:
+            continue
+        done = {
+            row: result
+            for row in group.rows
+            if row.ranked and (result := group.results.get((row, setting))) and result.done
+        }
+        order = sorted(done, key=lambda row: -done[row].mean)
+        rows += [
+            {"setting": name, "row": _shown(a, order), "column": _shown(b, order)}
+            | _difference(done[a], done[b])
+            for a in order
+            for b in order
+            if a != b and unpaired(done[a], done[b]) is None
+        ]
+    return rows
+
+
+def _shown(row: Row, rows: Sequence[Row]) -> str:
+    several = sum(other.name == row.name for other in rows) > 1
+    return f"{row.name} · {row.head}" if several else row.name
+
+
+def _difference(a: Result, b: Result) -> dict[str, float]:
+    found = mean_interval(a.tasks - b.tasks)
+    return {"difference": found.mean, "low": found.low, "high": found.high}
+
+
+def _curves(group: Group, prefix: str) -> list[Drawing]:
+    import pandas
+
+    fits = _fits(group.stored)
+    found = []
+    parts = [
+        pandas.DataFrame(read_parquet(one.folder / CURVE)).assign(fit=name)
+        for name, one in fits.items()
+        if (one.folder / CURVE).exists()
+    ][:MAX_FITS]
+    curves = pandas.concat(parts) if parts else pandas.DataFrame({"name": []})
+    if curves["name"].isin(list(PANELS)).any():
+        found.append(
+            Drawing(
+                f"{prefix}-curves",
+                "Training",
+                "Validation as measured, training averaged over 25 iterations. Shaded: the "
+                "curriculum asks for harder pseudo images.",
+                f"Training curves of {', '.join(dict.fromkeys(curves['fit']))}.",
+                lambda: curves_figure(curves),
+            )
+        )
+    images = [
+        {"title": f"{name}: {path.stem}", "path": path}
+        for name, one in fits.items()
+        for path in sorted(one.folder.glob("images/*.png"))
+    ][:MAX_SETTINGS]
+    if images:
+        found.append(
+            Drawing(
+                f"{prefix}-gallery",
+                "Pseudo images",
+                "Inverted from the teachers; no real image is shown.",
+                f"Grids of pseudo images of {', '.join(image['title'] for image in images)}.",
+                lambda: gallery_figure(pandas.DataFrame(images)),
+            )
+        )
+    return found
+
+
+def _fits(stored: Sequence[StoredRecord]) -> dict[str, StoredRecord]:
+    """Return one record for each distinct fit, by a name that tells fits apart."""
+    found: dict[str, StoredRecord] = {}
+    for one in stored:
+        r = one.record
+        if (
+            r.status == "done"
+            and r.fit
+            and r.fit.sha256 not in {f.record.fit.sha256 for f in found.values()}
+        ):
+            shots = f"{r.n_way}w{r.k_shot}s"
+            name = f"{r.method} {r.learner} {'+'.join(r.datasets)} {shots} seed {r.seed}"
+            found[name if name not in found else f"{name} {r.cell_hash[:4]}"] = one
+    return found

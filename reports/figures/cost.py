@@ -1,0 +1,112 @@
+"""Accuracy against what it costs, with the Pareto front, and throughput."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from reports.cost import pareto_front
+from reports.figures.style import KNOWLEDGE, MARKERS, axes_grid, knowledge_legend, labels, look
+
+if TYPE_CHECKING:
+    import pandas
+    from matplotlib.figure import Figure
+
+LEAST_FIT = 0.01
+"""Fits below this many seconds are drawn there: nothing was trained."""
+COSTS = {
+    "macs_per_query_image": "multiply-accumulates a query image",
+    "fit_s": f"fit, seconds (at least {LEAST_FIT:g})",
+}
+RATES = {
+    "train_tasks_per_s": "meta-training tasks/s",
+    "pseudo_images_per_s": "pseudo images/s",
+    "test_tasks_per_s": "test tasks/s",
+}
+
+
+def pareto_figure(frame: pandas.DataFrame, cost: str) -> Figure:
+    """Draw accuracy in percent against a cost, a panel a setting; a line joins the Pareto front.
+
+    Oracles are drawn and stand outside the front.
+
+    Args:
+        frame: rows of `reports.summary.summary_rows` of one group, with the cost known.
+        cost: a key of `COSTS`.
+    """
+    from matplotlib.ticker import EngFormatter, LogLocator
+
+    frame = frame.assign(label=labels(frame))
+    if cost == "fit_s":
+        frame = frame.assign(fit_s=frame["fit_s"].clip(lower=LEAST_FIT))
+    settings = list(dict.fromkeys(frame["setting"]))
+    with look():
+        figure, panels = axes_grid(len(settings), 4.4, 3.4)
+        for axes, setting in zip(panels, settings, strict=True):
+            part = frame[frame["setting"] == setting]
+            x, y = part[cost].to_numpy(float), 100 * part["mean"].to_numpy(float)
+            free = np.flatnonzero((part["knowledge"] != "real_data").to_numpy())
+            front = free[pareto_front(x[free], y[free])]
+            axes.plot(x[front], y[front], color="#333333", lw=1, zorder=1)
+            for row in part.itertuples():
+                axes.errorbar(
+                    getattr(row, cost), 100 * row.mean, yerr=100 * row.ci95,
+                    fmt=MARKERS[row.knowledge], color=KNOWLEDGE[row.knowledge], markersize=5,
+                )  # fmt: skip
+            _name_points(axes, x, y, list(part["label"]), set(front.tolist()))
+            axes.set(title=setting, xlabel=COSTS[cost], ylabel="accuracy %", xscale="log")
+            axes.margins(x=0.25, y=0.12)
+            axes.xaxis.set_major_locator(LogLocator(subs=(1, 3)))
+            axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+            axes.minorticks_off()
+        knowledge_legend(panels[-1], list(frame["knowledge"]), loc="best")
+    return figure
+
+
+def _name_points(axes, x, y, names, front) -> None:
+    """Write names beside points: those on the front in bold, and none over another."""
+    taken: list[tuple[float, float]] = []
+    span = max(float(np.ptp(y)), 1e-9)
+    for index in sorted(range(len(x)), key=lambda i: (i not in front, -y[i])):
+        here = (float(np.log10(x[index])), float(y[index]))
+        crowded = any(abs(here[0] - a) < 0.6 and abs(here[1] - b) < 0.05 * span for a, b in taken)
+        if crowded and index not in front:
+            continue
+        taken.append(here)
+        axes.annotate(
+            names[index], (x[index], y[index]), xytext=(5, 4), textcoords="offset points",
+            fontsize=7, weight="bold" if index in front else "normal",
+        )  # fmt: skip
+
+
+def throughput_figure(frame: pandas.DataFrame) -> Figure:
+    """Draw the rates of fits and tests on a log axis, a panel a rate, mean over the settings.
+
+    Args:
+        frame: rows of `summary_rows` of one group and device.
+    """
+    from matplotlib.ticker import EngFormatter, LogLocator
+
+    frame = frame.assign(label=labels(frame))
+    shown = [rate for rate in RATES if frame[rate].notna().any()]
+    kinds = frame.groupby("label")["knowledge"].first()
+    with look():
+        order = list(frame.groupby("label")["test_tasks_per_s"].mean().sort_values().index)
+        figure, panels = axes_grid(len(shown), 3.8, 0.9 + 0.26 * len(order), sharey=True)
+        for axes, rate in zip(panels, shown, strict=True):
+            means = frame.groupby("label")[rate].mean().dropna()
+            for name, value in means.items():
+                y, kind = order.index(name), kinds[name]
+                axes.plot([value], [y], MARKERS[kind], color=KNOWLEDGE[kind])
+                axes.annotate(
+                    f"{value:.3g}" if value < 1000 else f"{value:.0f}",
+                    (value, y), xytext=(7, -3), textcoords="offset points", fontsize=7,
+                )  # fmt: skip
+            axes.set(xscale="log", xlabel=RATES[rate], yticks=range(len(order)))
+            axes.set_yticklabels(order)
+            axes.set_xlim(means.min() / 2, means.max() * 4)
+            axes.xaxis.set_major_locator(LogLocator())
+            axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+            axes.minorticks_off()
+    return figure

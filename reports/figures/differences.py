@@ -1,0 +1,117 @@
+"""Who is better than whom: paired differences in one setting, and mean ranks over many."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from reports.figures.style import axes_grid, labels, look
+
+if TYPE_CHECKING:
+    import pandas
+    from matplotlib.figure import Figure
+
+MIN_SETTINGS = 5
+"""Fewer settings give no critical-difference diagram: ranks say little then."""
+
+
+def difference_figure(frame: pandas.DataFrame) -> Figure:
+    """Draw the paired differences row minus column in points, a panel a setting.
+
+    A number in brackets is not told from zero: its 95 % t interval contains it.
+
+    Args:
+        frame: columns setting, row, column (shown names, best first), difference, low, high.
+    """
+    import seaborn
+
+    settings = list(dict.fromkeys(frame["setting"]))
+    order = list(dict.fromkeys(frame["row"]))
+    limit = 100 * float(frame["difference"].abs().max())
+    side = 1.6 + 0.42 * len(order)
+    with look():
+        figure, panels = axes_grid(len(settings), side, side, sharey=True)
+        for axes, setting in zip(panels, settings, strict=True):
+            part = frame[frame["setting"] == setting]
+            values, texts = _square(part, order)
+            seaborn.heatmap(
+                values, annot=texts, fmt="", cmap="vlag", vmin=-limit, vmax=limit, ax=axes,
+                cbar=False, square=True, linewidths=0.5, annot_kws={"fontsize": 7},
+                xticklabels=order, yticklabels=order,
+            )  # fmt: skip
+            axes.set(title=setting, xlabel="", ylabel="")
+            axes.tick_params(axis="x", rotation=90)
+            axes.tick_params(axis="y", rotation=0)
+    return figure
+
+
+def _square(part: pandas.DataFrame, order: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    values = np.full((len(order), len(order)), np.nan)
+    texts = np.full(values.shape, "", dtype=object)
+    for one in part.itertuples():
+        place = order.index(one.row), order.index(one.column)
+        values[place] = 100 * one.difference
+        text = f"{values[place]:+.0f}" if abs(values[place]) >= 9.95 else f"{values[place]:+.1f}"
+        texts[place] = f"({text})" if one.low <= 0 <= one.high else text
+    return values, texts
+
+
+def critical_difference(n_rows: int, n_settings: int, alpha: float = 0.05) -> float:
+    """Return how far mean ranks must lie apart: q_α √(k (k + 1) / 6N).
+
+    Source: Nemenyi's test as in Demšar (JMLR 2006), q_α the studentised range over √2.
+    """
+    from scipy.stats import studentized_range
+
+    quantile = float(studentized_range.ppf(1 - alpha, n_rows, np.inf)) / math.sqrt(2)
+    return quantile * math.sqrt(n_rows * (n_rows + 1) / (6 * n_settings))
+
+
+def mean_ranks(frame: pandas.DataFrame) -> pandas.Series:
+    """Return the mean rank of each row over the settings in which every row has a result."""
+    frame = frame.assign(label=labels(frame))
+    table = frame.pivot_table(index="setting", columns="label", values="mean")
+    complete = table.dropna(axis="columns")
+    return complete.rank(axis="columns", ascending=False).mean().sort_values()
+
+
+def ranks_figure(frame: pandas.DataFrame) -> Figure:
+    """Draw the critical-difference diagram: mean ranks, and bars over what cannot be told apart.
+
+    Args:
+        frame: rows of `summary_rows` of one group without oracles, over `MIN_SETTINGS` settings
+            or more; a row that lacks a setting is left out.
+    """
+    ranks = mean_ranks(frame)
+    n_settings = frame["setting"].nunique()
+    distance = critical_difference(len(ranks), n_settings)
+    with look():
+        figure, (axes,) = axes_grid(1, 7.0, 1.2 + 0.26 * len(ranks))
+        for y, (name, rank) in enumerate(ranks.items()):
+            axes.plot([rank], [y], "o", color="#0173b2")
+            axes.annotate(
+                f"{name}  {rank:.2f}", (rank, y), xytext=(8, -3), textcoords="offset points"
+            )
+        for place, (first, last) in enumerate(cliques(ranks.to_numpy(), distance)):
+            x = ranks.iloc[first] - 0.08 - 0.06 * place
+            axes.plot([x, x], [first - 0.2, last + 0.2], color="#333333", lw=3)
+        axes.plot([1, 1 + distance], [-1, -1], color="#d55e00", lw=2)
+        axes.annotate(f"critical difference {distance:.2f}", (1 + distance, -1), xytext=(6, -3),
+                      textcoords="offset points")  # fmt: skip
+        axes.set(xlabel=f"mean rank over {n_settings} settings", yticks=[])
+        axes.set_xlim(0.5, len(ranks) + 2.5)
+        axes.set_ylim(len(ranks) - 0.4, -1.6)
+        axes.spines["left"].set_visible(False)
+    return figure
+
+
+def cliques(ranks: np.ndarray, distance: float) -> list[tuple[int, int]]:
+    """Return the longest runs (first, last) of sorted ranks that lie within the distance."""
+    runs: list[tuple[int, int]] = []
+    for first in range(len(ranks)):
+        last = int(np.searchsorted(ranks, ranks[first] + distance, side="right")) - 1
+        if last > first and (not runs or last > runs[-1][1]):
+            runs.append((first, last))
+    return runs

@@ -1,0 +1,102 @@
+"""How figures look, and the files they become: SVG and PDF for papers, PNG for slides."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+FORMATS = ("svg", "pdf", "png")
+PNG_DPI = 150
+KNOWLEDGE = {
+    "parameters": "#0173b2",
+    "inversion": "#d55e00",
+    "features": "#029e73",
+    "real_data": "#949494",
+}
+"""Colours of the kinds of knowledge, of seaborn's colour-blind palette; markers say it again."""
+MARKERS = {"parameters": "o", "inversion": "D", "features": "s", "real_data": "^"}
+WORDS = {
+    "parameters": "parameters",
+    "inversion": "inversion",
+    "features": "features",
+    "real_data": "oracle (real data)",
+}
+
+_LOOK = {
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans"],
+    "font.size": 9,
+    "axes.titlesize": 9,
+    "axes.labelsize": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#dddddd",
+    "grid.linewidth": 0.6,
+    "legend.frameon": False,
+    "legend.fontsize": 8,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "purer-bench",
+    "pdf.fonttype": 42,
+}
+
+
+@contextmanager
+def look() -> Iterator[None]:
+    """Draw with the suite's look; settings outside are left alone."""
+    import matplotlib
+
+    with matplotlib.rc_context(_LOOK):
+        yield
+
+
+def axes_grid(n: int, width: float, height: float, **shared: Any) -> tuple[Figure, list[Axes]]:
+    """Return a figure of n axes side by side, at most three in a row, in inches a panel."""
+    from matplotlib.figure import Figure
+
+    columns = min(n, 3)
+    rows = -(-n // columns)
+    figure = Figure(figsize=(width * columns, height * rows), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False, **shared).ravel()
+    for spare in axes[n:]:
+        spare.set_visible(False)
+    return figure, list(axes[:n])
+
+
+def as_bytes(figure: Figure, kind: str) -> bytes:
+    """Return a figure as a file of one of `FORMATS`; the same figure gives the same bytes."""
+    buffer = io.BytesIO()
+    metadata = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(kind)
+    with look():
+        figure.savefig(buffer, format=kind, dpi=PNG_DPI, metadata=metadata)
+    return buffer.getvalue()
+
+
+def labels(frame: pandas.DataFrame) -> list[str]:
+    """Return what a row is called: the method, with its learner where one has several."""
+    names = frame["method"]
+    several = frame.groupby("method")["learner"].transform("nunique") > 1
+    return [
+        f"{method} · {learner}" if many else method
+        for method, learner, many in zip(names, frame["learner"], several, strict=True)
+    ]
+
+
+def knowledge_legend(axes: Axes, kinds: Sequence[str], **place: Any) -> None:
+    """Explain colours and markers of the kinds of knowledge that occur."""
+    from matplotlib.lines import Line2D
+
+    handles = [
+        Line2D([], [], color=KNOWLEDGE[k], marker=MARKERS[k], linestyle="none", label=WORDS[k])
+        for k in KNOWLEDGE
+        if k in kinds
+    ]
+    axes.legend(handles=handles, **place)

@@ -1,0 +1,74 @@
+"""The table over all groups: methods × scenarios, of one protocol and as many test tasks."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from itertools import groupby
+
+from reports.accuracy import BEST, NAMES, verdict
+from reports.caption import origin_sentence
+from reports.groups import KNOWLEDGE, Group, Row, Setting
+from reports.model import Column, Entry, Section, Table, label
+
+Place = tuple[Group, Setting]
+
+
+def overview_tables(groups: Sequence[Group]) -> list[Table]:
+    """Return a table for each protocol that has several groups; numbers compare down a column."""
+    found: dict[tuple[str, int, int], list[Group]] = defaultdict(list)
+    for group in groups:
+        first = group.first
+        found[first.protocol_label, first.n_test_tasks, first.n_query].append(group)
+    return [_table(label_, members) for (label_, *_), members in found.items() if len(members) > 1]
+
+
+def _table(protocol: str, groups: Sequence[Group]) -> Table:
+    places = [(group, setting) for group in groups for setting in group.settings]
+    marks = [verdict(group, setting) for group, setting in places]
+    rows = sorted({row for group in groups for row in group.rows}, key=_order)
+    sections = [
+        Section(
+            KNOWLEDGE.get(kind, kind),
+            [
+                [label(row.name), label(row.head)]
+                + [_entry(place, row, one) for place, one in zip(places, marks, strict=True)]
+                for row in members
+            ],
+        )
+        for kind, members in groupby(rows, key=lambda row: row.knowledge)
+    ]
+    stored = [one for group in groups for one in group.stored]
+    return Table(
+        kind="overview",
+        title=f"Methods and scenarios: protocol {protocol}, "
+        f"{groups[0].first.n_test_tasks} test tasks",
+        columns=[*NAMES, *(_column(group, setting, groups) for group, setting in places)],
+        sections=sections,
+        caption="Percent, mean ± 1.96·std/√n over test tasks; – is not run or has no result, the "
+        "table of the scenario says why. † tied with the best by the paired interval. Columns "
+        f"differ in data, pools or counts: compare down, not across. {origin_sentence(stored)}",
+        strong_means=BEST,
+    )
+
+
+def _order(row: Row) -> tuple[int, Row]:
+    kinds = list(KNOWLEDGE)
+    return (kinds.index(row.knowledge) if row.knowledge in kinds else len(kinds)), row
+
+
+def _column(group: Group, setting: Setting, groups: Sequence[Group]) -> Column:
+    first = group.first
+    twins = [g for g in groups if g.first.scenario == first.scenario and setting in g.settings]
+    number = f" ({[g is group for g in twins].index(True) + 1})" if len(twins) > 1 else ""
+    header = f"{first.scenario}{number} {group.setting_header(setting)}"
+    return Column(header, header, f"{first.scenario} {setting.data}")
+
+
+def _entry(place: Place, row: Row, marks: dict[Row, str]) -> Entry:
+    group, setting = place
+    result = group.results.get((row, setting))
+    if result is None or not result.done:
+        return label("–")
+    text = f"{100 * result.mean:.1f} ± {100 * result.ci95:.1f}"
+    return Entry(text, strong=marks.get(row) == "best", tied=marks.get(row) == "tied")

@@ -1,0 +1,1 @@
+"""One HTML page of everything: self-contained, offline, printable, for keyboard and reader."""

@@ -1,0 +1,64 @@
+"""The page from its parts: one template, one style, one script, no other file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bench.records import StoredRecord
+from reports.page import content
+from reports.page.content import Part, Picture
+
+if TYPE_CHECKING:
+    from reports.make import Report
+
+FOLDER = Path(__file__).parent
+
+
+def render_page(
+    report: Report,
+    parts: Sequence[Part],
+    across: Sequence[Picture] = (),
+    title: str = "Data-free meta-learning: results",
+) -> str:
+    """Return the page as one HTML text that needs nothing else.
+
+    Args:
+        report: what the records say.
+        parts: tables and figures of the groups shown.
+        across: figures over all groups.
+        title: the page's title.
+    """
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    from markupsafe import Markup
+
+    environment = Environment(
+        loader=FileSystemLoader(FOLDER),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    stored = [one for group in report.groups for one in group.stored]
+    return environment.get_template("page.html.j2").render(
+        title=title,
+        style=Markup((FOLDER / "page.css").read_text(encoding="utf-8")),
+        script=Markup((FOLDER / "page.js").read_text(encoding="utf-8")),
+        headline=content.headline(report.shown),
+        lines=[line for group in report.shown for line in content.leader_lines(group)],
+        warnings=content.warnings(report.groups, stored),
+        parts=parts,
+        overview=report.overview,
+        hazards=report.hazards,
+        across=across,
+        cells=content.cells(stored, {row["cell_hash"]: row for row in report.rows}),
+        environments=content.environments(stored),
+        counts=_counts(stored),
+        days=sorted({one.record.started[:10] for one in stored}),
+    )
+
+
+def _counts(stored: Sequence[StoredRecord]) -> dict[str, int]:
+    statuses = [one.record.status for one in stored]
+    return {name: statuses.count(name) for name in ("done", "skipped", "failed")}

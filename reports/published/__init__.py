@@ -1,0 +1,1 @@
+"""Published figures with source and grade; `reports.reproduction` reads them."""

@@ -1,0 +1,166 @@
+"""One flat row a method and setting: what `summary.csv`, the figures and the page's top show."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from bench.records import Record
+from bench.stats import (
+    Interval,
+    hierarchical_interval,
+    improvement,
+    mean_interval,
+    minimal_detectable_difference,
+)
+from reports.accuracy import verdict
+from reports.frame import open_interval_of
+from reports.groups import Group, Result, Row, Setting, unpaired
+
+
+@dataclass(frozen=True)
+class Leader:
+    """The best data-free row of a setting, and by how much it leads the next.
+
+    `lead` is the paired difference from the next row with its 95 % t interval; `ahead` how often
+    it is ahead on a task; `detectable` what this many tasks would have found. All None where
+    there is no next row, or none on the same tasks.
+    """
+
+    setting: Setting
+    row: Row
+    result: Result
+    ties: tuple[Row, ...]
+    next_row: Row | None = None
+    lead: Interval | None = None
+    ahead: float | None = None
+    detectable: float | None = None
+    oracle: tuple[Row, Result] | None = None
+
+
+def leaders(group: Group) -> list[Leader]:
+    """Return the leader of each setting that has a data-free result."""
+    found = [_leader(group, setting) for setting in group.settings]
+    return [one for one in found if one is not None]
+
+
+def _leader(group: Group, setting: Setting) -> Leader | None:
+    done = {
+        row: result
+        for row in group.rows
+        if (result := group.results.get((row, setting))) and result.done
+    }
+    ranked = sorted((row for row in done if row.ranked), key=lambda row: -done[row].mean)
+    if not ranked:
+        return None
+    oracles = [row for row in done if not row.ranked]
+    oracle = max(oracles, key=lambda row: done[row].mean, default=None)
+    best, rest = ranked[0], ranked[1:]
+    marks = verdict(group, setting)
+    parts: dict[str, Any] = {}
+    if rest and unpaired(done[best], done[rest[0]]) is None:
+        a, b = done[best].tasks, done[rest[0]].tasks
+        parts = {
+            "lead": mean_interval(a - b),
+            "ahead": improvement(a, b).mean,
+            "detectable": minimal_detectable_difference(a, b),
+        }
+    return Leader(
+        setting=setting,
+        row=best,
+        result=done[best],
+        ties=tuple(row for row in rest if row in marks),
+        next_row=rest[0] if rest else None,
+        oracle=(oracle, done[oracle]) if oracle else None,
+        **parts,
+    )
+
+
+def over_seeds(result: Result) -> Interval | None:
+    """Return the interval over seeds and tasks; None for one seed or different tasks."""
+    if len(result.done) < 2 or not result.task_list or result.by_seed.shape[1] < 2:
+        return None
+    return hierarchical_interval(result.by_seed)
+
+
+def over_classes(group: Group, result: Result) -> Interval | None:
+    """Return the open interval, over other test classes and images; None where not stored."""
+    classes = result.classes
+    if classes is None or len(classes) < 2:
+        return None
+    names = [one.record.cell_hash for one in result.done]
+    return open_interval_of(result.tasks, classes, group.memo, *names)
+
+
+def summary_rows(group: Group) -> list[dict[str, Any]]:
+    """Return a row for each method and setting with a result; fractions, absent values None."""
+    rows = []
+    first = group.first
+    for setting in group.settings:
+        marks = verdict(group, setting)
+        for row in group.rows:
+            result = group.results.get((row, setting))
+            if result is None or not result.done:
+                continue
+            best = {"best": marks.get(row) == "best", "tied": marks.get(row) == "tied"}
+            rows.append(
+                {
+                    "group": group.name,
+                    "scenario": first.scenario,
+                    "protocol": first.protocol_label,
+                    "setting": group.setting_name(setting),
+                    "dataset": setting.data,
+                    "n_way": setting.n_way,
+                    "k_shot": setting.k_shot,
+                    "method": row.name,
+                    "learner": row.head,
+                    "knowledge": row.knowledge,
+                    "meta_iterations": first.budget.get("meta_iterations"),
+                    "n_test_tasks": first.n_test_tasks,
+                    **best,
+                    **_numbers(group, result),
+                    **_costs([one.record for one in result.done]),
+                }
+            )
+    return rows
+
+
+def _numbers(group: Group, result: Result) -> dict[str, Any]:
+    seeds, classes = over_seeds(result), over_classes(group, result)
+    several = len(result.tasks) > 1
+    _, low, high = mean_interval(result.tasks) if several else (None, None, None)
+    return {
+        "mean": result.mean,
+        "ci95": result.ci95,
+        "t_low": low,
+        "t_high": high,
+        "seeds": len(result.done),
+        "seed_std": result.spread,
+        "seeds_low": seeds.low if seeds else None,
+        "seeds_high": seeds.high if seeds else None,
+        "open_low": classes.low if classes else None,
+        "open_high": classes.high if classes else None,
+    }
+
+
+COSTS: dict[str, Callable[[Record], float | None]] = {
+    "fit_s": lambda r: r.timing.fit_s,
+    "test_tasks_per_s": lambda r: r.timing.test_tasks_per_s,
+    "train_tasks_per_s": lambda r: r.timing.train_tasks_per_s,
+    "pseudo_images_per_s": lambda r: r.timing.pseudo_images_per_s,
+    "peak_memory_bytes": lambda r: r.timing.peak_memory_bytes,
+    "params": lambda r: r.cost.params,
+    "macs_per_query_image": lambda r: r.cost.macs_per_query_image,
+    "teachers": lambda r: r.pool.n if r.pool else None,
+}
+
+
+def _costs(records: Sequence[Record]) -> dict[str, float | None]:
+    found = {}
+    for name, read in COSTS.items():
+        values = [value for record in records if (value := read(record)) is not None]
+        found[name] = float(np.mean(values)) if values else None
+    return found

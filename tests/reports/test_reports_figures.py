@@ -1,0 +1,115 @@
+"""Figures: what they are made of, by hand; that each is drawn where it applies; the same bytes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas
+import pytest
+from report_records import BUDGET, accuracies, make_record, standard_suite
+from test_reports_page import with_extras
+
+from reports.figures.build import across_drawings, group_drawings, write_drawing
+from reports.figures.cost import pareto_front
+from reports.figures.curves import hard_spans
+from reports.figures.differences import cliques, critical_difference, mean_ranks
+from reports.figures.style import as_bytes
+from reports.groups import make_groups
+from reports.select import load_records
+
+
+def drawings(folder):
+    """Return the drawings of the only group below a folder, by the end of their names."""
+    (group,) = make_groups(load_records(folder))
+    return {one.name.removeprefix("x-"): one for one in group_drawings(group, "x")}
+
+
+def test_the_front_is_what_nothing_beats_in_both():
+    cost = np.array([5.0, 1, 3, 3, 9, 2])
+    gain = np.array([6.0, 1, 4, 5, 6, 0.5])
+    assert pareto_front(cost, gain).tolist() == [1, 3, 0]
+    rng = np.random.default_rng(0)
+    cost, gain = rng.random((2, 50))
+    front = pareto_front(cost, gain)
+    for i in range(50):
+        beaten = (
+            (cost <= cost[i]) & (gain >= gain[i]) & ((cost < cost[i]) | (gain > gain[i]))
+        ).any()
+        assert (i in front) != beaten
+
+
+def test_critical_difference_is_demsars():
+    """Demšar (2006), table 5: q = 2.343 for three classifiers, 2.728 for five."""
+    assert critical_difference(3, 10) == pytest.approx(2.343 * np.sqrt(12 / 60), abs=2e-3)
+    assert critical_difference(5, 14) == pytest.approx(2.728 * np.sqrt(30 / 84), abs=2e-3)
+
+
+def test_cliques_are_the_longest_runs_within_the_distance():
+    assert cliques(np.array([1.0, 1.4, 2.2, 3.9]), 1.0) == [(0, 1), (1, 2)]
+    assert cliques(np.array([1.0, 1.5, 1.9, 5.0]), 1.0) == [(0, 2)]
+    assert cliques(np.array([1.0, 3.0]), 1.0) == []
+
+
+def test_ranks_by_hand():
+    frame = pandas.DataFrame(
+        {
+            "setting": ["s", "s", "s", "t", "t"],
+            "method": ["a", "b", "c", "a", "b"],
+            "learner": "maml",
+            "mean": [0.9, 0.5, 0.1, 0.2, 0.2],
+        }
+    )
+    assert mean_ranks(frame).to_dict() == {"a": 1.25, "b": 1.75}  # c lacks a setting
+
+
+def test_hard_phases_are_the_runs_of_the_switch():
+    curve = pandas.DataFrame(
+        {"step": range(1, 9), "name": "adversarial", "value": [0, 1, 1, 0, 0, 1, 0, 1]}
+    )
+    assert hard_spans(curve) == [(2, 3), (6, 6), (8, 8)]
+    assert hard_spans(curve[:0]) == []
+
+
+def test_each_figure_appears_where_it_applies(tmp_path):
+    places = standard_suite(tmp_path)
+    found = drawings(tmp_path)
+    assert set(found) == {
+        "accuracy", "against-k-shot", "pareto-macs", "pareto-fit", "throughput", "differences",
+    }  # fmt: skip
+    assert "ensemble_centroids 47.5 %" in found["accuracy"].alt
+    with_extras(places[2])
+    assert set(drawings(tmp_path)) - set(found) == {"curves", "gallery"}
+
+
+def test_five_settings_give_ranks(tmp_path):
+    for k_shot in range(1, 6):
+        for place, method in enumerate(("random", "average", "purer")):
+            values = accuracies(0.3 + 0.05 * place, f"{method} {k_shot}")
+            make_record(tmp_path, method, values, k_shot=k_shot)
+    assert "ranks" in drawings(tmp_path)
+    figure = drawings(tmp_path)["ranks"].draw()
+    texts = [text.get_text() for text in figure.axes[0].texts]
+    assert "purer  1.00" in texts
+
+
+def test_budgets_are_drawn_against_one_another(tmp_path):
+    for iterations in (400, 800):
+        budget = BUDGET | {"meta_iterations": iterations}
+        make_record(tmp_path, "purer", accuracies(0.3 + iterations / 8000, "p"), budget=budget)
+    (found,) = across_drawings(make_groups(load_records(tmp_path)))
+    assert found.name == "all-against-meta-iterations"
+    (axes,) = found.draw().axes
+    (line, *_) = axes.containers[0]
+    assert line.get_xydata()[:, 0].tolist() == [400, 800]
+    assert line.get_xydata()[:, 1] == pytest.approx([35, 40])
+
+
+def test_files_are_the_same_each_time_and_drawn_once(tmp_path):
+    standard_suite(tmp_path / "runs")
+    one = drawings(tmp_path / "runs")["accuracy"]
+    assert as_bytes(one.draw(), "svg") == as_bytes(one.draw(), "svg")
+    paths = write_drawing(tmp_path / "figures", one, "key")
+    assert [path.suffix for path in paths] == [".svg", ".pdf", ".png"]
+    assert paths[1].read_bytes().startswith(b"%PDF")
+    paths[0].write_text("kept")
+    assert write_drawing(tmp_path / "figures", one, "key")[0].read_text() == "kept"
+    assert write_drawing(tmp_path / "figures", one, "other")[0].read_text() != "kept"
