@@ -195,7 +195,11 @@ class Tracker:
 
 
 def parameters(record: Any) -> dict[str, str]:
-    """Return the parameters of a cell by name; the complete configuration is an artifact."""
+    """Return the parameters of a cell by name: what tells cells apart in a comparison.
+
+    Constants of the protocol and counts of the budget are in their names, and in full in the
+    artifacts `config.json` and `record.json`.
+    """
     shown = {
         "method": record.method,
         "preset": record.preset,
@@ -203,34 +207,39 @@ def parameters(record: Any) -> dict[str, str]:
         "calibration": record.calibration,
         "scenario": record.scenario,
         "dataset": "+".join(record.tested),
-        "architectures": "+".join(record.architectures),
+        "teachers": "+".join(record.architectures),
         "n_way": record.n_way,
         "k_shot": record.k_shot,
-        "n_query": record.n_query,
-        "n_test_tasks": record.n_test_tasks,
         "seed": record.seed,
-        "selection": record.selection,
+        "protocol": record.protocol_label,
+        "meta_iterations": record.budget.get("meta_iterations"),
+        "n_test_tasks": record.n_test_tasks,
     }
-    shown |= {f"protocol.{key}": value for key, value in record.protocol.items()}
-    shown |= {f"budget.{key}": value for key, value in record.budget.items()}
+    if record.variant:
+        shown["variant"] = record.variant
     shown |= {f"{record.method}.{key}": value for key, value in record.method_config.items()}
     shown |= {f"{record.calibration}.{k}": v for k, v in record.calibration_config.items()}
     return {key: str(value)[:6000] for key, value in shown.items()}
 
 
+METRICS = {
+    "accuracy": lambda r: r.accuracy and r.accuracy.mean,
+    "accuracy_ci95": lambda r: r.accuracy and r.accuracy.ci95,
+    "fit_seconds": lambda r: r.timing.fit_s,
+    "fit_tasks_per_second": lambda r: r.timing.train_tasks_per_s,
+    "pseudo_images_per_second": lambda r: r.timing.pseudo_images_per_s,
+    "test_tasks_per_second": lambda r: r.timing.test_tasks_per_s,
+    "peak_memory_bytes": lambda r: r.timing.peak_memory_bytes,
+    "parameters": lambda r: r.cost.params,
+    "macs_per_query_image": lambda r: r.cost.macs_per_query_image,
+    "pool_accuracy": lambda r: r.pool and r.pool.mean_accuracy,
+}
+"""What a cell's row shows; the rest is in its record."""
+
+
 def summary_metrics(record: Any) -> dict[str, float]:
     """Return accuracy, interval, throughput and cost; what was not measured is absent."""
-    found: dict[str, Any] = {}
-    if record.accuracy is not None:
-        found |= {
-            "accuracy": record.accuracy.mean,
-            "accuracy_ci95": record.accuracy.ci95,
-            "accuracy_std": record.accuracy.std,
-        }
-    found |= record.timing.model_dump(exclude={"embeddings_reused"})
-    found |= record.cost.model_dump()
-    if record.pool is not None:
-        found |= {"pool_mean_accuracy": record.pool.mean_accuracy, "pool_n": record.pool.n}
+    found = {name: read(record) for name, read in METRICS.items()}
     return {name: float(value) for name, value in found.items() if value is not None}
 
 

@@ -66,7 +66,8 @@ def slug(group: Group, groups: Sequence[Group]) -> str:
 def short_name(group: Group) -> str:
     """Return what a group is called in headings."""
     data = ", ".join(dict.fromkeys(setting.data for setting in group.settings))
-    return f"{group.first.scenario} {data}: {group.first.protocol_label}"
+    variant = f", {group.first.variant}" if group.first.variant else ""
+    return f"{group.first.scenario} {data}: {group.first.protocol_label}{variant}"
 
 
 def percent(value: float) -> str:

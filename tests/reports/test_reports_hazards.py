@@ -172,13 +172,18 @@ def test_a_named_protocol_is_the_reference_of_equals(tmp_path: Path) -> None:
 def test_every_output_holds_the_table_and_no_group_repeats_it(tmp_path: Path) -> None:
     write(tmp_path / "runs")
     write(tmp_path / "runs", k_shot=5)
-    paths = make_report(tmp_path / "runs", tmp_path / "out")
+    paths = make_report(tmp_path / "runs", tmp_path / "out", figures=False)
     assert {path.name for path in paths} == {
         "tables.md",
         "tables.tex",
         "results.csv",
+        "summary.csv",
         "hazards.csv",
+        "report.html",
     }
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert page.count(">What each choice is worth") == 2  # the section and its one table
+    assert 'id="summary-t"' in page
     tables = build_tables(load_records(tmp_path / "runs"))
     assert [table.kind for table in tables] == ["hazards"]
     assert "accuracy" in {

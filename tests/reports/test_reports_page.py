@@ -24,7 +24,7 @@ def page(tmp_path_factory):
     """A page of two groups with figures, curves and an image."""
     root = tmp_path_factory.mktemp("page")
     places = standard_suite(root / "runs" / "cifar_fs_ss")
-    with_extras(next(p for p in places if '"purer"' in (p / "record.json").read_text()))
+    with_extras(next(p for p in places if '"tuned"' in (p / "record.json").read_text()))
     seeded_suite(root / "runs" / "seeds")
     write_report(compute(load_records(root / "runs")), root / "out")
     return root / "out" / "report.html"
