@@ -122,7 +122,7 @@ def _make(
     before = 0.0
     if resumed:
         log.load_state_dict(resumed["log"])
-        strategies.chosen.update(resumed["strategies"])
+        strategies.chosen.update(resumed.get("strategies", {}))
         before = resumed["seconds"]
 
     def save(step: int, state: dict[str, Any]) -> None:
