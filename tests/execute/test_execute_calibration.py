@@ -9,7 +9,7 @@ import torch
 
 from bench.cells import expand, read_suite
 from bench.estimate import estimate_cell
-from bench.execute.cell import Workplace, plan_teachers, run_cell
+from bench.execute.cell import Workplace, run_cell
 from bench.plan import make_plan
 from bench.records import read_record
 from bench.tracking import parameters
@@ -52,11 +52,10 @@ def test_the_estimate_grows_with_what_calibration_does(cache: Path, tmp_path: Pa
     suite = tmp_path / "mine.yaml"
     suite.write_text(SUITE)
     plan = make_plan(str(suite), [], [], None, cache, None, {})
-    data, teachers = plan.data["glyphs"], plan_teachers(plan.cells[0], plan.data)
 
     def test_seconds(*settings: str) -> list[float]:
         cells = expand(*read_suite(str(suite), settings))
-        return [estimate_cell(cell, data, teachers, len(teachers), 1e9).test_s for cell in cells]
+        return [estimate_cell(cell, plan.data, [], 1e9).test_s for cell in cells]
 
     plain, one = test_seconds("icfil.steps=1")
     five = test_seconds("icfil.steps=5")[1]

@@ -57,7 +57,7 @@ def test_a_fit_follows_from_what_it_sees() -> None:
         "purer",
         "oracle_protonet",
     }
-    assert {k[0] for k, v in keys("purer.pixel_lr=0.1").items() if v != plain[k]} == {"purer"}
+    assert {k[0] for k, v in keys("purer.pixel_lr=0.3").items() if v != plain[k]} == {"purer"}
 
 
 def test_a_calibration_is_no_part_of_a_fit() -> None:
