@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from bench.cells import Cell, Suite
+from bench.cells import Cell, MethodEntry, Suite
 from bench.cli import (
     _cache_option,
     _data_option,
@@ -89,6 +89,8 @@ def cell_of(record: Record) -> Cell:
             "can be compared with its repetition"
         )
     values = record.model_dump(mode="json")
+    imported = record.pool is not None and record.pool.name
+    values["pool"] = {"name": record.pool.name, "sha256": record.pool.sha256} if imported else None
     try:
         cell = Cell.model_validate({name: values[name] for name in Cell.model_fields})
     except ValueError as error:
@@ -170,7 +172,7 @@ def run_again(
         scenario=cell.scenario,
         datasets=list(cell.datasets),
         architectures=list(cell.architectures),
-        methods=[],
+        methods=[MethodEntry(method=cell.method)],
     )
     request = Request(
         runs=runs,
@@ -181,7 +183,7 @@ def run_again(
         threads=threads or record.device.threads,
         command=f"bench reproduce {record.cell_hash}",
     )
-    plan = Plan(suite, [cell], data, {})
+    plan = Plan(suite, [cell], data, {}, {})
     (again,) = run_plan(plan, request, run_inline, display, lambda _: None)
     if again.record.status != "done":
         raise BenchError(
