@@ -214,7 +214,7 @@ def test_ctrl_c_says_what_was_kept(cache: Path, tmp_path: Path) -> None:
         stderr=subprocess.PIPE,
         text=True,
     )
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 400
     while len(list(runs.glob("micro/*/DONE"))) < 3 and time.monotonic() < deadline:
         assert process.poll() is None, process.communicate()
         time.sleep(0.05)
@@ -253,9 +253,9 @@ def test_a_tampered_teacher_fails_its_cells(cache: Path, tmp_path: Path) -> None
     runs = tmp_path / "runs"
     only = ["--no-mlflow", "--only=method=average"]
     assert bench(*arguments(cache, runs, *only)).returncode == 0
-    weights = sorted(cache.glob("teachers/*/net.safetensors"))[0]
-    content = weights.read_bytes()
-    weights.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    for weights in cache.glob("teachers/*/net.safetensors"):  # of either checkpoint
+        content = weights.read_bytes()
+        weights.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     result = bench(*arguments(cache, tmp_path / "other", *only))
     assert result.returncode == 1
     assert "SHA-256" in result.stderr
