@@ -1,34 +1,22 @@
-"""`bench reproduce`: run a stored cell again from its record alone, and say whether it agrees."""
+"""A stored cell again, from its record alone, and whether it agrees."""
 
 from __future__ import annotations
 
 import contextlib
-import json
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import click
-
 from bench.cells import Cell, MethodEntry, Suite
-from bench.cli import (
-    _cache_option,
-    _data_option,
-    _dataset_dir_option,
-    _json_option,
-    _pairs,
-    _preparing,
-)
-from bench.display import PlainDisplay, make_display
+from bench.display import PlainDisplay
 from bench.errors import BenchError
 from bench.plan import Plan
 from bench.records import RECORD, Record, StoredRecord, find_records, read_record
 
-KEPT = ("nothing", "teachers", "fit")
-"""What of an earlier run may be used again: decoded data always, and this much beyond."""
 ROOMS = {"nothing": (), "teachers": ("teachers",), "fit": ("teachers", "fits")}
+"""What of a cache may be used again beside decoded data, by the name that `--keep` gives it."""
 
 
 @dataclass(frozen=True)
@@ -283,73 +271,3 @@ def sentences(outcome: Outcome) -> list[str]:
     for name, (first, second) in outcome.surroundings.items():
         lines.append(f"  {name}: {first} → {second}")
     return lines
-
-
-def _shown(as_json: bool) -> Callable[..., None]:
-    return (lambda *_, **__: None) if as_json else click.echo
-
-
-@click.command()
-@click.argument("cell")
-@click.option(
-    "--runs",
-    type=click.Path(path_type=Path),
-    default=Path("runs"),
-    show_default=True,
-    help="Where CELL is looked for if it is a hash.",
-)
-@click.option(
-    "--keep",
-    type=click.Choice(KEPT),
-    default="nothing",
-    show_default=True,
-    help="What of the cache may be used again beside decoded data.",
-)
-@click.option(
-    "-o",
-    "--output",
-    type=click.Path(path_type=Path),
-    help="Keep the repetition's folder here.  [default: it is dropped]",
-)
-@click.option("--device", help="auto, cpu, cuda or cuda:N.  [default: as in the record]")
-@click.option("--threads", type=click.IntRange(1), help="[default: as in the record]")
-@_data_option
-@_dataset_dir_option
-@_cache_option
-@_json_option
-@click.pass_context
-def reproduce(
-    context: click.Context,
-    cell: str,
-    runs: Path,
-    keep: str,
-    output: Path | None,
-    device: str | None,
-    threads: int | None,
-    data_dir: Path | None,
-    dataset_dirs: tuple[str, ...],
-    cache: Path,
-    as_json: bool,
-) -> None:
-    """Run a stored cell again from its record alone; exit 1 if it differs.
-
-    CELL is the folder of a record, such as results/glyphs/122e9dea0bfaa2f2, or the beginning of a
-    cell's hash in --runs.
-    """
-    stored = find_cell(cell, runs)
-    cell_of(stored.record)
-    pairs = _pairs(dataset_dirs)
-    data = open_data(stored.record, cache, data_dir, pairs, _preparing(as_json))
-    with contextlib.ExitStack() as stack:
-        place = output or Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        fresh = stack.enter_context(fresh_cache(cache, keep))
-        with make_display(1, _shown(as_json), False) as display:
-            again = run_again(stored, data, fresh, place, device, threads, display)
-        outcome = judge(stored, again)
-        if as_json:
-            click.echo(json.dumps(as_row(outcome), indent=1))
-        else:
-            for line in sentences(outcome):
-                click.echo(line)
-    if outcome.verdict == "different":
-        context.exit(1)

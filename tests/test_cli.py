@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
@@ -188,3 +190,18 @@ def test_verify_says_what_differs(capsys: pytest.CaptureFixture[str], tmp_path: 
         main(words)
     assert end.value.code == 1
     assert "PROBLEM" in capsys.readouterr().out
+
+
+def test_help_imports_nothing_heavy() -> None:
+    """What keeps `bench --help` quick, third parties' verbs included."""
+    code = (
+        "import sys; sys.argv = ['bench', '--help']\n"
+        "from bench.cli import main\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "heavy = {'numpy', 'pydantic', 'torch', 'mlflow', 'pandas', 'scipy', 'matplotlib'}\n"
+        "print(sorted(heavy & sys.modules.keys()), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr.strip() == "[]"
+    assert "reproduce" in done.stdout

@@ -1,0 +1,102 @@
+"""`bench reproduce`: run a stored cell again from its record alone, and say whether it agrees."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+
+from bench.cli import (
+    _cache_option,
+    _data_option,
+    _dataset_dir_option,
+    _json_option,
+    _pairs,
+    _preparing,
+)
+
+
+def _shown(as_json: bool) -> Callable[..., None]:
+    return (lambda *_, **__: None) if as_json else click.echo
+
+
+@click.command()
+@click.argument("cell")
+@click.option(
+    "--runs",
+    type=click.Path(path_type=Path),
+    default=Path("runs"),
+    show_default=True,
+    help="Where CELL is looked for if it is a hash.",
+)
+@click.option(
+    "--keep",
+    type=click.Choice(["nothing", "teachers", "fit"]),
+    default="nothing",
+    show_default=True,
+    help="What of the cache may be used again beside decoded data.",
+)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    help="Keep the repetition's folder here.  [default: it is dropped]",
+)
+@click.option("--device", help="auto, cpu, cuda or cuda:N.  [default: as in the record]")
+@click.option("--threads", type=click.IntRange(1), help="[default: as in the record]")
+@_data_option
+@_dataset_dir_option
+@_cache_option
+@_json_option
+@click.pass_context
+def reproduce(
+    context: click.Context,
+    cell: str,
+    runs: Path,
+    keep: str,
+    output: Path | None,
+    device: str | None,
+    threads: int | None,
+    data_dir: Path | None,
+    dataset_dirs: tuple[str, ...],
+    cache: Path,
+    as_json: bool,
+) -> None:
+    """Run a stored cell again from its record alone; exit 1 if it differs.
+
+    CELL is the folder of a record, such as results/glyphs/122e9dea0bfaa2f2, or the beginning of a
+    cell's hash in --runs.
+    """
+    from bench.display import make_display
+    from bench.reproduce import (
+        as_row,
+        cell_of,
+        find_cell,
+        fresh_cache,
+        judge,
+        open_data,
+        run_again,
+        sentences,
+    )
+
+    stored = find_cell(cell, runs)
+    cell_of(stored.record)
+    pairs = _pairs(dataset_dirs)
+    data = open_data(stored.record, cache, data_dir, pairs, _preparing(as_json))
+    with contextlib.ExitStack() as stack:
+        place = output or Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        fresh = stack.enter_context(fresh_cache(cache, keep))
+        with make_display(1, _shown(as_json), False) as display:
+            again = run_again(stored, data, fresh, place, device, threads, display)
+        outcome = judge(stored, again)
+        if as_json:
+            click.echo(json.dumps(as_row(outcome), indent=1))
+        else:
+            for line in sentences(outcome):
+                click.echo(line)
+    if outcome.verdict == "different":
+        context.exit(1)
