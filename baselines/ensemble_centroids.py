@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from bench.contract import Config, FitContext, Learner, Method, Teacher
+from bench.contract import Config, FitContext, Learner, Method, Teacher, added
 from bench.learners.centroids import centroid_learner, centroid_logits, ridge_logits, unit
 from bench.nets.norm import Norm
 
@@ -34,13 +34,13 @@ class EnsembleConfig(Config):
     sign"""
     temperature: float = Field(2.0, gt=0)
     """divisor of the logits before soft labels. Ours."""
-    views: Literal["one", "mirrored"] = "one"
+    views: Literal["one", "mirrored"] = added("one")
     """`mirrored`: the mean of each part over an image and its mirror image, at twice the cost"""
-    accuracy_power: float = Field(0.0, ge=0)
+    accuracy_power: float = added(0.0, ge=0)
     """a teacher's part is multiplied by its held-out accuracy to this power; 0 weighs all alike"""
-    classifier: Literal["centroids", "ridge"] = "centroids"
+    classifier: Literal["centroids", "ridge"] = added("centroids")
     """`ridge`: regression on the support set's labels in place of the nearest centroid"""
-    ridge: float = Field(1.5, gt=0)
+    ridge: float = added(1.5, gt=0)
     """penalty of the ridge, relative to the mean square of the centred support. Ours."""
 
 

@@ -7,8 +7,13 @@ from typing import Literal
 
 from torch import Tensor
 
-from baselines.ensemble_centroids import EnsembleConfig, lacking_batch_norm, teachers_learner
-from bench.contract import FitContext, Learner, Method, Teacher
+from baselines.ensemble_centroids import (
+    EnsembleConfig,
+    Parts,
+    lacking_batch_norm,
+    teachers_learner,
+)
+from bench.contract import FitContext, Learner, Method, Teacher, added
 from bench.errors import BenchError
 from bench.learners.initialisation import best_teacher
 
@@ -18,6 +23,9 @@ class TeacherConfig(EnsembleConfig):
 
     teacher: Literal["best"] | int = "best"
     """`best` by held-out accuracy (the first of equals), or a number counted from 0"""
+    parts: Parts = added("features")
+    root: bool = added(False)
+    temperature: float = added(2.0, gt=0)
 
 
 class TeacherCentroids(Method):

@@ -11,7 +11,7 @@ import yaml
 from pydantic import ValidationError, model_validator
 
 from bench import protocols, registry
-from bench.contract import Budget, Config, ProtocolConstants, TaskShape
+from bench.contract import Budget, Config, ProtocolConstants, TaskShape, added
 from bench.data.sources import check_name
 from bench.errors import BenchError, unknown_name
 from bench.records import SCHEMA, content_hash
@@ -89,10 +89,10 @@ class Cell(Config):
 
     scenario: str
     datasets: tuple[str, ...]
-    test_datasets: tuple[str, ...] = ()
+    test_datasets: tuple[str, ...] = added(())
     """those of `datasets` whose test tasks are scored, together; all if empty"""
     architectures: tuple[str, ...]
-    pool: PoolChoice | None = None
+    pool: PoolChoice | None = added(None)
     """the imported pool; None trains one by the protocol's recipe"""
     net: str
     method: str
@@ -136,11 +136,27 @@ class Cell(Config):
             + (f" · {self.variant}" if self.variant else "")
         )
 
+    def identity(self) -> dict[str, Any]:
+        """Return what makes two cells the same; see `Config.identity`."""
+        values = super().identity()
+        values["method_config"] = self.method_identity()
+        if self.calibration != UNCALIBRATED:
+            calibration = registry.load("calibration", self.calibration)
+            config = calibration.Config.model_validate(self.calibration_config)
+            values["calibration_config"] = config.identity()
+        return values
+
+    def method_identity(self) -> dict[str, Any]:
+        """Return what makes two configurations of the method the same."""
+        method = registry.load("method", self.method)
+        config: Config = method.Config.model_validate(self.method_config)
+        return config.identity()
+
     def hash(self, dataset_digests: Mapping[str, str]) -> str:
         """Return the cell's hash: its configuration, the data, and the record's schema."""
         return content_hash(
             {
-                "cell": self.model_dump(mode="json"),
+                "cell": self.identity(),
                 "datasets": {name: dataset_digests.get(name, "missing") for name in self.datasets},
                 "schema": SCHEMA,
             }

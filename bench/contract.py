@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic.fields import FieldInfo
 
 if TYPE_CHECKING:
     import torch
@@ -26,6 +27,32 @@ class Config(BaseModel):
     """Base of every configuration model: unknown keys are errors, instances do not change."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    def identity(self) -> dict[str, Any]:
+        """Return what makes two configurations the same, for hashing: fields by name, in JSON's
+        types, without those `added` later that have their default."""
+        values = self.model_dump(mode="json")
+        for name, field_info in type(self).model_fields.items():
+            value = getattr(self, name)
+            if isinstance(value, Config):
+                values[name] = value.identity()
+            if _is_added(field_info) and value == field_info.default:
+                del values[name]
+        return values
+
+
+def added(default: Any, **constraints: Any) -> Any:
+    """Declare a field that a released configuration gains, as `pydantic.Field` does.
+
+    At its default, which means what was done before, it leaves `Config.identity` as it was: stored
+    records keep their hashes, and stored fits are found again.
+    """
+    return Field(default, json_schema_extra={"added": True}, **constraints)
+
+
+def _is_added(field_info: FieldInfo) -> bool:
+    extra = field_info.json_schema_extra
+    return isinstance(extra, dict) and bool(extra.get("added"))
 
 
 @dataclass(frozen=True)

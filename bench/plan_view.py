@@ -77,7 +77,7 @@ def _estimate(plan: Plan, request: Request, cell: Any, seen: set[str]) -> dict[s
     shared = {k: getattr(cell, k) for k in sorted(method.fit_depends_on)}
     protocol = cell.protocol.model_dump(mode="json")
     fit = content_hash(
-        [cell.method, cell.method_config, cell.seed, cell.datasets, shared, protocol]
+        [cell.method, cell.method_identity(), cell.seed, cell.datasets, shared, protocol]
     )
     training = {"recipe": {"checkpoint"}}  # one training gives both checkpoints
     pool = content_hash([one.model_dump(mode="json", exclude=training) for one in teachers])

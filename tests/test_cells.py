@@ -5,11 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from bench.cells import Cell, expand, read_suite, select, suite_names
+from bench.contract import Config, added
 from bench.errors import BenchError
 from bench.protocols import BUDGETS, PROTOCOLS
+from bench.records import Record
+from bench.reproduce import cell_of
 
+RESULTS = Path(__file__).parent.parent / "results"
 DIGESTS = {"glyphs": "a" * 64, "cifar_fs": "b" * 64}
 
 
@@ -53,6 +58,43 @@ def test_the_hash_depends_on_seed_and_data() -> None:
     assert first.hash(DIGESTS) != second.hash(DIGESTS)
     assert first.hash(DIGESTS) != first.hash({"glyphs": "c" * 64})
     assert first.hash(DIGESTS) == first.hash(dict(DIGESTS, cifar_fs="c" * 64))
+
+
+class Before(Config):
+    steps: int = 1
+
+
+class After(Config):
+    steps: int = 1
+    warmup: int = added(0, ge=0)
+
+
+class Holder(Config):
+    inner: After = After()
+
+
+def test_an_added_field_counts_only_away_from_its_default() -> None:
+    assert After(steps=3).identity() == Before(steps=3).identity() == {"steps": 3}
+    assert After(warmup=2).identity() == {"steps": 1, "warmup": 2}
+    assert Holder().identity() == {"inner": {"steps": 1}}
+    with pytest.raises(ValidationError):
+        After(warmup=-1)
+
+
+def test_a_cell_knows_the_same_method_and_calibration_again() -> None:
+    cell = cells("cifar_fs_ss")[8]
+    assert cell.calibration == "icfil"
+    for room in ("method_config", "calibration_config"):
+        bare = cell.model_copy(update={room: {}})
+        assert bare.hash(DIGESTS) == cell.hash(DIGESTS), room
+    steps = {"calibration_config": {**cell.calibration_config, "steps": 7}}
+    assert cell.model_copy(update=steps).hash(DIGESTS) != cell.hash(DIGESTS)
+
+
+@pytest.mark.parametrize("path", sorted(RESULTS.glob("*/*/record.json")), ids=lambda p: p.parts[-2])
+def test_every_stored_record_has_its_hash_in_this_version(path: Path) -> None:
+    record = Record.model_validate_json(path.read_text(encoding="utf-8"))
+    assert cell_of(record).hash(record.dataset_digests) == path.parent.name
 
 
 def test_only_selects() -> None:

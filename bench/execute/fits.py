@@ -59,11 +59,11 @@ def fit_key(
     return content_hash(
         {
             "method": cell.method,
-            "config": cell.method_config,
+            "config": cell.method_identity(),
             "net": [net.architecture, net.image_size],
             "shape": {k: getattr(cell, k) for k in _SHAPE if k in method.fit_depends_on},
-            "budget": cell.budget.model_dump(mode="json"),
-            "protocol": cell.protocol.model_dump(mode="json"),
+            "budget": cell.budget.identity(),
+            "protocol": cell.protocol.identity(),
             "n_query": cell.n_query if "k_shot" in method.fit_depends_on else None,
             "n_test_tasks": cell.n_test_tasks if sees_tests else None,
             "pool": pool_sha256 if method.uses_pool else None,
