@@ -323,6 +323,7 @@ class ProtocolConstants(Config):
     tasks_per_meta_batch: int = Field(ge=1)
     pixel_lr: float = Field(gt=0)
     clip_pixels: float | None = Field(None, gt=0)
+    precision: Literal["float32", "tf32", "bfloat16"] = added("float32")
 
     @model_validator(mode="after")
     def _count_teachers(self) -> ProtocolConstants:

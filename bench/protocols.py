@@ -27,6 +27,8 @@ What each setting of `ProtocolConstants` means (docs/protocols.md has the table 
 - `inner_lr`, `inner_steps_train`, `inner_steps_test`, `first_order`: the inner loop.
 - `outer_lr`, `tasks_per_meta_batch`: Adam on the sum of the task losses.
 - `pixel_lr`, `clip_pixels`: Adam on pseudo images in normalised units; the bound, or none.
+- `precision`: how networks compute in the fit and at test, not in training the teachers
+  (`bench/nets/precision.py`).
 """
 
 from __future__ import annotations

@@ -40,6 +40,7 @@ def check_plan(plan: Plan, request: Request) -> None:
         raise BenchError(reason)
     for cell in plan.cells:
         if _is_open(plan, request, cell):
+            _check_precision(cell, request)
             method = registry.load("method", cell.method)
             wanted = {"test"} | ({"val"} if method.validates else set())
             wanted |= {"train"} if method.knowledge == "real_data" else set()
@@ -48,6 +49,16 @@ def check_plan(plan: Plan, request: Request) -> None:
                     check_shape(split, plan.data[name].splits[split].counts, cell.shape)
     for name, folder in (("runs", request.runs), ("cache", request.cache)):
         _check_writable(name, folder)
+
+
+def _check_precision(cell: Cell, request: Request) -> None:
+    """Refuse a precision that the device lacks; asks for the device only where it matters."""
+    if cell.protocol.precision == "float32":
+        return
+    from bench.nets.precision import check_precision
+    from bench.runtime import choose_device
+
+    check_precision(cell.protocol.precision, choose_device(request.device))
 
 
 def _check_writable(name: str, folder: Path) -> None:

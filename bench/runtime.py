@@ -48,11 +48,15 @@ def choose_device(name: str | None) -> torch.device:
 def prepare_process(threads: int | None = None) -> None:
     """Set the process up for numeric work; changes speed only, never results for a thread count.
 
+    Float32 means float32: TF32 is off until a cell asks for it (`bench/nets/precision.py`).
     Large buffers stay with the process instead of going back to the kernel after each use: fresh
     pages cost a third of a Conv4 training step on a CPU (glibc only; elsewhere nothing changes).
     """
     import torch
 
+    from bench.nets.precision import allow_tf32
+
+    allow_tf32(False)
     if threads is not None:
         torch.set_num_threads(threads)
     if sys.platform == "linux" and platform.libc_ver()[0] == "glibc":

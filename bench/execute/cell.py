@@ -29,6 +29,7 @@ from bench.learners.base import LearnerSettings
 from bench.learners.resized import resize_tasks, resized
 from bench.nets.base import initialise
 from bench.nets.norm import holds_statistics
+from bench.nets.precision import computing_in
 from bench.records import (
     RECORD,
     TASKS,
@@ -131,7 +132,8 @@ def _run(cell: Cell, name: str, folder: Path, place: Workplace) -> None:
     method = registry.load("method", cell.method)
     with SystemSampler(place.device) as sampler:
         try:
-            parts = _score(cell, folder, place, logger)
+            with computing_in(cell.protocol.precision, place.device):
+                parts = _score(cell, folder, place, logger)
             status, reason = "done", None
         except Skipped as skipped:
             status, reason = "skipped", str(skipped)
@@ -292,7 +294,8 @@ def obtain_pool(cell: Cell, place: Workplace) -> Pool:
                     "again"
                 )
         else:
-            pool = build_pool(place.cache, plans, place.data, place.device, place.progress)
+            with computing_in("float32", place.device):
+                pool = build_pool(place.cache, plans, place.data, place.device, place.progress)
         size = meta_spec(cell, sets).image_size
         place.pools[key] = adapt_pool(pool, first.mean, first.std, size)
     return place.pools[key]

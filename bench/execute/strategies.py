@@ -23,6 +23,7 @@ from pathlib import Path
 import torch
 
 from bench.contract import first_of
+from bench.nets.precision import current_precision
 from bench.records import write_json
 from bench.runtime import describe_device
 
@@ -60,7 +61,9 @@ class Strategies:
 
     def _measured(self, subject: str, trials: Mapping[str, Callable[[], object]]) -> str:
         device = describe_device(self._device).model_dump_json()
+        precision = current_precision()
         key = f"{device} {torch.__version__} {subject}"
+        key += "" if precision == "float32" else f" {precision}"
         path = self._cache / FILE
         known = _read(path)
         if set(known.get(key, {})) != set(trials):

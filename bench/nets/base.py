@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from bench.errors import BenchError
 from bench.nets.norm import Norm, running_norm
+from bench.nets.precision import in_current_precision
 
 
 class Backbone(nn.Module, ABC):
@@ -20,6 +22,12 @@ class Backbone(nn.Module, ABC):
 
     n_features: int
     head: nn.Linear
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Let every backbone compute its features in the precision that the harness sets."""
+        super().__init_subclass__(**kwargs)
+        if "features" in cls.__dict__:
+            cls.features = in_current_precision(cls.features)
 
     @abstractmethod
     def features(self, x: Tensor, norm: Norm = running_norm) -> Tensor:

@@ -13,6 +13,9 @@ for the statistics and for the pooling, and once more on the way back:
 - The data gradient of a convolution of three channels is computed for 2×2 pixels at once, 12 of
   the 16 lanes that a CPU's convolution fills at least (3 of 16 otherwise).
 
+Where autocast makes the convolutions bfloat16, so are the activations, their gradients, and what is
+added to these; statistics, their gradients and those of the parameters are float32.
+
 The frozen blocks are differentiable once, the blocks of the meta-model twice, as second-order MAML
 needs; what goes beyond is refused with an error.
 """
@@ -26,7 +29,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bench.nets.norm import batch_statistics
+from bench.nets.norm import at_least_float32, batch_statistics
 
 Statistics = tuple[nn.BatchNorm2d, Tensor, Tensor]
 """(layer, batch mean (C,), biased batch variance (C,)) of a layer's input."""
@@ -38,7 +41,10 @@ def fast_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
     On a CPU the kernel of batch normalisation takes a twentieth of the time of `torch.var_mean`.
     """
     if x.device.type == "cpu":
-        return torch.batch_norm_update_stats(x, None, None, 0.0)
+        if x.dtype != torch.bfloat16:
+            return torch.batch_norm_update_stats(x, None, None, 0.0)
+        zero = x.new_zeros(x.shape[1], dtype=torch.float32)  # what it is given says what it returns
+        return torch.batch_norm_update_stats(x, zero, zero.clone(), 0.0)
     return batch_statistics(x)
 
 
@@ -75,7 +81,7 @@ class _NormWithStatistics(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, scale: Tensor, shift: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         mean, variance = fast_statistics(x)
         ctx.save_for_backward(x, scale, mean)
-        y = torch.addcmul(shift.view(1, -1, 1, 1), x, scale.view(1, -1, 1, 1))
+        y = torch.addcmul(_wide(shift), at_least_float32(x), _wide(scale)).to(x.dtype)
         return y, mean, variance
 
     @staticmethod
@@ -83,7 +89,8 @@ class _NormWithStatistics(torch.autograd.Function):
         _last_derivative("a frozen layer is differentiable once")
         x, scale, mean = ctx.saved_tensors
         constant, slope = through_statistics(x, mean, g_mean, g_variance)
-        gradient = torch.addcmul(constant, gy, scale.view(1, -1, 1, 1)).addcmul_(x, slope)
+        constant, slope, scale = _alike(x, constant, slope, _wide(scale))
+        gradient = torch.addcmul(constant, gy, scale).addcmul_(x, slope)
         return gradient, None, None
 
 
@@ -129,7 +136,8 @@ class _FrozenBlock(torch.autograd.Function):
         z = F.conv2d(x, block.weight, block.bias, padding=1)
         mean, variance = fast_statistics(z)
         pooled, index = F.max_pool2d(z, 2, return_indices=True)
-        y = torch.addcmul(block.shift, pooled, block.magnitude).relu_()
+        y = torch.addcmul(block.shift, at_least_float32(pooled), block.magnitude)
+        y = y.relu_().to(z.dtype)
         ctx.block = block
         ctx.save_for_backward(x, z, index, y, mean)
         return y, mean * block.sign, variance
@@ -141,6 +149,7 @@ class _FrozenBlock(torch.autograd.Function):
         block = ctx.block
         g_pooled = torch.ops.aten.threshold_backward(gy, y, 0).mul_(block.magnitude)
         constant, slope = through_statistics(z, mean, g_mean * block.sign, g_variance)
+        constant, slope = _alike(z, constant, slope)
         gz = unpool(g_pooled, z, index).addcmul_(z, slope).add_(constant)
         return conv_data_gradient(gz, x, block.weight, block.quad), None
 
@@ -160,9 +169,9 @@ class _BatchBlock(torch.autograd.Function):
         mean, variance = fast_statistics(z)
         inverse = torch.rsqrt(variance + eps)
         pooled, index = F.max_pool2d(z, 2, return_indices=True)
-        pooled -= _wide(mean)
+        pooled = at_least_float32(pooled).sub_(_wide(mean))
         y = torch.addcmul(_wide(beta), pooled, _wide(gamma.abs() * inverse)).relu_()
-        return y, z, index, pooled, mean, inverse
+        return y.to(z.dtype), z, index, pooled, mean, inverse
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -212,12 +221,12 @@ class _BatchBlockGradient(torch.autograd.Function):
         inverse: Tensor,
         needs_x: bool,
     ) -> tuple[Any, ...]:
-        g = torch.ops.aten.threshold_backward(gy, y, 0)
+        g = at_least_float32(torch.ops.aten.threshold_backward(gy, y, 0))
         s0, s1 = g.sum((0, 2, 3)), (g * pooled).sum((0, 2, 3))
         n = z.numel() // z.shape[1]
         scale = gamma.abs() * inverse
         gz = _spread(g * _wide(scale), z, index, mean, -scale * inverse.square() * s1 / n)
-        gz.add_(_wide(-scale * s0 / n))
+        gz.add_(*_alike(z, _wide(-scale * s0 / n)))
         turned = _turned(weight, gamma)
         gx, gw, _ = _conv_backward(gz, x, turned, [needs_x, True, False])
         sign = _sign(gamma)
@@ -246,11 +255,11 @@ class _BatchBlockGradient(torch.autograd.Function):
         h_gamma = zero if h_gamma is None else h_gamma * sign
         h_beta = zero if h_beta is None else h_beta
         hw = None if hw is None else hw * _filters(sign)
-        q = _sum(_conv(hx, turned), _conv(x, hw))
+        q = _sum(_conv(hx, turned, z.dtype), _conv(x, hw, z.dtype))
         if q is None:
             q = torch.zeros_like(z)
-        q_mean = q.mean((0, 2, 3))
-        kappa = (z * q).mean((0, 2, 3)) - mean * q_mean
+        q_mean = q.mean((0, 2, 3), dtype=mean.dtype)
+        kappa = (z * q).mean((0, 2, 3), dtype=mean.dtype) - mean * q_mean
         q_pooled = _at(q, index) - _wide(q_mean)
         a = (g * q_pooled).sum((0, 2, 3))
         square, cube = inverse.square(), inverse**3
@@ -260,14 +269,15 @@ class _BatchBlockGradient(torch.autograd.Function):
         on_r = size * a - 3 * size * square * s1 * kappa + h_gamma * s1
         on_q = -size * cube * s1 / n
         phi_z = _spread(g * _wide(on_s1), z, index, mean, -cube * on_r / n)
-        phi_z.addcmul_(q, _wide(on_q)).sub_(_wide(on_q * q_mean + on_s1 * s0 / n))
+        on_q, constant = _alike(z, _wide(on_q), _wide(on_q * q_mean + on_s1 * s0 / n))
+        phi_z.addcmul_(q, on_q).sub_(constant)
         needs_x = ctx.needs_input_grad[1]
         gx, gw, _ = _conv_backward(phi_z, x, turned, [needs_x, True, False])
         if hx is not None:
             gw += _conv_backward(gz, hx, turned, [False, True, False])[1]
         if hw is not None and needs_x:
             gx += _conv_backward(gz, x, hw, [True, False, False])[0]
-        g_gy = torch.ops.aten.threshold_backward(g_gy, y, 0)
+        g_gy = torch.ops.aten.threshold_backward(g_gy.to(y.dtype), y, 0)
         g_gamma = (inverse * a - cube * s1 * kappa) * sign
         return g_gy, gx, gw * _filters(sign), g_gamma, *[None] * 7
 
@@ -285,8 +295,15 @@ def _turned(weight: Tensor, gamma: Tensor) -> Tensor:
     return (weight * _filters(_sign(gamma))).contiguous(memory_format=torch.channels_last)
 
 
-def _conv(x: Tensor | None, weight: Tensor | None) -> Tensor | None:
-    return None if x is None or weight is None else F.conv2d(x, weight, padding=1)
+def _conv(x: Tensor | None, weight: Tensor | None, dtype: torch.dtype) -> Tensor | None:
+    if x is None or weight is None:
+        return None
+    return F.conv2d(x.to(dtype), weight.to(dtype), padding=1)
+
+
+def _alike(x: Tensor, *others: Tensor) -> tuple[Tensor, ...]:
+    """Return other tensors in the type of x."""
+    return tuple(other.to(x.dtype) for other in others)
 
 
 def _sum(a: Tensor | None, b: Tensor | None) -> Tensor | None:
@@ -295,8 +312,8 @@ def _sum(a: Tensor | None, b: Tensor | None) -> Tensor | None:
 
 def _spread(pooled: Tensor, z: Tensor, index: Tensor, mean: Tensor, slope: Tensor) -> Tensor:
     """Return unpool(pooled) + slope · (z - mean), of the shape of z; slope, mean (C,)."""
-    spread = unpool(pooled, z, index).addcmul_(z, _wide(slope))
-    return spread.sub_(_wide(slope * mean))
+    pooled, slope, constant = _alike(z, pooled, _wide(slope), _wide(slope * mean))
+    return unpool(pooled, z, index).addcmul_(z, slope).sub_(constant)
 
 
 def _at(q: Tensor, index: Tensor) -> Tensor:
@@ -328,13 +345,23 @@ def conv_data_gradient(gz: Tensor, x: Tensor, weight: Tensor, quad: Tensor | Non
     """
     if quad is None or x.shape[2] % 2 or x.shape[3] % 2:
         return _conv_backward(gz, x, weight, [True, False, False])[0]
-    return F.pixel_shuffle(F.conv2d(gz, quad, stride=2, padding=1), 2)
+    return F.pixel_shuffle(F.conv2d(gz, quad.to(gz.dtype), stride=2, padding=1), 2).to(x.dtype)
 
 
 def _conv_backward(gz: Tensor, x: Tensor, weight: Tensor, mask: list[bool]) -> tuple[Any, Any, Any]:
-    return torch.ops.aten.convolution_backward(
-        gz, x, weight, [weight.shape[0]], [1, 1], [1, 1], [1, 1], False, [0, 0], 1, mask
+    gx, gw, gb = torch.ops.aten.convolution_backward(
+        gz,
+        *_alike(gz, x, weight),
+        [weight.shape[0]],
+        [1, 1],
+        [1, 1],
+        [1, 1],
+        False,
+        [0, 0],
+        1,
+        mask,
     )
+    return gx if gx is None else gx.to(x.dtype), gw if gw is None else gw.to(weight.dtype), gb
 
 
 def _quad_weight(weight: Tensor) -> Tensor:

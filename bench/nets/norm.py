@@ -42,9 +42,17 @@ def training_norm(layer: nn.BatchNorm2d, x: Tensor) -> Tensor:
 
 
 def batch_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the mean and the biased variance (C,), (C,) of activations (B, C, H, W)."""
-    variance, mean = torch.var_mean(x, dim=(0, 2, 3), correction=0)
+    """Return the mean and the biased variance (C,), (C,) of activations (B, C, H, W).
+
+    Those of bfloat16 activations are float32.
+    """
+    variance, mean = torch.var_mean(at_least_float32(x), dim=(0, 2, 3), correction=0)
     return mean, variance
+
+
+def at_least_float32(x: Tensor) -> Tensor:
+    """Return bfloat16 values as float32, and others as they are."""
+    return x.float() if x.dtype == torch.bfloat16 else x
 
 
 def holds_statistics(state: Mapping[str, Tensor]) -> bool:
