@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ import numpy as np
 from bench.errors import BenchError
 from bench.records import TASKS, Record, StoredRecord, canonical_json
 from bench.seeds import numpy_generator
-from bench.stats import Interval, bca_interval, mean_interval, open_interval
+from bench.stats import Interval, bca_interval, mean_interval, open_interval, resample_counts
 from reports.memo import Memo
 
 if TYPE_CHECKING:
@@ -101,28 +102,31 @@ def _accuracy_columns(stored: StoredRecord, memo: Memo) -> dict[str, float | int
     if accuracy.n < 2:
         return row
     tasks, classes = task_table(stored)
-    name = stored.record.cell_hash
     _, row["t_low"], row["t_high"] = mean_interval(tasks)
     row["bca_low"], row["bca_high"] = memo.numbers(
-        "bca", [tasks], lambda: bca_interval(tasks, numpy_generator("bca", name))[1:], name
+        "bca", [tasks], lambda: bca_interval(tasks, _counts(len(tasks)))[1:]
     )
-    if classes is not None and (found := open_interval_of(tasks, classes, memo, name)):
+    if classes is not None and (found := open_interval_of(tasks, classes, memo)):
         _, row["open_low"], row["open_high"] = found
     return row
 
 
-def open_interval_of(
-    tasks: np.ndarray, classes: np.ndarray, memo: Memo, *words: str
-) -> Interval | None:
+@functools.lru_cache(maxsize=4)
+def _counts(n: int) -> np.ndarray:
+    """Return the bootstrap samples that all records of n tasks share."""
+    return resample_counts(n, numpy_generator("resamples", n))
+
+
+def open_interval_of(tasks: np.ndarray, classes: np.ndarray, memo: Memo) -> Interval | None:
     """Return the open interval of one value a task, or None where classes are too few."""
 
     def compute() -> Interval | tuple[()]:
         try:
-            return open_interval(tasks, classes, numpy_generator("open", *words))
+            return open_interval(tasks, classes, _counts(len(tasks)), numpy_generator("open"))
         except BenchError:
             return ()
 
-    found = memo.numbers("open", [tasks, classes], compute, *words)
+    found = memo.numbers("open", [tasks, classes], compute)
     return Interval(*found) if found else None
 
 

@@ -91,8 +91,7 @@ def over_classes(group: Group, result: Result) -> Interval | None:
     classes = result.classes
     if classes is None or len(classes) < 2:
         return None
-    names = [one.record.cell_hash for one in result.done]
-    return open_interval_of(result.tasks, classes, group.memo, *names)
+    return open_interval_of(result.tasks, classes, group.memo)
 
 
 def summary_rows(group: Group) -> list[dict[str, Any]]:

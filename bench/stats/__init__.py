@@ -15,12 +15,14 @@ from bench.stats.paired import (
     minimal_detectable_difference,
     paired_difference,
 )
+from bench.stats.resamples import N_RESAMPLES, resample_counts
 from bench.stats.seeds import Spread, hierarchical_interval, seed_spread
 from bench.stats.unpaired import unpaired_difference
 from bench.stats.values import Interval, Values
 
 __all__ = [
     "FLIPS_PER_CHUNK",
+    "N_RESAMPLES",
     "Equivalence",
     "Interval",
     "PairedDifference",
@@ -35,6 +37,7 @@ __all__ = [
     "minimal_detectable_difference",
     "open_interval",
     "paired_difference",
+    "resample_counts",
     "seed_spread",
     "unpaired_difference",
 ]

@@ -7,6 +7,7 @@ import math
 import numpy as np
 
 from bench.errors import BenchError
+from bench.stats.resamples import resample_counts, resampled_means
 from bench.stats.values import Interval, Values, check_level, checked
 
 MIN_TASKS_PER_CLASS = 2
@@ -16,9 +17,9 @@ MIN_TASKS_PER_CLASS = 2
 def open_interval(
     values: Values,
     classes: np.ndarray,
+    counts: np.ndarray,
     generator: np.random.Generator,
     level: float = 0.95,
-    n_resamples: int = 2000,
 ) -> Interval:
     """Return the cluster bootstrap interval of a mean: where it lies for other test classes.
 
@@ -32,9 +33,9 @@ def open_interval(
     Args:
         values: (n,), one a task; accuracies, or differences of two learners.
         classes: (n, n_way) integers, the distinct classes of each task.
-        generator: draws the resamples.
+        counts: (n_resamples, n), the bootstrap samples of the tasks, of `resample_counts`.
+        generator: draws as many of the classes.
         level: the coverage, within (0, 1).
-        n_resamples: bootstrap samples.
 
     Raises:
         BenchError: shapes that do not go together, or fewer than 2 tasks a class.
@@ -49,10 +50,9 @@ def open_interval(
     effects, rest, n_way = class_effects(array, classes)
     n_classes = len(effects)
     mean = float(array.mean())
-    of_classes = _resampled(effects, n_resamples, generator) * math.sqrt(
-        n_classes / (n_classes - 1)
-    )
-    means = mean + n_way * of_classes + _resampled(rest, n_resamples, generator)
+    drawn = resample_counts(n_classes, generator, len(counts))
+    of_classes = resampled_means(effects, drawn) * math.sqrt(n_classes / (n_classes - 1))
+    means = mean + n_way * of_classes + resampled_means(rest, counts)
     tails = np.array([(1 - level) / 2, (1 + level) / 2])
     widened = ndtr(stdtrit(n_classes - 1, tails))
     low, high = np.quantile(means, widened)
@@ -89,14 +89,3 @@ def class_effects(values: np.ndarray, classes: np.ndarray) -> tuple[np.ndarray, 
     observed = (effects**2).sum() / (len(names) - 1)
     shrink = math.sqrt(max(0.0, 1 - noise / observed)) if observed > 0 else 0.0
     return shrink * effects, rest * math.sqrt(n_tasks / (n_tasks - len(names))), n_way
-
-
-def _resampled(values: np.ndarray, n_resamples: int, generator: np.random.Generator) -> np.ndarray:
-    """Return the means of bootstrap samples, (n_resamples,)."""
-    n = len(values)
-    means = np.empty(n_resamples)
-    for start in range(0, n_resamples, 500):
-        part = means[start : start + 500]
-        drawn = generator.integers(0, n, size=(len(part), n), dtype=np.int32)
-        part[:] = values[drawn].mean(axis=1)
-    return means

@@ -10,6 +10,7 @@ import math
 
 import numpy as np
 
+from bench.stats.resamples import resampled_means
 from bench.stats.values import Interval, Values, check_level, checked
 
 
@@ -35,24 +36,16 @@ def mean_interval(values: Values, level: float = 0.95) -> Interval:
     return Interval(mean, mean - half, mean + half)
 
 
-def bca_interval(
-    values: Values,
-    generator: np.random.Generator,
-    level: float = 0.95,
-    n_resamples: int = 2000,
-) -> Interval:
+def bca_interval(values: Values, counts: np.ndarray, level: float = 0.95) -> Interval:
     """Return the BCa bootstrap interval of a mean: as the t interval, without its symmetry.
 
-    Resamples are drawn as counts of the distinct values, which is the same distribution.
-
     Args:
-        values: (n,), n at least 2.
-        generator: draws the resamples.
+        values: (n,), n at least 2; their order does not matter.
+        counts: (n_resamples, n), the bootstrap samples of `resample_counts`.
         level: the coverage, within (0, 1).
-        n_resamples: bootstrap samples.
 
     Raises:
-        BenchError: as `mean_interval`.
+        BenchError: as `mean_interval`, or counts of another number of values.
 
     Source: Efron (1987), bias-corrected and accelerated; the jackknife's acceleration of a mean
     is Σd³ / (6 (Σd²)^{3/2}) with d the deviations from the mean.
@@ -64,10 +57,8 @@ def bca_interval(
     mean = float(array.mean())
     if np.ptp(array) == 0:
         return Interval(mean, mean, mean)
-    distinct, counts = np.unique(array, return_counts=True)
-    n = len(array)
-    drawn = generator.multinomial(n, counts / n, size=n_resamples)
-    means = np.einsum("ij,j->i", drawn, distinct) / n
+    means = resampled_means(np.sort(array), counts)
+    n_resamples = len(means)
     share = ((means < mean - 1e-12).mean() + (means <= mean + 1e-12).mean()) / 2
     bias = ndtri(np.clip(share, 0.5 / n_resamples, 1 - 0.5 / n_resamples))
     deviations = array - mean

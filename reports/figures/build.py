@@ -22,7 +22,7 @@ from reports.figures.cost import COSTS, pareto_figure, throughput_figure
 from reports.figures.curves import PANELS, curves_figure
 from reports.figures.differences import MIN_SETTINGS, difference_figure, ranks_figure
 from reports.figures.gallery import gallery_figure
-from reports.figures.style import FORMATS, as_bytes
+from reports.figures.style import FORMATS, as_bytes, laid_out
 from reports.groups import Group, Result, Row, unpaired
 from reports.summary import summary_rows
 
@@ -50,7 +50,7 @@ class Drawing:
 
     def files(self) -> dict[str, bytes]:
         """Return the figure's files by format."""
-        figure = self.draw()
+        figure = laid_out(self.draw())
         return {kind: as_bytes(figure, kind) for kind in FORMATS}
 
 

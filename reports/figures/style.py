@@ -71,6 +71,16 @@ def axes_grid(n: int, width: float, height: float, **shared: Any) -> tuple[Figur
     return figure, list(axes[:n])
 
 
+def laid_out(figure: Figure) -> Figure:
+    """Return the figure with its layout settled: each format would else compute it again."""
+    engine = figure.get_layout_engine()
+    if engine is not None:
+        with look():
+            engine.execute(figure)
+        figure.set_layout_engine("none")
+    return figure
+
+
 def as_bytes(figure: Figure, kind: str) -> bytes:
     """Return a figure as a file of one of `FORMATS`; the same figure gives the same bytes."""
     buffer = io.BytesIO()

@@ -19,9 +19,12 @@ from bench.stats import (
     mean_interval,
     open_interval,
     paired_difference,
+    resample_counts,
 )
 
 N_TASKS = 600
+COUNTS = resample_counts(N_TASKS, numpy_generator("resamples", N_TASKS))
+"""One draw for all simulations, as a report has one for all its records."""
 Trial = Callable[[np.random.Generator], tuple[float, float, float]]
 
 
@@ -44,7 +47,7 @@ def t_trial(generator: np.random.Generator) -> tuple[float, float, float]:
 
 def bca_trial(generator: np.random.Generator) -> tuple[float, float, float]:
     """The same accuracies."""
-    found = bca_interval(_accuracies(generator), generator)
+    found = bca_interval(_accuracies(generator), COUNTS)
     return 0.75, found.low, found.high
 
 
@@ -89,7 +92,7 @@ def classes_trial(n_classes: int, class_std: float, pair_std: float = 0.0) -> Tr
         of_pairs = pairs[classes[:, :, None], classes[:, None, :]].sum((1, 2)) / 2
         noise = generator.normal(0, 0.06, N_TASKS)
         values = 0.5 + effects[classes].sum(1) + of_pairs + noise
-        found = open_interval(values, classes, generator)
+        found = open_interval(values, classes, COUNTS, numpy_generator("open"))
         return 0.5, found.low, found.high
 
     return trial

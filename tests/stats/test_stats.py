@@ -10,7 +10,14 @@ from scipy import stats as reference
 
 from bench.errors import BenchError
 from bench.seeds import numpy_generator
-from bench.stats import FLIPS_PER_CHUNK, bca_interval, holm, mean_interval, paired_difference
+from bench.stats import (
+    FLIPS_PER_CHUNK,
+    bca_interval,
+    holm,
+    mean_interval,
+    paired_difference,
+    resample_counts,
+)
 
 
 def draws(name: str, n: int = 60) -> np.ndarray:
@@ -39,7 +46,7 @@ def test_bca_interval_agrees_with_scipy():
     expected = reference.bootstrap(
         (values,), np.mean, n_resamples=20_000, method="BCa", rng=numpy_generator("scipy")
     ).confidence_interval
-    found = bca_interval(values, numpy_generator("ours"), n_resamples=20_000)
+    found = bca_interval(values, resample_counts(60, numpy_generator("ours"), 20_000))
     width = expected.high - expected.low
     assert found.low == pytest.approx(expected.low, abs=0.03 * width)
     assert found.high == pytest.approx(expected.high, abs=0.03 * width)
@@ -48,13 +55,27 @@ def test_bca_interval_agrees_with_scipy():
 
 
 def test_bca_interval_of_equal_values_is_their_value():
-    assert bca_interval([0.4] * 5, numpy_generator("flat")) == (0.4, 0.4, 0.4)
+    counts = resample_counts(5, numpy_generator("flat"))
+    assert bca_interval([0.4] * 5, counts) == (0.4, 0.4, 0.4)
 
 
 def test_same_generator_same_interval_other_generator_another():
     values = draws("generator")
-    assert bca_interval(values, numpy_generator(1)) == bca_interval(values, numpy_generator(1))
-    assert bca_interval(values, numpy_generator(1)) != bca_interval(values, numpy_generator(2))
+    first, again, other = (resample_counts(60, numpy_generator(name)) for name in (1, 1, 2))
+    assert bca_interval(values, first) == bca_interval(values, again)
+    assert bca_interval(values, first) != bca_interval(values, other)
+    assert bca_interval(values[::-1], first)[1:] == bca_interval(values, first)[1:]
+
+
+def test_resample_counts_are_multinomial():
+    """Every sample has n values; counts have mean 1, variance 1 - 1/n, covariance -1/n."""
+    n = 7
+    counts = resample_counts(n, numpy_generator("counts"), 40_000)
+    assert counts.shape == (40_000, n)
+    assert (counts.sum(axis=1) == n).all()
+    expected = np.eye(n) - 1 / n
+    assert np.cov(counts.T) == pytest.approx(expected, abs=0.03)
+    assert counts.mean(axis=0) == pytest.approx(np.ones(n), abs=0.03)
 
 
 def test_sign_flip_p_equals_full_enumeration():
@@ -147,7 +168,9 @@ def test_holm_never_lowers_and_keeps_order():
         (lambda g: mean_interval([0.5]), "at least 2"),
         (lambda g: mean_interval([0.5, np.nan]), "finite"),
         (lambda g: mean_interval([0.5, 0.6], 1.0), "level = 1.0"),
-        (lambda g: bca_interval([[0.5, 0.6]], g), "shape (1, 2)"),
+        (lambda g: bca_interval([[0.5, 0.6]], resample_counts(2, g)), "shape (1, 2)"),
+        (lambda g: bca_interval([0.5, 0.6, 0.7], resample_counts(2, g)), "resample_counts(3, "),
+        (lambda g: resample_counts(1, g), "at least 2"),
         (lambda g: paired_difference([1, 2, 3], [1, 2], 9, g), "3 and 2 values"),
         (lambda g: paired_difference([1, 2], [1, 2], 0, g), "n_permutations = 0"),
         (lambda g: holm([0.1, 1.2]), "within [0, 1]"),

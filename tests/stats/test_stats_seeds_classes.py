@@ -8,10 +8,17 @@ from scipy import stats as reference
 
 from bench.errors import BenchError
 from bench.seeds import numpy_generator
-from bench.stats import hierarchical_interval, mean_interval, open_interval, seed_spread
+from bench.stats import (
+    hierarchical_interval,
+    mean_interval,
+    open_interval,
+    resample_counts,
+    seed_spread,
+)
 from bench.stats.classes import class_effects
 
 N_TASKS = 200
+COUNTS = resample_counts(N_TASKS, numpy_generator("counts"), 8000)
 
 
 def repetitions(seed_std: float, n_seeds: int = 4) -> np.ndarray:
@@ -84,7 +91,7 @@ def test_it_is_wider_than_tasks_alone_and_ignores_both_orders():
 def test_equal_values_have_no_width():
     assert hierarchical_interval(np.full((3, 5), 0.25)) == (0.25, 0.25, 0.25)
     values, classes, _ = tasks_of(0.02)
-    flat = open_interval(np.full(len(values), 0.25), classes, numpy_generator("flat"))
+    flat = open_interval(np.full(len(values), 0.25), classes, COUNTS, numpy_generator("flat"))
     assert flat == pytest.approx((0.25, 0.25, 0.25))
 
 
@@ -109,7 +116,7 @@ def test_exact_effects_are_not_shrunk():
 def test_open_is_about_the_formula_of_its_model():
     """Half width: t_{C-1} · √(n_way² s²/C + σ²/T), s and σ those of the simulated world."""
     values, classes, effects = tasks_of(0.03)
-    found = open_interval(values, classes, numpy_generator("open"), n_resamples=8000)
+    found = open_interval(values, classes, COUNTS, numpy_generator("open"))
     variance = 25 * effects.var(ddof=1) / 20 + 0.05**2 / N_TASKS
     half = reference.t(19).ppf(0.975) * np.sqrt(variance)
     assert (found.high - found.low) / 2 == pytest.approx(half, rel=0.15)
@@ -119,21 +126,22 @@ def test_open_is_about_the_formula_of_its_model():
 
 def test_open_depends_on_names_of_classes_and_order_of_tasks_by_chance_only():
     values, classes, _ = tasks_of(0.03)
-    found = open_interval(values, classes, numpy_generator("g"), n_resamples=4000)
-    again = open_interval(values, classes, numpy_generator("g"), n_resamples=4000)
+    found = open_interval(values, classes, COUNTS, numpy_generator("g"))
+    again = open_interval(values, classes, COUNTS, numpy_generator("g"))
     assert again == found
     order = numpy_generator("order").permutation(N_TASKS)
     renamed = 100 - classes[order][:, ::-1]
-    other = open_interval(values[order], renamed, numpy_generator("g"), n_resamples=4000)
+    other = open_interval(values[order], renamed, COUNTS, numpy_generator("g"))
     assert other == pytest.approx(found, abs=0.1 * (found.high - found.low))
 
 
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        (lambda v, c, g: open_interval(v, c[:-1], g), "classes of shape (199, 5)"),
-        (lambda v, c, g: open_interval(v[:30], c[:30], g), "30 tasks of 20 classes"),
-        (lambda v, c, g: open_interval(v, c, g, level=0), "level = 0"),
+        (lambda v, c, g: open_interval(v, c[:-1], COUNTS, g), "classes of shape (199, 5)"),
+        (lambda v, c, g: open_interval(v[:30], c[:30], COUNTS, g), "30 tasks of 20 classes"),
+        (lambda v, c, g: open_interval(v, c, COUNTS, g, level=0), "level = 0"),
+        (lambda v, c, g: open_interval(v, c, COUNTS[:, 1:], g), "resample_counts(200, "),
         (lambda v, c, g: hierarchical_interval(v), "shape (200,)"),
         (lambda v, c, g: hierarchical_interval(v[None]), "shape (1, 200)"),
         (lambda v, c, g: hierarchical_interval(np.full((2, 2), np.nan)), "finite"),
