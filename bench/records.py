@@ -26,6 +26,7 @@ DONE = "DONE"
 RECORD = "record.json"
 TASKS = "tasks.parquet"
 CURVE = "curve.parquet"
+SIMILARITY = "similarity.parquet"
 
 
 class _Part(BaseModel):
@@ -283,6 +284,13 @@ def write_tasks(path: Path, accuracies: np.ndarray, classes: np.ndarray | None =
     write_parquet(path, columns)
 
 
+def write_similarity(path: Path, matrix: np.ndarray) -> None:
+    """Write how alike teachers are, (N, N) symmetric: `a` < `b` (int32), `cka` (float64)."""
+    a, b = np.triu_indices(len(matrix), k=1)
+    columns = {"a": a.astype(np.int32), "b": b.astype(np.int32), "cka": matrix[a, b]}
+    write_parquet(path, columns)
+
+
 def mark_done(folder: Path) -> None:
     """Write `DONE`, last of all: the SHA-256 of every file that belongs to the finished cell."""
     files = sorted(
@@ -317,6 +325,16 @@ class StoredRecord:
         order = np.argsort(columns["task"])
         ways = [columns[f"class_{way}"] for way in range(self.record.n_way) if "class_0" in columns]
         return columns["accuracy"][order], np.stack(ways, axis=1)[order] if ways else None
+
+    def similarity(self) -> np.ndarray | None:
+        """Return how alike the pool's teachers are, (N, N), 1 on the diagonal; None: not stored."""
+        path = self.folder / SIMILARITY
+        if self.record.pool is None or not path.exists():
+            return None
+        columns = read_parquet(path)
+        matrix = np.eye(self.record.pool.n)
+        matrix[columns["a"], columns["b"]] = matrix[columns["b"], columns["a"]] = columns["cka"]
+        return matrix
 
 
 def read_record(folder: Path) -> StoredRecord:

@@ -32,6 +32,7 @@ from bench.nets.norm import holds_statistics
 from bench.nets.precision import computing_in
 from bench.records import (
     RECORD,
+    SIMILARITY,
     TASKS,
     Cost,
     FitSummary,
@@ -49,6 +50,7 @@ from bench.records import (
 from bench.runtime import describe_device, describe_environment
 from bench.seeds import derive_seed, seed_global_state, torch_generator
 from bench.teachers.adapt import adapt_pool
+from bench.teachers.similarity import similarity_file
 from bench.teachers.store import build_pool
 from bench.teachers.transfer import load_pool
 from bench.timing import Stopwatch, SystemSampler
@@ -211,6 +213,8 @@ def _score(cell: Cell, folder: Path, place: Workplace, logger: logging.Logger) -
         )
     write_tasks(folder / TASKS, accuracies, numbered_classes(tested, lists))
     _copy_fit_files(fit, folder)
+    if similarity := similarity_file(place.cache, pool, sets, place.device):
+        (folder / SIMILARITY).write_bytes(similarity.read_bytes())
     logger.info("accuracy %.4f over %d tasks", accuracies.mean(), len(accuracies))
     return {
         "accuracy": summarise(accuracies),

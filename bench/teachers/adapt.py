@@ -56,4 +56,5 @@ def adapt(teacher: Teacher, mean: Sequence[float], std: Sequence[float], size: i
 
 def adapt_pool(pool: Pool, mean: Sequence[float], std: Sequence[float], size: int) -> Pool:
     """Return the pool with every teacher taking images of any size, of one normalisation."""
-    return Pool([adapt(teacher, mean, std, size) for teacher in pool], pool.sha256)
+    teachers = [adapt(teacher, mean, std, size) for teacher in pool]
+    return Pool(teachers, pool.sha256, pool.initial_states)

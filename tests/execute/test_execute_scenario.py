@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+from bench import registry
 from bench.cells import Cell, PoolChoice, expand, read_suite
 from bench.contract import NetSpec, Pool
 from bench.data.base import ImageData, make_split
@@ -19,7 +20,7 @@ from bench.records import StoredRecord, read_record
 from bench.registry import build_net
 from bench.teachers.adapt import adapt
 from bench.teachers.transfer import export_pool, import_pool
-from tests.helpers import tiny_net, tiny_pool
+from tests.helpers import cell_of, run_toy, tiny_net, tiny_pool, toy_data
 
 CPU = torch.device("cpu")
 TINY = [
@@ -265,3 +266,13 @@ def test_teachers_without_batch_norm_serve_who_needs_none(
 def test_tiny_nets_have_batch_norm() -> None:
     net = tiny_net(torch.Generator().manual_seed(0))
     assert any(isinstance(part, nn.BatchNorm2d) for part in net.modules())
+
+
+@pytest.mark.parametrize("method", ["ties", "task_arithmetic"])
+def test_a_shared_initialisation_reaches_the_method(method: str, tmp_path: Path) -> None:
+    """Also through the step that makes teachers take the cell's images."""
+    base = cell_of("average", "protocol.shared_initialisation=true")
+    config = registry.load("method", method).Config()
+    cell = base.model_copy(update={"method": method, "method_config": config.model_dump()})
+    record = run_toy(cell, toy_data(), tmp_path).record
+    assert record.status == "done", record.reason

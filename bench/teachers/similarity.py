@@ -1,0 +1,122 @@
+"""How alike the teachers of a pool see images: a number for each pair, of their features.
+
+A statement about the pool, made by the harness and for readers only: no method sees it. The images
+are of the validation split, whose classes no teacher was trained on and no test task has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from filelock import FileLock
+from torch import Tensor
+
+from bench.contract import Pool, Teacher
+from bench.data.base import ImageData
+from bench.data.images import normalise
+from bench.records import content_hash, write_similarity
+
+N_IMAGES = 256
+"""Images that similarity is measured on; far less work than an epoch of any teacher."""
+MIN_IMAGES = 20
+"""Fewer images than this say nothing."""
+IMAGES_PER_CHUNK = 64
+
+
+def linear_cka(features: Sequence[Tensor]) -> Tensor:
+    """Return the linear centred kernel alignment of each pair of feature sets: (N, N) float64.
+
+    1 where two are the same up to rotation and scale, about 0 where they are unrelated, whatever
+    their widths: HSIC is estimated without bias, so that wide features of few images do not look
+    alike. Features that are the same for all images are unrelated to any (0), also to themselves.
+
+    Args:
+        features: N tensors (n, d_i), of the same n images in the same order; n at least 4.
+
+    Source: Kornblith et al. (ICML 2019); HSIC's unbiased estimator of Song et al. (JMLR 2012),
+    eq. 5, which for linear kernels is the inner product of the U-centred Gram matrices of Székely
+    and Rizzo (2014).
+    """
+    grams = torch.stack([_u_centred(one) for one in features]).flatten(1)
+    products = grams @ grams.T
+    norms = products.diagonal().clamp_min(0).sqrt()
+    scale = norms[:, None] * norms
+    return torch.where(scale > 0, products / scale.clamp_min(1e-300), 0.0)
+
+
+def _u_centred(features: Tensor) -> Tensor:
+    """Return the U-centred Gram matrix (n, n) of features (n, d), of Frobenius norm about 1."""
+    x = features.double().flatten(1)
+    x = x - x.mean(0)
+    if float(x.abs().max()) <= 1e-12 * max(1.0, float(features.abs().max())):
+        return x.new_zeros(len(x), len(x))
+    gram = x @ x.T
+    gram = gram / gram.norm()
+    gram.fill_diagonal_(0)
+    n = len(gram)
+    rows = gram.sum(0) / (n - 2)
+    centred = gram - rows[:, None] - rows + gram.sum() / ((n - 1) * (n - 2))
+    return centred.fill_diagonal_(0)
+
+
+@torch.no_grad()
+def teacher_features(teacher: Teacher, images: Tensor) -> Tensor:
+    """Return a teacher's features (n, d) of normalised images (n, 3, H, W), on the CPU."""
+    parts = [teacher.net.features(part).cpu() for part in images.split(IMAGES_PER_CHUNK)]
+    return torch.cat(parts).flatten(1)
+
+
+def pool_similarity(
+    pool: Pool, sets: Sequence[ImageData], device: torch.device, n_images: int = N_IMAGES
+) -> Tensor | None:
+    """Return the similarity (N, N) of a pool's teachers on validation images, or None.
+
+    The images are spread evenly over the sorted images of each data set's validation split; each
+    data set has an equal share. None where there are fewer than two teachers or too few images.
+
+    Args:
+        pool: teachers that take the images of all data sets.
+        sets: the data sets, normalised as the pool takes them.
+        device: where the pool is.
+        n_images: of all data sets together, at most.
+    """
+    chosen = [_spread(one, n_images // len(sets)) for one in sets]
+    if len(pool) < 2 or sum(map(len, chosen)) < MIN_IMAGES:
+        return None
+    batches = [
+        normalise(torch.from_numpy(one.splits["val"].images[indices]).to(device), one.mean, one.std)
+        for one, indices in zip(sets, chosen, strict=True)
+        if len(indices)
+    ]
+    return linear_cka(
+        [torch.cat([teacher_features(teacher, batch) for batch in batches]) for teacher in pool]
+    )
+
+
+def _spread(data: ImageData, n: int) -> np.ndarray:
+    known = len(data.splits["val"].images)
+    return np.unique(np.linspace(0, known - 1, min(n, known)).round().astype(int))
+
+
+def similarity_file(
+    cache: Path, pool: Pool, sets: Sequence[ImageData], device: torch.device
+) -> Path | None:
+    """Return the cached table of a pool's similarity, measured where it is not there yet.
+
+    None where `pool_similarity` has no answer. Cells of all suites share it.
+    """
+    if len(pool) < 2:
+        return None
+    key = content_hash([pool.sha256, [[one.digest, one.mean, one.std] for one in sets], N_IMAGES])
+    path = cache / "similarity" / f"{key[:20]}.parquet"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.with_suffix(".lock")):
+        if not path.exists():
+            found = pool_similarity(pool, sets, device)
+            if found is None:
+                return None
+            write_similarity(path, found.numpy())
+    return path
