@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from bench.records import StoredRecord, write_text
+from reports.families import Family, hazard_families
 from reports.frame import record_row
 from reports.groups import Group, make_groups
-from reports.hazards import Family, hazard_families, hazard_rows, hazards_table
+from reports.hazards import hazard_rows, hazards_table
 from reports.memo import Memo
 from reports.model import Table
 from reports.overview import overview_tables
@@ -99,7 +100,7 @@ def _page(report: Report, folder: Path, figures: bool) -> str:
     from reports.page.render import render_page
 
     def pictures(drawings: Sequence[Any], key: str) -> list[Picture]:
-        from reports.figures.build import write_drawing
+        from reports.figures.drawing import write_drawing
 
         return [
             picture(one, write_drawing(folder / FIGURES, one, key)[0].read_bytes())
@@ -111,12 +112,14 @@ def _page(report: Report, folder: Path, figures: bool) -> str:
         name = slug(group, report.shown)
         shown = []
         if figures:
-            from reports.figures.build import drawing_key, group_drawings
+            from reports.figures.build import group_drawings
+            from reports.figures.drawing import drawing_key
 
             shown = pictures(group_drawings(group, name), drawing_key([group]))
         parts.append(Part(name, short_name(group), group.name, tables, shown))
     if figures:
-        from reports.figures.build import across_drawings, drawing_key
+        from reports.figures.build import across_drawings
+        from reports.figures.drawing import drawing_key
 
         across = pictures(across_drawings(report.shown), drawing_key(report.shown))
     return render_page(report, parts, across)

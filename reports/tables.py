@@ -8,8 +8,9 @@ from bench.errors import unknown_name
 from bench.records import StoredRecord
 from reports.accuracy import accuracy_table
 from reports.cost import cost_table, pools_table
+from reports.families import Family, hazard_families
 from reports.groups import Group, make_groups
-from reports.hazards import Family, hazard_families, hazards_table
+from reports.hazards import hazards_table
 from reports.model import Table
 from reports.overview import overview_tables
 from reports.paired import paired_table

@@ -2,33 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from bench.records import (
-    CURVE,
-    StoredRecord,
-    atomic_path,
-    content_hash,
-    file_sha256,
-    read_parquet,
-    write_text,
-)
+from bench.records import CURVE, StoredRecord, read_parquet
 from bench.stats import mean_interval
 from reports.figures.accuracy import AGAINST, accuracy_figure, against_figure
 from reports.figures.cost import COSTS, pareto_figure, throughput_figure
 from reports.figures.curves import PANELS, curves_figure
 from reports.figures.differences import MIN_SETTINGS, difference_figure, ranks_figure
+from reports.figures.drawing import Drawing
 from reports.figures.gallery import gallery_figure
-from reports.figures.style import FORMATS, as_bytes, laid_out
+from reports.figures.similarity import similarity_figure
 from reports.groups import Group, Result, Row, unpaired
 from reports.summary import summary_rows
 
 if TYPE_CHECKING:
     import pandas
-    from matplotlib.figure import Figure
 
 MAX_SETTINGS = 6
 """More settings than this are not drawn as panels beside one another."""
@@ -36,49 +26,6 @@ MAX_ROWS = 14
 """More rows than this make no readable square of differences."""
 MAX_FITS = 8
 """More fits than this are not told apart in one panel of curves."""
-
-
-@dataclass(frozen=True)
-class Drawing:
-    """A figure that can be drawn: its file's name, title, caption, and description."""
-
-    name: str
-    title: str
-    caption: str
-    alt: str
-    draw: Callable[[], Figure]
-
-    def files(self) -> dict[str, bytes]:
-        """Return the figure's files by format."""
-        figure = laid_out(self.draw())
-        return {kind: as_bytes(figure, kind) for kind in FORMATS}
-
-
-def write_drawing(folder: Path, drawing: Drawing, key: str) -> list[Path]:
-    """Write a figure's files into a folder unless they are there, and return their paths.
-
-    Args:
-        folder: where the files go, and `.NAME.key`, which says from what they were drawn.
-        drawing: the figure.
-        key: what it follows from, see `drawing_key`.
-    """
-    paths = [folder / f"{drawing.name}.{kind}" for kind in FORMATS]
-    mark = folder / f".{drawing.name}.key"
-    if mark.exists() and mark.read_text("utf-8") == key and all(path.exists() for path in paths):
-        return paths
-    for path, content in zip(paths, drawing.files().values(), strict=True):
-        with atomic_path(path) as temporary:
-            temporary.write_bytes(content)
-    write_text(mark, key)
-    return paths
-
-
-def drawing_key(groups: Sequence[Group]) -> str:
-    """Return a digest of all that figures follow from: the records and the code that draws."""
-    records = [(g.name, [s.record.model_dump(mode="json") for s in g.stored]) for g in groups]
-    root = Path(__file__).parent
-    code = [file_sha256(p) for p in sorted([*root.glob("*.py"), *root.parent.glob("*.py")])]
-    return content_hash([records, code])
 
 
 def group_drawings(group: Group, prefix: str) -> list[Drawing]:
@@ -100,6 +47,7 @@ def group_drawings(group: Group, prefix: str) -> list[Drawing]:
         *_costs(few, prefix),
         *_differences(group, few, frame, prefix),
         *_curves(group, prefix),
+        *_similarity(group, prefix),
     ]
 
 
@@ -288,6 +236,61 @@ def _curves(group: Group, prefix: str) -> list[Drawing]:
             )
         )
     return found
+
+
+def _similarity(group: Group, prefix: str) -> list[Drawing]:
+    import pandas
+
+    rows = similarity_rows(group.stored)
+    if not rows:
+        return []
+    frame = pandas.DataFrame(rows)
+    others = frame[frame["a"] != frame["b"]].groupby("pool", sort=False)["cka"]
+    words = [
+        f"{pool}: {low:.2f} to {high:.2f}"
+        for (pool, low), high in zip(others.min().items(), others.max(), strict=True)
+    ]
+    return [
+        Drawing(
+            f"{prefix}-similarity",
+            "Teacher similarity",
+            "Linear CKA (unbiased) of the teachers' features on validation images, of classes that "
+            "none was trained on: 1 is the same up to rotation and scale, 0 unrelated.",
+            f"Similarity of each pair of teachers. Range over pairs: {'; '.join(words)}.",
+            lambda: similarity_figure(frame),
+        )
+    ]
+
+
+def similarity_rows(stored: Sequence[StoredRecord]) -> list[dict[str, Any]]:
+    """Return all ordered pairs of teachers of each pool whose similarity is stored."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for one in stored:
+        pool = one.record.pool
+        if pool is None or pool.sha256 in found or len(found) == MAX_SETTINGS:
+            continue
+        matrix = one.similarity()
+        if matrix is None:
+            continue
+        names = _teacher_names(pool.teachers)
+        title = f"{pool.name or '+'.join(one.record.datasets)} seed {one.record.seed}"
+        found[pool.sha256] = [
+            {"pool": f"{title} ({pool.sha256[:6]})", "a": a, "b": b, "cka": matrix[i, j]}
+            for i, a in enumerate(names)
+            for j, b in enumerate(names)
+        ]
+    return [row for rows in found.values() for row in rows]
+
+
+def _teacher_names(teachers: Sequence[dict[str, Any]]) -> list[str]:
+    """Return what teachers are called in a figure: what all have in common is left out."""
+    mixed = len({one["architecture"] for one in teachers}) > 1
+    sets = len({one["dataset"] for one in teachers}) > 1
+    names = []
+    for one in teachers:
+        name = one["name"] if sets else one["name"].rpartition("/")[2]
+        names.append(f"{name} {one['architecture']}" if mixed else name)
+    return names if len(set(names)) == len(names) else [one["name"] for one in teachers]
 
 
 def _fits(stored: Sequence[StoredRecord]) -> dict[str, StoredRecord]:

@@ -77,7 +77,7 @@ def laid_out(figure: Figure) -> Figure:
     if engine is not None:
         with look():
             engine.execute(figure)
-        figure.set_layout_engine("none")
+            figure.set_layout_engine(None)  # "none" would leave a placeholder, and a second draw
     return figure
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.records import StoredRecord
-from reports.page import content
+from reports.page import cells, content
 from reports.page.content import Part, Picture
 
 if TYPE_CHECKING:
@@ -52,8 +52,8 @@ def render_page(
         overview=report.overview,
         hazards=report.hazards,
         across=across,
-        cells=content.cells(stored, {row["cell_hash"]: row for row in report.rows}),
-        environments=content.environments(stored),
+        cells=cells.cells(stored, {row["cell_hash"]: row for row in report.rows}),
+        environments=cells.environments(stored),
         counts=_counts(stored),
         days=sorted({one.record.started[:10] for one in stored}),
     )

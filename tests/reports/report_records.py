@@ -173,7 +173,15 @@ def _timing(method: str) -> Timing:
 
 
 def _pool(seed: int) -> PoolSummary:
-    teachers = [{"name": f"t{i}", "accuracy": 0.8 + 0.01 * i + 0.001 * seed} for i in range(13)]
+    teachers = [
+        {
+            "name": f"cifar_fs/{i:02d}",
+            "dataset": "cifar_fs",
+            "architecture": "conv4",
+            "accuracy": 0.8 + 0.01 * i + 0.001 * seed,
+        }
+        for i in range(13)
+    ]
     return PoolSummary(
         sha256=content_hash(["pool", seed]),
         n=13,

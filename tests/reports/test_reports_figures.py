@@ -8,11 +8,13 @@ import pytest
 from report_records import BUDGET, accuracies, make_record, standard_suite
 from test_reports_page import with_extras
 
-from reports.figures.build import across_drawings, group_drawings, write_drawing
+from bench.records import write_similarity
+from reports.figures.build import across_drawings, group_drawings, similarity_rows
 from reports.figures.cost import pareto_front
 from reports.figures.curves import hard_spans
 from reports.figures.differences import cliques, critical_difference, mean_ranks
-from reports.figures.style import as_bytes
+from reports.figures.drawing import write_drawing
+from reports.figures.style import as_bytes, laid_out
 from reports.groups import make_groups
 from reports.select import load_records
 
@@ -113,3 +115,37 @@ def test_files_are_the_same_each_time_and_drawn_once(tmp_path):
     paths[0].write_text("kept")
     assert write_drawing(tmp_path / "figures", one, "key")[0].read_text() == "kept"
     assert write_drawing(tmp_path / "figures", one, "other")[0].read_text() != "kept"
+
+
+def test_similarity_is_drawn_once_a_pool_by_the_names_that_tell_teachers_apart(tmp_path):
+    places = standard_suite(tmp_path)
+    (group,) = make_groups(load_records(tmp_path))
+    pool = next(one.record.pool for one in group.stored if one.record.pool)
+    matrix = np.full((pool.n, pool.n), 0.25)
+    np.fill_diagonal(matrix, 1)
+    matrix[0, 1] = matrix[1, 0] = 0.75
+    for place in places:
+        write_similarity(place / "similarity.parquet", matrix)
+    drawing = drawings(tmp_path)["similarity"]
+    assert "0.25 to 0.75" in drawing.alt
+    axes = drawing.draw().axes[0]
+    names = [text.get_text() for text in axes.get_xticklabels()]
+    assert len(names) == len(set(names)) == pool.n
+    assert not any("/" in name for name in names)
+    texts = [text.get_text() for text in axes.texts]
+    assert texts.count(".75") == 2
+    assert texts.count("") == pool.n
+    rows = similarity_rows(group.stored)
+    assert [rows[1][key] for key in ("a", "b", "cka")] == [names[0], names[1], 0.75]
+
+
+def test_a_layout_settled_once_is_the_layout_of_every_file(tmp_path):
+    standard_suite(tmp_path / "runs")
+    one = drawings(tmp_path / "runs")["accuracy"]
+    figure = laid_out(one.draw())
+    assert figure.get_layout_engine() is None
+    alone, places = one.draw(), []
+    for drawn in (figure, alone):
+        as_bytes(drawn, "svg")
+        places.append([axes.get_position().bounds for axes in drawn.axes])
+    assert places[0] == pytest.approx(places[1], abs=0.02)

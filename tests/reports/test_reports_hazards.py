@@ -13,7 +13,8 @@ from report_records import accuracies, make_record
 from bench.protocols import differences, protocol
 from bench.stats import mean_interval
 from reports.command import make_report
-from reports.hazards import hazard_families, hazard_rows, hazards_table
+from reports.families import hazard_families
+from reports.hazards import hazard_rows, hazards_table
 from reports.render import latex, markdown, terminal_text
 from reports.select import load_records
 from reports.tables import build_tables

@@ -104,7 +104,7 @@ def test_warnings_name_what_weakens_numbers(tmp_path):
 
 
 def test_a_second_report_is_the_same_and_draws_nothing(page, monkeypatch):
-    from reports.figures.build import Drawing
+    from reports.figures.drawing import Drawing
 
     before = page.read_bytes()
     monkeypatch.setattr(Drawing, "files", lambda self: pytest.fail("drawn again"))

@@ -1,0 +1,58 @@
+"""A figure that can be drawn, and its files: drawn again only when what it follows from changed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bench.records import atomic_path, content_hash, file_sha256, write_text
+from reports.figures.style import FORMATS, as_bytes, laid_out
+from reports.groups import Group
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A figure that can be drawn: its file's name, title, caption, and description."""
+
+    name: str
+    title: str
+    caption: str
+    alt: str
+    draw: Callable[[], Figure]
+
+    def files(self) -> dict[str, bytes]:
+        """Return the figure's files by format."""
+        figure = laid_out(self.draw())
+        return {kind: as_bytes(figure, kind) for kind in FORMATS}
+
+
+def write_drawing(folder: Path, drawing: Drawing, key: str) -> list[Path]:
+    """Write a figure's files into a folder unless they are there, and return their paths.
+
+    Args:
+        folder: where the files go, and `.NAME.key`, which says from what they were drawn.
+        drawing: the figure.
+        key: what it follows from, see `drawing_key`.
+    """
+    paths = [folder / f"{drawing.name}.{kind}" for kind in FORMATS]
+    mark = folder / f".{drawing.name}.key"
+    if mark.exists() and mark.read_text("utf-8") == key and all(path.exists() for path in paths):
+        return paths
+    for path, content in zip(paths, drawing.files().values(), strict=True):
+        with atomic_path(path) as temporary:
+            temporary.write_bytes(content)
+    write_text(mark, key)
+    return paths
+
+
+def drawing_key(groups: Sequence[Group]) -> str:
+    """Return a digest of all that figures follow from: the records and the code that draws."""
+    records = [(g.name, [s.record.model_dump(mode="json") for s in g.stored]) for g in groups]
+    root = Path(__file__).parent
+    code = [file_sha256(p) for p in sorted([*root.glob("*.py"), *root.parent.glob("*.py")])]
+    return content_hash([records, code])
