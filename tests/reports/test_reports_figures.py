@@ -147,5 +147,5 @@ def test_a_layout_settled_once_is_the_layout_of_every_file(tmp_path):
     alone, places = one.draw(), []
     for drawn in (figure, alone):
         as_bytes(drawn, "svg")
-        places.append([axes.get_position().bounds for axes in drawn.axes])
+        places.append(np.array([axes.get_position().bounds for axes in drawn.axes]))
     assert places[0] == pytest.approx(places[1], abs=0.02)
