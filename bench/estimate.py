@@ -1,26 +1,27 @@
-"""What a plan will take: counted in multiply-accumulates, turned into seconds by a measured rate.
+"""What a plan will take: forward passes of images, at the seconds that each network's takes.
 
-The rate is measured once per device on a Conv4 forward pass of 0.3 s and kept in the cache. An
-estimate is good to a factor of two or so; it says minutes from hours, not minutes from minutes.
+The pass of each network at each image size is measured once per device, in half a second, and kept
+in the cache. An estimate is good to a factor of two or so; it says minutes from hours, not minutes
+from minutes.
 """
 
 from __future__ import annotations
 
-import functools
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from bench import registry
 from bench.cells import UNCALIBRATED, Cell
-from bench.contract import NetSpec
+from bench.contract import Method, NetSpec
 from bench.data.base import ImageData
-from bench.nets.norm import batch_norm
+from bench.evaluate import TASKS_PER_CHUNK
+from bench.execute.scenario import meta_spec
 from bench.records import write_json
 from bench.runtime import describe_device, prepare_process
 from bench.teachers.pool import TeacherPlan
@@ -28,57 +29,84 @@ from bench.teachers.pool import TeacherPlan
 BACKWARD = 2
 """A backward pass costs about two forward passes."""
 
+PROCESS_BYTES = 2**30
+"""What a process that scores glyphs takes: libraries, a pool, data."""
+
+ACTIVATIONS_PER_PIXEL = 1000
+"""Bytes that a network keeps of each pixel of an image until its gradient is known: Conv4's 500,
+twice for the second order; a ResNet's are about as many at the first."""
+
+MOST_IMAGES = 64
+"""Images of a measured pass: about a task's, so that what does not fit a cache is slow here too."""
+
 
 @dataclass(frozen=True)
 class Estimate:
-    """Seconds of the pool (once for all cells that share it), the fit, the test; bytes at peak."""
+    """Seconds of the pool (once for all cells that share it), the fit, the test; bytes at peak.
+
+    Where `embeds`, the test is mostly embeddings, which the cells of other shots share.
+    """
 
     pool_s: float
     fit_s: float
     test_s: float
+    embeds: bool
     memory_bytes: int
 
 
-@functools.cache
-def macs_per_image(spec: NetSpec) -> int:
-    """Return the multiply-accumulates of one image's forward pass."""
-    net = registry.build_net(spec)
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        net(torch.zeros(1, 3, spec.image_size, spec.image_size))
-    return counter.get_total_flops() // 2
+class PassTimes:
+    """Seconds that one image's forward pass of a network takes, measured once for a device.
+
+    Args:
+        device: where the networks run.
+        cache: the cache folder, which keeps what was measured in `passes.json`.
+    """
+
+    def __init__(self, device: torch.device, cache: Path):
+        self._device, self._path = device, cache / "passes.json"
+        self._where = describe_device(device).model_dump_json()
+        try:
+            self._known = json.loads(self._path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            self._known = {}
+
+    def __call__(self, spec: NetSpec) -> float:
+        """Return the seconds of one image's pass."""
+        name = f"{spec.architecture} {spec.image_size}"
+        here = self._known.setdefault(self._where, {})
+        if name not in here:
+            here[name] = _measure(spec, self._device)
+            write_json(self._path, self._known)
+        return here[name]
 
 
-def device_rate(device: torch.device, cache: Path) -> float:
-    """Return the device's multiply-accumulates a second on Conv4, measured once."""
-    key = describe_device(device).model_dump_json()
-    path = cache / "rates.json"
-    try:
-        rates = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        rates = {}
-    if key not in rates:
-        rates[key] = _measure(device)
-        write_json(path, rates)
-    return rates[key]
+def _measure(spec: NetSpec, device: torch.device, seconds: float = 0.2) -> float:
+    """Return the seconds of one image in the fastest of some passes.
 
-
-def _measure(device: torch.device, seconds: float = 0.3) -> float:
+    On a CPU they are counted in the process's own time, so that other processes matter less.
+    """
     prepare_process()
-    spec = NetSpec("conv4", 5, 32)
-    net = registry.build_net(spec).to(device, memory_format=torch.channels_last)
-    images = torch.zeros(256, 3, 32, 32, device=device)
-    images = images.contiguous(memory_format=torch.channels_last)
+    threads = torch.get_num_threads()
 
-    def forward() -> None:
+    def clock() -> float:
+        return time.process_time() / threads if device.type == "cpu" else time.perf_counter()
+
+    net = registry.build_net(spec).to(device, memory_format=torch.channels_last).eval()
+
+    def forward(n_images: int) -> float:
+        images = torch.zeros(n_images, 3, spec.image_size, spec.image_size, device=device)
+        images = images.contiguous(memory_format=torch.channels_last)
+        start = clock()
         with torch.inference_mode():
-            net(images, batch_norm).sum().item()
+            net(images).sum().item()
+        return (clock() - start) / n_images
 
-    forward()
-    start, passes = time.perf_counter(), 0
-    while (elapsed := time.perf_counter() - start) < seconds:
-        forward()
-        passes += 1
-    return passes * len(images) * macs_per_image(spec) / elapsed
+    forward(1)
+    n_images = max(1, min(MOST_IMAGES, round(seconds / 2 / forward(1))))
+    start, found = clock(), [forward(n_images)]
+    while clock() - start < seconds:
+        found.append(forward(n_images))
+    return min(found)
 
 
 def _calibration_passes(cell: Cell) -> int:
@@ -92,9 +120,9 @@ def _calibration_passes(cell: Cell) -> int:
 
 @dataclass(frozen=True)
 class TeacherCost:
-    """What estimates need of one teacher: its pass, its classes, and passes left to train it."""
+    """What estimates need of one teacher: its network, its classes, passes left to train it."""
 
-    macs: int
+    spec: NetSpec
     n_classes: int
     training_images: int = 0
 
@@ -106,53 +134,116 @@ def teacher_costs(
     costs = []
     for plan, there in zip(plans, stored, strict=True):
         counts = data[plan.dataset].splits["train"].counts
-        images = 0 if there else sum(int(counts[c]) for c in plan.classes) * plan.recipe.epochs
-        costs.append(TeacherCost(macs_per_image(plan.spec), len(plan.classes), images))
+        images = sum(int(counts[c]) for c in plan.classes) * plan.recipe.train_fraction
+        images = 0 if there else round(images * plan.recipe.epochs)
+        costs.append(TeacherCost(plan.spec, len(plan.classes), images))
     return costs
 
 
 def estimate_cell(
-    cell: Cell, data: Mapping[str, ImageData], teachers: Sequence[TeacherCost], rate: float
+    cell: Cell,
+    data: Mapping[str, ImageData],
+    teachers: Sequence[TeacherCost],
+    seconds: Callable[[NetSpec], float],
 ) -> Estimate:
     """Estimate one cell.
 
     Args:
         cell, data: the cell and the data sets by name.
         teachers: the costs of its pool.
-        rate: from `device_rate`.
+        seconds: of one image's forward pass of a network, as `PassTimes`.
     """
-    sets = [data[name] for name in cell.datasets]
-    sizes = [one.image_size for one in sets]
-    net = sum(macs_per_image(NetSpec(cell.net, cell.n_way, size)) for size in sizes) // len(sizes)
-    pool = sum(t.macs * t.training_images * (1 + BACKWARD) for t in teachers)
-    images_per_task = cell.n_way * (cell.k_shot + cell.n_query)
     method = registry.load("method", cell.method)
-    one_task = _task_passes(cell, cell.protocol.inner_steps_test) * net
-    test = cell.n_test_tasks * (one_task + _calibration_passes(cell) * net)
+    net = meta_spec(cell, [data[name] for name in cell.datasets])
+    memory = _memory(cell, method, max(data[name].image_size for name in cell.datasets))
+    pool = sum(seconds(t.spec) * t.training_images * (1 + BACKWARD) for t in teachers)
     if method.knowledge == "features":
-        n_images = sum(len(data[name].splits["test"].images) for name in cell.tested)
-        count = min(n_images, cell.n_test_tasks * images_per_task)
-        test = count * sum(t.macs for t in teachers)
-    fit = 0
+        test = _embedded_images(cell, data) * _embedding_seconds(cell, teachers, seconds)
+        return Estimate(pool, 0.0, test, True, memory)
+    one_pass = seconds(net)
+    one_task = _task_passes(cell, cell.protocol.inner_steps_test) + _calibration_passes(cell)
+    test = cell.n_test_tasks * one_task * one_pass
+    fit = _inversion_seconds(cell, teachers, seconds)
     if method.validates:
-        oracle = method.knowledge == "real_data"
-        steps = cell.budget.oracle_iterations if oracle else _meta_iterations(cell)
-        tasks = _task_passes(cell, cell.protocol.inner_steps_train) * net * (1 + BACKWARD)
-        evaluations = 1 + -(-steps // cell.budget.validate_every)
-        fit = steps * cell.protocol.tasks_per_meta_batch * tasks
-        fit += evaluations * _validation_tasks(cell) * one_task
-        if method.knowledge == "inversion":
-            pixel_steps = -(-steps // cell.method_config.get("pixel_every", 1))
-            pixel_steps += cell.method_config.get("pixel_warmup", 0)
-            fit += pixel_steps * _pixel_step(cell, teachers)
-    memory = 500 * 2**20 + 40 * images_per_task * 3 * max(sizes) ** 2 * 4 * 32
-    return Estimate(pool / rate, fit / rate, test / rate, memory)
+        fit += _meta_training_passes(cell, _meta_iterations(cell, method)) * one_pass
+    return Estimate(pool, fit, test, False, memory)
 
 
-def _meta_iterations(cell: Cell) -> int:
+def _memory(cell: Cell, method: type[Method], side: int) -> int:
+    """Return the bytes at peak: the process, a chunk of test tasks, a fit's activations."""
+    pixels = cell.n_way * (cell.k_shot + cell.n_query) * side**2
+    total = PROCESS_BYTES + 3 * TASKS_PER_CHUNK * pixels * 3 * 4
+    if method.validates:
+        total += cell.protocol.tasks_per_meta_batch * pixels * ACTIVATIONS_PER_PIXEL
+    if method.validates and method.knowledge == "inversion":
+        total += 2 * pixels * ACTIVATIONS_PER_PIXEL
+    return total
+
+
+def _embedded_images(cell: Cell, data: Mapping[str, ImageData]) -> int:
+    """Return how many distinct test images the tasks have, at most."""
+    n_images = sum(len(data[name].splits["test"].images) for name in cell.tested)
+    return min(n_images, cell.n_test_tasks * cell.n_way * (cell.k_shot + cell.n_query))
+
+
+def _embedding_seconds(
+    cell: Cell, teachers: Sequence[TeacherCost], seconds: Callable[[NetSpec], float]
+) -> float:
+    """Return the seconds of one image's embedding: all teachers', or that of one of them."""
+    whole = sum(seconds(t.spec) for t in teachers) * _views(cell)
+    return whole / len(teachers) if "teacher" in cell.method_config else whole
+
+
+def _views(cell: Cell) -> int:
+    return 2 if cell.method_config.get("views") == "mirrored" else 1
+
+
+def _meta_iterations(cell: Cell, method: type[Method]) -> int:
     """Return the meta-iterations that a method's own configuration makes of the budget's."""
+    if method.knowledge == "real_data":
+        return cell.method_config.get("meta_iterations") or cell.budget.oracle_iterations
     factor = cell.method_config.get("meta_iterations_factor", 1)
     return cell.method_config.get("meta_iterations") or cell.budget.meta_iterations * factor
+
+
+def _meta_training_passes(cell: Cell, steps: int) -> int:
+    """Return the forward passes of one image that meta-training and its validation take."""
+    a_task = _task_passes(cell, cell.protocol.inner_steps_train) * (1 + BACKWARD)
+    a_validation = _validation_tasks(cell) * _task_passes(cell, cell.protocol.inner_steps_test)
+    evaluations = 1 + -(-steps // cell.budget.validate_every)
+    return steps * cell.protocol.tasks_per_meta_batch * a_task + evaluations * a_validation
+
+
+def _inversion_seconds(
+    cell: Cell, teachers: Sequence[TeacherCost], seconds: Callable[[NetSpec], float]
+) -> float:
+    """Return the seconds of a fit's pixel steps; 0 where the method inverts nothing."""
+    method, config = registry.load("method", cell.method), cell.method_config
+    if method.knowledge_of(method.Config.model_validate(config)) != "inversion":
+        return 0.0
+
+    def a_step(images_per_class: int, inverted: Sequence[TeacherCost]) -> float:
+        images = (seconds(t.spec) * t.n_classes * images_per_class for t in inverted)
+        return sum(images) * (1 + BACKWARD)
+
+    if "inversion_steps" in config:
+        inverted = _largest_group(teachers) if config.get("group") == "largest" else teachers
+        return config["inversion_steps"] * a_step(config["images_per_class"], inverted)
+    per_class = (
+        config.get("pseudo_images_per_class")
+        or cell.protocol.pseudo_images_per_class
+        or cell.k_shot + cell.n_query
+    )
+    steps = -(-_meta_iterations(cell, method) // config.get("pixel_every", 1))
+    drawn = cell.protocol.teachers_per_iteration or len(teachers)
+    share = min(1.0, drawn / max(1, len(teachers)))
+    return (steps + config.get("pixel_warmup", 0)) * a_step(per_class, teachers) * share
+
+
+def _largest_group(teachers: Sequence[TeacherCost]) -> list[TeacherCost]:
+    """Return the teachers of the most frequent network; the first of equally frequent ones."""
+    kinds = Counter(t.spec for t in teachers)
+    return [t for t in teachers if t.spec == max(kinds, key=kinds.__getitem__)]
 
 
 def _task_passes(cell: Cell, inner_steps: int) -> int:
@@ -167,11 +258,3 @@ def _validation_tasks(cell: Cell) -> int:
     """Return the tasks of one evaluation during meta-training."""
     tasks = {"val": cell.budget.n_val_tasks, "test_max": cell.n_test_tasks, "last": 0}
     return tasks[cell.protocol.selection]
-
-
-def _pixel_step(cell: Cell, teachers: Sequence[TeacherCost]) -> float:
-    """Return the multiply-accumulates of one pixel step, of an average draw of teachers."""
-    per_class = cell.protocol.pseudo_images_per_class or cell.k_shot + cell.n_query
-    whole = sum(t.macs * t.n_classes * per_class * (1 + BACKWARD) for t in teachers)
-    drawn = cell.protocol.teachers_per_iteration or len(teachers)
-    return whole * min(1.0, drawn / max(1, len(teachers)))

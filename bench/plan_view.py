@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
+from bench import registry
+from bench.cells import Cell
 from bench.plan import Plan
+from bench.records import content_hash
 from bench.run import Request, cell_status
+
+WIDTH = 100
+"""Columns of a plan that goes to a file or a pipe."""
+
+COLUMNS = ("method", "learner", "data", "shape", "seed", "status", "stored", "time", "memory")
 
 
 def plan_rows(plan: Plan, request: Request) -> list[dict[str, Any]]:
@@ -46,17 +55,9 @@ def plan_rows(plan: Plan, request: Request) -> list[dict[str, Any]]:
     return rows
 
 
-def _estimate(plan: Plan, request: Request, cell: Any, seen: set[str]) -> dict[str, Any]:
-    from bench import registry
-    from bench.estimate import (
-        TeacherCost,
-        device_rate,
-        estimate_cell,
-        macs_per_image,
-        teacher_costs,
-    )
-    from bench.execute.cell import plan_teachers
-    from bench.records import content_hash
+def _estimate(plan: Plan, request: Request, cell: Cell, seen: set[str]) -> dict[str, Any]:
+    from bench.estimate import PassTimes, TeacherCost, estimate_cell, teacher_costs
+    from bench.execute.scenario import plan_teachers, refused_by_plan
     from bench.runtime import choose_device
     from bench.teachers.cards import pool_cards
     from bench.teachers.store import is_stored
@@ -70,64 +71,80 @@ def _estimate(plan: Plan, request: Request, cell: Any, seen: set[str]) -> dict[s
     costs = teacher_costs(teachers, stored, data)
     if cell.pool is not None and method.uses_pool:
         cards = pool_cards(request.cache, cell.pool.name)
-        costs = [TeacherCost(macs_per_image(one.spec), len(one.class_names)) for one in cards]
+        costs = [TeacherCost(one.spec, len(one.class_names)) for one in cards]
         stored = [True] * len(costs)
-    rate = device_rate(choose_device(request.device), request.cache)
-    estimate = estimate_cell(cell, data, costs, rate)
-    shared = {k: getattr(cell, k) for k in sorted(method.fit_depends_on)}
-    protocol = cell.protocol.model_dump(mode="json")
-    fit = content_hash(
-        [cell.method, cell.method_identity(), cell.seed, cell.datasets, shared, protocol]
+    counts = {"teachers": len(costs), "teachers_stored": sum(stored)}
+    if refused_by_plan(method, cell):
+        return counts | {"status": "skipped", "seconds": 0.0}
+    estimate = estimate_cell(
+        cell, data, costs, PassTimes(choose_device(request.device), request.cache)
     )
-    training = {"recipe": {"checkpoint"}}  # one training gives both checkpoints
-    pool = content_hash([one.model_dump(mode="json", exclude=training) for one in teachers])
-    seconds = estimate.test_s
+    fit, test, pool = _shared(cell, method, teachers)
+    seconds = 0 if estimate.embeds and test in seen else estimate.test_s
     seconds += 0 if fit in seen else estimate.fit_s
     seconds += 0 if pool in seen else estimate.pool_s
-    seen.update((fit, pool))
-    return {
-        "teachers": len(costs),
-        "teachers_stored": sum(stored),
-        "seconds": round(seconds, 1),
-        "memory_bytes": estimate.memory_bytes,
-    }
+    seen.update((fit, test, pool))
+    return counts | {"seconds": round(seconds, 1), "memory_bytes": estimate.memory_bytes}
+
+
+def _shared(cell: Cell, method: Any, teachers: list[Any]) -> tuple[str, str, str]:
+    """Return what names a cell's fit, embeddings and pool; cells that agree share them."""
+    training = {"recipe": {"checkpoint"}}  # one training gives both checkpoints
+    pool = [one.model_dump(mode="json", exclude=training) for one in teachers]
+    shared = {k: getattr(cell, k) for k in sorted(method.fit_depends_on)}
+    constants = [one.model_dump(mode="json") for one in (cell.protocol, cell.budget)]
+    fit = [cell.method, cell.method_config, cell.seed, cell.datasets, shared, constants, pool]
+    test = [fit, cell.learner, cell.calibration, cell.tested]
+    return content_hash(fit), content_hash(test), content_hash(pool)
 
 
 def print_plan(plan: Plan, rows: list[dict[str, Any]]) -> None:
-    """Print the rows as a table, with the sum below."""
+    """Print the rows as a table, with the sum below; 100 columns wide where not on a terminal."""
     from rich.console import Console
     from rich.table import Table
 
     console = Console()
-    table = Table(title=f"{plan.suite.name}: {plan.suite.title}", box=None, pad_edge=False)
-    for name in ("method", "learner", "setting", "status", "teachers", "time", "memory"):
-        justify = "right" if name in ("teachers", "time", "memory") else "left"
-        table.add_column(name, justify=justify, no_wrap=True)
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console = Console(width=WIDTH)
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
+    for name in COLUMNS:
+        justify = "right" if name in ("stored", "time", "memory") else "left"
+        wraps = name in ("method", "data")
+        table.add_column(name, justify=justify, no_wrap=not wraps, overflow="fold")
     for row in rows:
-        preset = "" if row["preset"] == "released" else f" ({row['preset']})"
-        shape = f"{row['n_way']}w{row['k_shot']}s seed {row['seed']}"
-        setting = f"{row['scenario']} {'+'.join(row['test_datasets'])} {shape}"
-        setting += f"\n{row['variant']}" if row["variant"] else ""
-        teachers = f"{row['teachers_stored']}/{row['teachers']}" if row["teachers"] else "–"
-        memory = f"{row['memory_bytes'] / 2**30:.1f} GB" if row["memory_bytes"] else "–"
-        table.add_row(
-            row["method"] + preset,
-            row["learner"] + ("" if row["calibration"] == "none" else f" + {row['calibration']}"),
-            setting,
-            row["status"],
-            teachers,
-            duration(row["seconds"]),
-            memory,
-        )
+        cells = _shown(row)
+        table.add_row(*(cells[name] for name in COLUMNS))
+    console.print(f"{plan.suite.name}: {plan.suite.title}", markup=False, soft_wrap=True)
     console.print(table)
     total = sum(row["seconds"] or 0 for row in rows)
     finished = sum(row["status"] in ("done", "skipped") for row in rows)
     console.print(
-        f"{len(rows)} cells, {finished} finished; about {duration(total)} to go "
-        "(estimated from multiply-accumulates; teachers: stored/needed)"
+        f"{len(rows)} cells, {finished} finished or skipped; about {duration(total)} to go "
+        "(from a measured pass of each network; stored: teachers there of those needed)",
+        soft_wrap=True,
     )
     for name, reason in plan.missing.items():
         console.print(f"{name}: {reason}", markup=False, soft_wrap=True)
+
+
+def _shown(row: dict[str, Any]) -> dict[str, str]:
+    """Return a row's cells in words, short enough for a line of `WIDTH`."""
+    preset = "" if row["preset"] == "released" else f" ({row['preset']})"
+    calibration = "" if row["calibration"] == "none" else f" + {row['calibration']}"
+    together = len(row["test_datasets"]) > 1
+    tested = f"all {len(row['datasets'])}" if together else row["test_datasets"][0]
+    memory = f"{row['memory_bytes'] / 2**30:.1f} GB" if row["memory_bytes"] else "–"
+    return {
+        "method": "\n".join(filter(None, (f"{row['method']}{preset}", row["variant"]))),
+        "learner": row["learner"] + calibration,
+        "data": f"{row['scenario']} {tested}",
+        "shape": f"{row['n_way']}w{row['k_shot']}s",
+        "seed": str(row["seed"]),
+        "status": {"missing data": "no data"}.get(row["status"], row["status"]),
+        "stored": f"{row['teachers_stored']}/{row['teachers']}" if row["teachers"] else "–",
+        "time": duration(row["seconds"]),
+        "memory": memory,
+    }
 
 
 def duration(seconds: float | None) -> str:

@@ -23,7 +23,14 @@ from bench.data.tasks import TaskList, frozen_tasks, random_tasks
 from bench.errors import BenchError
 from bench.evaluate import EmbeddingTable, evaluate, fingerprint, inference_cost
 from bench.execute.fits import Fit, fit_key, obtain_fit
-from bench.execute.scenario import meta_spec, plan_teachers, scenario_data, shares, tested_data
+from bench.execute.scenario import (
+    meta_spec,
+    plan_teachers,
+    refused_by_plan,
+    scenario_data,
+    shares,
+    tested_data,
+)
 from bench.execute.strategies import Strategies
 from bench.learners.base import LearnerSettings
 from bench.learners.resized import resize_tasks, resized
@@ -177,7 +184,9 @@ def _score(cell: Cell, folder: Path, place: Workplace, logger: logging.Logger) -
     method_class = registry.load("method", cell.method)
     method: Method = method_class()
     sets = scenario_data(cell, place.data)
-    _refuse_by_plan(method_class, cell)
+    reason = refused_by_plan(method_class, cell)
+    if reason:
+        raise Skipped(reason)
     pool = obtain_pool(cell, place) if method.uses_pool else Pool([], "")
     _refuse_by_pool(method_class, pool)
     net = meta_spec(cell, sets)
@@ -255,19 +264,6 @@ def calibrated(cell: Cell, learner: Learner) -> Learner:
         kind.Config.model_validate(cell.calibration_config),
         lambda task: torch_generator("calibration", cell.calibration, cell.seed, task),
     )
-
-
-def _refuse_by_plan(method: type[Method], cell: Cell) -> None:
-    needs = method.needs_of(method.Config.model_validate(cell.method_config))
-    if "same_architecture" in needs and len(set(cell.architectures)) > 1:
-        raise Skipped(
-            f"needs teachers of one architecture; the pool has {', '.join(cell.architectures)}"
-        )
-    if "shared_initialisation" in needs and not cell.protocol.shared_initialisation:
-        raise Skipped(
-            "needs teachers of a shared initialisation; the pool's are independent "
-            "(set protocol.shared_initialisation)"
-        )
 
 
 def _refuse_by_pool(method: type[Method], pool: Pool) -> None:

@@ -12,7 +12,7 @@ import itertools
 from collections.abc import Mapping, Sequence
 
 from bench.cells import Cell
-from bench.contract import NetSpec
+from bench.contract import Method, NetSpec
 from bench.data.base import ImageData
 from bench.data.mini_imagenet import IMAGENET_MEAN, IMAGENET_STD
 from bench.teachers.pool import TeacherPlan, plan_pool
@@ -47,6 +47,19 @@ def plan_teachers(cell: Cell, data: Mapping[str, ImageData]) -> list[TeacherPlan
         )
     turns = itertools.chain.from_iterable(itertools.zip_longest(*pools))
     return [plan for plan in turns if plan is not None][: cell.budget.max_teachers]
+
+
+def refused_by_plan(method: type[Method], cell: Cell) -> str | None:
+    """Return why a method cannot serve a cell's pool, as far as the plan tells, or None."""
+    needs = method.needs_of(method.Config.model_validate(cell.method_config))
+    if "same_architecture" in needs and len(set(cell.architectures)) > 1:
+        return f"needs teachers of one architecture; the pool has {', '.join(cell.architectures)}"
+    if "shared_initialisation" in needs and not cell.protocol.shared_initialisation:
+        return (
+            "needs teachers of a shared initialisation; the pool's are independent "
+            "(set protocol.shared_initialisation)"
+        )
+    return None
 
 
 def scenario_data(cell: Cell, data: Mapping[str, ImageData]) -> list[ImageData]:

@@ -1,0 +1,143 @@
+"""What a plan says that cells will take, and how it is printed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from bench.cells import Cell, expand, read_suite
+from bench.cli import main
+from bench.contract import NetSpec
+from bench.data.base import ImageData
+from bench.estimate import PassTimes, TeacherCost, estimate_cell
+from bench.plan import make_plan
+from bench.plan_view import WIDTH
+
+SUITE = """
+title: methods that invert, and one that does not
+datasets: [glyphs]
+architectures: [conv4, resnet10]
+budget: micro
+k_shot: [1, 5]
+methods:
+  - {method: average, learner: protonet, preset: largest_group}
+  - {method: fisher, learner: protonet, preset: largest_group}
+  - {method: average, learner: protonet}
+  - {method: purer, learner: protonet}
+  - method: teacher_centroids
+  - method: ensemble_centroids
+"""
+
+TEACHERS = [
+    TeacherCost(NetSpec("conv4", 5, 32), 5),
+    TeacherCost(NetSpec("resnet10", 5, 32), 5),
+    TeacherCost(NetSpec("conv4", 5, 32), 5),
+]
+
+
+def bench(*words: str) -> int:
+    """Run the command line and return its exit status."""
+    with pytest.raises(SystemExit) as end:
+        main(list(words))
+    return end.value.code
+
+
+def seconds(spec: NetSpec) -> float:
+    return {"conv4": 1.0, "resnet10": 100.0}[spec.architecture]
+
+
+@pytest.fixture
+def suite(tmp_path: Path) -> str:
+    path = tmp_path / "mine.yaml"
+    path.write_text(SUITE, encoding="utf-8")
+    return str(path)
+
+
+@pytest.fixture
+def data(suite: str, cache: Path) -> dict[str, ImageData]:
+    return make_plan(suite, [], [], None, cache, None, {}).data
+
+
+def cell_of(suite: str, method: str, preset: str = "released", *settings: str) -> Cell:
+    cells = expand(*read_suite(suite, settings))
+    return next(c for c in cells if (c.method, c.preset) == (method, preset))
+
+
+def test_pixel_steps_of_the_merged_group_are_counted(
+    suite: str, data: dict[str, ImageData]
+) -> None:
+    average = cell_of(suite, "average", "largest_group")
+    fisher = cell_of(suite, "fisher", "largest_group", "fisher.inversion_steps=10")
+    assert estimate_cell(average, data, TEACHERS, seconds).fit_s == 0
+    per_class = fisher.method_config["images_per_class"]
+    # two Conv4, five classes each, forward and twice that backward, ten steps
+    assert estimate_cell(fisher, data, TEACHERS, seconds).fit_s == 2 * 5 * per_class * 3 * 10
+
+
+def test_the_pixel_steps_of_meta_training_grow_with_the_pool(
+    suite: str, data: dict[str, ImageData]
+) -> None:
+    cell = cell_of(suite, "purer")
+    whole = estimate_cell(cell, data, TEACHERS, seconds).fit_s
+    less = estimate_cell(cell, data, TEACHERS[:1], seconds).fit_s
+    images = 5 * (cell.k_shot + cell.n_query) * 3
+    assert whole - less == pytest.approx(cell.budget.meta_iterations * images * (100 + 1))
+
+
+def test_one_teacher_s_features_cost_a_share_of_all(suite: str, data: dict[str, ImageData]) -> None:
+    one, all_of_them = (
+        estimate_cell(cell_of(suite, name), data, TEACHERS, seconds)
+        for name in ("teacher_centroids", "ensemble_centroids")
+    )
+    assert one.embeds
+    assert all_of_them.test_s == pytest.approx(3 * one.test_s)
+
+
+def test_larger_images_take_more_memory(suite: str, data: dict[str, ImageData]) -> None:
+    cell = cell_of(suite, "purer")
+    features = cell_of(suite, "ensemble_centroids")
+    needed = [estimate_cell(c, data, TEACHERS, seconds).memory_bytes for c in (features, cell)]
+    assert 2**30 < needed[0] < needed[1] < 2**31
+
+
+def test_a_pass_is_measured_once(tmp_path: Path) -> None:
+    spec = NetSpec("conv4", 5, 32)
+    first = PassTimes(torch.device("cpu"), tmp_path)(spec)
+    assert 0 < first < 0.1
+    assert PassTimes(torch.device("cpu"), tmp_path)(spec) == first
+    (where,) = json.loads((tmp_path / "passes.json").read_text(encoding="utf-8")).values()
+    assert where == {"conv4 32": first}
+
+
+def test_a_plan_counts_what_cells_share_once(
+    suite: str, cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert bench("plan", suite, f"--cache={cache}", f"--runs={tmp_path}", "--json") == 0
+    rows = json.loads(capsys.readouterr().out)
+    taken = {(r["method"], r["preset"], r["k_shot"]): r["seconds"] for r in rows}
+    assert taken["ensemble_centroids", "released", 1] > 0
+    assert taken["ensemble_centroids", "released", 5] == 0
+    status = {(r["method"], r["preset"]): r["status"] for r in rows}
+    assert status["average", "released"] == "skipped"
+    assert status["average", "largest_group"] == "to do"
+
+
+@pytest.mark.parametrize("name", ["hazards", "mh_subset"])
+def test_a_plan_is_readable_in_a_pipe(
+    name: str,
+    cache: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    monkeypatch.setattr(PassTimes, "__call__", lambda self, spec: 1e-3)
+    assert bench("plan", name, f"--cache={cache}", f"--runs={tmp_path}", f"--data={tmp_path}") == 0
+    table = capsys.readouterr().out.partition(" cells, ")[0]
+    assert "…" not in table
+    assert max(len(line) for line in table.splitlines()) <= WIDTH
+    wanted = {"hazards": "pseudo_split=fixed, task_list=frozen", "mh_subset": "MH all 3"}
+    assert wanted[name] in table
