@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from reports.figures.names import FONT, HEIGHT, spread_out
 from reports.figures.style import KNOWLEDGE, MARKERS, axes_grid, knowledge_legend, labels, look
 
 if TYPE_CHECKING:
     import pandas
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 AGAINST = {
@@ -46,38 +49,52 @@ def accuracy_figure(frame: pandas.DataFrame) -> Figure:
             axes.set(title=setting, xlabel="accuracy %", yticks=range(len(order)))
             axes.set_yticklabels(order)
             axes.grid(axis="y", visible=False)
-        kinds = list(frame["knowledge"])
-        knowledge_legend(panels[-1], kinds, loc="lower right")
+        knowledge_legend(figure, list(frame["knowledge"]))
     return figure
 
 
 def against_figure(frame: pandas.DataFrame, x: str) -> Figure:
     """Draw accuracy in percent against what is varied, a line a method, a panel a data set.
 
+    Colours and markers say the kind of knowledge; the names stand at the lines' ends.
+
     Args:
-        frame: rows of `summary_rows`, with at least two values of `x` for each line.
+        frame: rows of `summary_rows` with the name to show, `label`, and at least two values of
+            `x` for each line.
         x: a key of `AGAINST`.
     """
-    import seaborn
-
-    frame = frame.assign(label=labels(frame))
-    order = list(frame.groupby("label")["mean"].mean().sort_values(ascending=False).index)
-    colours = dict(zip(order, seaborn.color_palette("colorblind", len(order)), strict=True))
     panels_of = list(dict.fromkeys(zip(frame["dataset"], frame["n_way"], strict=True)))
+    most = max(part["label"].nunique() for _, part in frame.groupby(["dataset", "n_way"]))
+    height = max(3.4, 1.0 + 0.15 * most)
     with look():
-        figure, panels = axes_grid(len(panels_of), 4.2, 3.4)
+        figure, panels = axes_grid(len(panels_of), 5.2, height)
         for axes, (dataset, n_way) in zip(panels, panels_of, strict=True):
             part = frame[(frame["dataset"] == dataset) & (frame["n_way"] == n_way)]
-            for label in order:
-                line = part[part["label"] == label].sort_values(x)
-                if len(line):
-                    kind = line["knowledge"].iloc[0]
-                    axes.errorbar(
-                        line[x], 100 * line["mean"], yerr=100 * line["ci95"],
-                        label=label, color=colours[label], marker=MARKERS[kind], markersize=4,
-                        capsize=2, linestyle="--" if kind == "real_data" else "-",
-                    )  # fmt: skip
+            lines = [line.sort_values(x) for _, line in part.groupby("label", sort=False)]
+            for line in lines:
+                kind = line["knowledge"].iloc[0]
+                axes.errorbar(
+                    line[x], 100 * line["mean"], yerr=100 * line["ci95"], color=KNOWLEDGE[kind],
+                    marker=MARKERS[kind], markersize=4, capsize=2, lw=1.2,
+                    linestyle="--" if kind == "real_data" else "-",
+                )  # fmt: skip
             axes.set(title=f"{dataset} {n_way}-way", xlabel=AGAINST[x], ylabel="accuracy %")
             axes.set_xticks(sorted(set(part[x])))
-        panels[-1].legend(loc="center left", bbox_to_anchor=(1, 0.5))
+            _name_ends(axes, lines, x, height - 0.9)
+        knowledge_legend(figure, list(frame["knowledge"]))
     return figure
+
+
+def _name_ends(axes: Axes, lines: Sequence[pandas.DataFrame], x: str, height: float) -> None:
+    """Write each line's name right of its end, in its colour; `height` of the axes in inches."""
+    low, high = axes.get_ylim()
+    ends = [line.iloc[-1] for line in lines]
+    heights = [100 * end["mean"] for end in ends]
+    places = spread_out(heights, (high - low) * HEIGHT / (72 * height))
+    for end, mean, place in zip(ends, heights, places, strict=True):
+        axes.annotate(
+            end["label"], (end[x], mean), xytext=(1.03, place),
+            textcoords=axes.get_yaxis_transform(), fontsize=FONT, va="center",
+            color=KNOWLEDGE[end["knowledge"]],
+            arrowprops={"arrowstyle": "-", "lw": 0.4, "color": "#999999", "relpos": (0, 0.5)},
+        )  # fmt: skip

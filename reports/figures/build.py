@@ -14,6 +14,7 @@ from reports.figures.differences import MIN_SETTINGS, difference_figure, ranks_f
 from reports.figures.drawing import Drawing
 from reports.figures.gallery import gallery_figure
 from reports.figures.similarity import similarity_figure
+from reports.figures.style import labels
 from reports.groups import Group, Result, Row, unpaired
 from reports.summary import summary_rows
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 MAX_SETTINGS = 6
 """More settings than this are not drawn as panels beside one another."""
-MAX_ROWS = 14
+MAX_ROWS = 20
 """More rows than this make no readable square of differences."""
 MAX_FITS = 8
 """More fits than this are not told apart in one panel of curves."""
@@ -84,6 +85,7 @@ def across_drawings(groups: Sequence[Group]) -> list[Drawing]:
 
 def _against(frame: pandas.DataFrame, names: Sequence[str], prefix: str) -> list[Drawing]:
     found = []
+    frame = frame.assign(label=labels(frame))  # of all rows, so that all figures agree
     for x in names:
         others = [other for other in AGAINST if other != x]
         line = ["scenario", "dataset", "n_way", "method", "learner", "n_test_tasks"]
@@ -179,7 +181,7 @@ def difference_rows(group: Group, settings: Sequence[str]) -> list[dict[str, Any
         }
         order = sorted(done, key=lambda row: -done[row].mean)
         rows += [
-            {"setting": name, "row": _shown(a, order), "column": _shown(b, order)}
+            {"setting": name, "row": _shown(a, group.rows), "column": _shown(b, group.rows)}
             | _difference(done[a], done[b])
             for a in order
             for b in order

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from reports.cost import pareto_front
+from reports.figures.names import name_points
 from reports.figures.style import KNOWLEDGE, MARKERS, axes_grid, knowledge_legend, labels, look
 
 if TYPE_CHECKING:
@@ -54,30 +55,15 @@ def pareto_figure(frame: pandas.DataFrame, cost: str) -> Figure:
                     getattr(row, cost), 100 * row.mean, yerr=100 * row.ci95,
                     fmt=MARKERS[row.knowledge], color=KNOWLEDGE[row.knowledge], markersize=5,
                 )  # fmt: skip
-            _name_points(axes, x, y, list(part["label"]), set(front.tolist()))
             axes.set(title=setting, xlabel=COSTS[cost], ylabel="accuracy %", xscale="log")
             axes.margins(x=0.25, y=0.12)
-            axes.xaxis.set_major_locator(LogLocator(subs=(1, 3)))
-            axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+            few = x.max() / x.min() < 100
+            axes.xaxis.set_major_locator(LogLocator(subs=(1, 3) if few else (1,)))
+            axes.xaxis.set_major_formatter(EngFormatter(sep="") if cost != "fit_s" else "{x:g}")
             axes.minorticks_off()
-        knowledge_legend(panels[-1], list(frame["knowledge"]), loc="best")
+            name_points(axes, x, y, list(part["label"]), front.tolist())
+        knowledge_legend(figure, list(frame["knowledge"]))
     return figure
-
-
-def _name_points(axes, x, y, names, front) -> None:
-    """Write names beside points: those on the front in bold, and none over another."""
-    taken: list[tuple[float, float]] = []
-    span = max(float(np.ptp(y)), 1e-9)
-    for index in sorted(range(len(x)), key=lambda i: (i not in front, -y[i])):
-        here = (float(np.log10(x[index])), float(y[index]))
-        crowded = any(abs(here[0] - a) < 0.6 and abs(here[1] - b) < 0.05 * span for a, b in taken)
-        if crowded and index not in front:
-            continue
-        taken.append(here)
-        axes.annotate(
-            names[index], (x[index], y[index]), xytext=(5, 4), textcoords="offset points",
-            fontsize=7, weight="bold" if index in front else "normal",
-        )  # fmt: skip
 
 
 def throughput_figure(frame: pandas.DataFrame) -> Figure:

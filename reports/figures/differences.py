@@ -42,6 +42,7 @@ def difference_figure(frame: pandas.DataFrame) -> Figure:
                 xticklabels=order, yticklabels=order,
             )  # fmt: skip
             axes.set(title=setting, xlabel="", ylabel="")
+            axes.grid(visible=False)
             axes.tick_params(axis="x", rotation=90)
             axes.tick_params(axis="y", rotation=0)
     return figure

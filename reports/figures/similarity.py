@@ -41,6 +41,7 @@ def similarity_figure(frame: pandas.DataFrame) -> Figure:
                 annot_kws={"fontsize": 6.5}, xticklabels=names, yticklabels=names,
                 cbar_kws={"label": "linear CKA", "shrink": 0.8},
             )  # fmt: skip
+            axes.grid(visible=False)
             axes.set(title=pool, xlabel="teacher", ylabel="teacher")
             axes.tick_params(axis="x", rotation=90, labelsize=7)
             axes.tick_params(axis="y", rotation=0, labelsize=7)

@@ -58,11 +58,15 @@ def look() -> Iterator[None]:
         yield
 
 
+MAX_WIDTH = 13.5
+"""Inches; wider figures become too small on a page, so that further panels go below."""
+
+
 def axes_grid(n: int, width: float, height: float, **shared: Any) -> tuple[Figure, list[Axes]]:
     """Return a figure of n axes side by side, at most three in a row, in inches a panel."""
     from matplotlib.figure import Figure
 
-    columns = min(n, 3)
+    columns = max(1, min(n, 3, int(MAX_WIDTH // width)))
     rows = -(-n // columns)
     figure = Figure(figsize=(width * columns, height * rows), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False, **shared).ravel()
@@ -100,8 +104,8 @@ def labels(frame: pandas.DataFrame) -> list[str]:
     ]
 
 
-def knowledge_legend(axes: Axes, kinds: Sequence[str], **place: Any) -> None:
-    """Explain colours and markers of the kinds of knowledge that occur."""
+def knowledge_legend(figure: Figure, kinds: Sequence[str]) -> None:
+    """Explain below a figure the colours and markers of the kinds of knowledge that occur."""
     from matplotlib.lines import Line2D
 
     handles = [
@@ -109,4 +113,4 @@ def knowledge_legend(axes: Axes, kinds: Sequence[str], **place: Any) -> None:
         for k in KNOWLEDGE
         if k in kinds
     ]
-    axes.legend(handles=handles, **place)
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -17,6 +18,9 @@ from reports.model import Table
 from reports.paired import signed
 from reports.summary import Leader, leaders, over_classes, over_seeds
 
+HALF_PAGE = 650
+"""Points; figures that are wider stand alone in their row."""
+
 
 @dataclass(frozen=True)
 class Picture:
@@ -27,6 +31,8 @@ class Picture:
     caption: str
     alt: str
     address: str
+    wide: bool = False
+    """whether it needs the page's whole width to be read"""
 
 
 @dataclass(frozen=True)
@@ -43,7 +49,9 @@ class Part:
 def picture(drawing: Drawing, svg: bytes) -> Picture:
     """Return a figure as the page shows it."""
     address = "data:image/svg+xml;base64," + base64.b64encode(svg).decode()
-    return Picture(drawing.name, drawing.title, drawing.caption, drawing.alt, address)
+    width = re.search(rb'<svg[^>]* width="([\d.]+)pt"', svg)
+    wide = width is not None and float(width[1]) > HALF_PAGE
+    return Picture(drawing.name, drawing.title, drawing.caption, drawing.alt, address, wide)
 
 
 def slug(group: Group, groups: Sequence[Group]) -> str:
@@ -118,7 +126,7 @@ def _lead(leader: Leader, group: Group) -> str:
     if leader.lead is None:
         return f"over {other}: not on the same tasks"
     low, high = signed(leader.lead.low), signed(leader.lead.high)
-    return f"{signed(leader.lead.mean)} [{low}, {high}] over {other}"
+    return f"{signed(leader.lead.mean)} [{low},\u00a0{high}] over {other}"
 
 
 def _sure(leader: Leader, group: Group) -> str:

@@ -149,3 +149,18 @@ def test_a_layout_settled_once_is_the_layout_of_every_file(tmp_path):
         as_bytes(drawn, "svg")
         places.append(np.array([axes.get_position().bounds for axes in drawn.axes]))
     assert places[0] == pytest.approx(places[1], abs=0.02)
+
+
+def test_a_row_is_called_the_same_in_every_panel(tmp_path):
+    """Also where only one of a method's learners has a result."""
+    for k_shot, learners in ((1, ("maml", "protonet")), (5, ("maml",))):
+        make_record(tmp_path, "average", accuracies(0.31, f"a {k_shot}"), k_shot=k_shot)
+        for learner in learners:
+            values = accuracies(0.33, f"{learner} {k_shot}")
+            make_record(tmp_path, "purer", values, k_shot=k_shot, learner=learner)
+    found = drawings(tmp_path)
+    first = found["differences"].draw().axes[0]
+    rows = {text.get_text() for text in first.get_yticklabels()}
+    assert rows == {"purer · maml", "purer · protonet", "average"}
+    names = [text.get_text() for text in found["against-k-shot"].draw().axes[0].texts]
+    assert "purer · maml" in names

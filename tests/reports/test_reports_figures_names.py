@@ -1,0 +1,50 @@
+"""Names in figures: beside their points, and none over another."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from matplotlib.figure import Figure
+
+from reports.figures.names import name_points, spread_out
+
+VALUES = st.lists(st.floats(-100, 100), min_size=1, max_size=30)
+
+
+@given(VALUES, st.floats(0.01, 5))
+def test_places_keep_their_order_their_distance_and_their_mean(values, least):
+    places = spread_out(values, least)
+    order = np.argsort(values, kind="stable")
+    assert (np.diff(places[order]) >= least - 1e-9).all()
+    assert places.mean() == pytest.approx(np.mean(values), abs=1e-6)
+
+
+def test_places_far_apart_are_left_alone():
+    assert spread_out([3.0, 1.0, 9.0], 0.5).tolist() == [3.0, 1.0, 9.0]
+    assert spread_out([1.0, 1.0], 0.5).tolist() == [0.75, 1.25]
+
+
+def test_names_meet_neither_one_another_nor_a_point_and_the_first_are_all_there():
+    rng = np.random.default_rng(0)
+    x, y = 10 ** rng.uniform(-2, 3, 25), rng.uniform(20, 60, 25)
+    figure = Figure(figsize=(5, 4))
+    axes = figure.subplots()
+    axes.plot(x, y, "o", markersize=4)
+    axes.set_xscale("log")
+    axes.margins(0.2)
+    names = [f"method {i} · maml" for i in range(25)]
+    name_points(axes, x, y, names, [int(y.argmax())])
+    figure.draw_without_rendering()
+    shown = {text.get_text(): text.get_window_extent() for text in axes.texts}
+    assert names[int(y.argmax())] in shown
+    assert 8 <= len(shown) < 25
+    for one, other in itertools.combinations(shown.values(), 2):
+        width = min(one.x1, other.x1) - max(one.x0, other.x0)
+        height = min(one.y1, other.y1) - max(one.y0, other.y0)
+        assert min(width, height) <= 1.5  # pixels: letters' widths are estimated
+    for place in axes.transData.transform(np.stack([x, y], axis=1)):
+        assert not any(box.contains(*place) for box in shown.values())
