@@ -12,6 +12,7 @@ ROOT = Path(__file__).resolve().parents[1]
 ROOMS = ("bench", "purer", "baselines", "reports")
 FILES = [path for room in ROOMS for path in sorted((ROOT / room).rglob("*.py"))]
 NUMERIC = {"torch", "numpy", "scipy", "pydantic"}
+BASELINES = {"baselines", "purer.curriculum", "purer.inversion", "purer.invert"}
 CONTRACT = ("bench.contract", "bench.nets", "bench.learners", "bench.errors")
 BANNED_CALLS = {
     ("torch", "manual_seed"),
@@ -59,7 +60,7 @@ def test_rooms_import_only_what_they_may(path: Path) -> None:
         outside = {n for n in foreign if within(n, {"bench", "purer", "baselines", "torch"})}
         assert not {n for n in outside if not within(n, allowed)}
     else:
-        own = {"purer"} if room == "purer" else {"baselines", "purer.inversion", "purer.invert"}
+        own = {"purer"} if room == "purer" else BASELINES
         assert not {n for n in foreign if not within(n, NUMERIC | own | set(CONTRACT))}
     if path.name != "tracking.py":
         assert not {n for n in foreign if within(n, {"mlflow"})}

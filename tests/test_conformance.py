@@ -19,6 +19,12 @@ QUICK = {
     "meta_iterations": 2,
     "steps": 3,
     "max_rounds": 2,
+    "generation_steps": 2,
+    "directions": 2,
+    "generator_width": 4,
+    "latent_size": 8,
+    "distillation_steps": 1,
+    "warmup": 1,
 }
 """Settings that shorten a fit, for the methods that have them."""
 
@@ -32,6 +38,8 @@ DRAWS = {
     "regmean",
     "zipit",
     "dro",
+    "bidf_mkd",
+    "free",
 }
 """Methods whose fit depends on the seed; the others take what the pool gives."""
 

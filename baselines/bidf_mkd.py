@@ -1,0 +1,305 @@
+"""BiDf-MKD: meta-learning from teachers that only answer queries."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import ClassVar
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from baselines.black_box import BlackBox
+from baselines.distillation_loss import Divergence, agreeing, distillation_loss
+from baselines.generator import Generator, PixelScale, fresh_generator
+from baselines.recovered_tasks import (
+    Params,
+    RecoveredTasks,
+    refusal,
+    scaled,
+    student_logits,
+)
+from baselines.zero_order import zero_order_gradient
+from bench.contract import Config, FitContext, Learner, Method
+from bench.learners.meta_training import meta_train
+from bench.nets.base import Backbone
+
+ADVERSARIAL_SHARE = 4_000 / 60_000
+
+Objective = Callable[[Tensor], Callable[[Tensor], Tensor]]
+"""Images (B, C, H, W) of a step → (images (K, B, C, H, W) → values (K, B))."""
+
+
+class BidfMkdConfig(Config):
+    """Constants; None takes the released count, made smaller for budgets under 60,000
+    meta-iterations: times the fourth root of the budget's share, `patience` the square root."""
+
+    images_per_class: int | None = Field(None, ge=1)
+    """images of each class in a support set, and in a query set, that a visit recovers. Released:
+    30; at least k_shot + 1 in both together are made."""
+    generation_steps: int | None = Field(None, ge=1)
+    """Adam steps on the generator for one set. Released: 200."""
+    directions: int | None = Field(None, ge=1)
+    """directions of a zero-order estimate, each one query an image. Released: 100."""
+    smoothing: float = Field(0.005, gt=0)
+    """length of a step in a direction, normalised units. Released."""
+    generator_lr: float = Field(1e-3, gt=0)
+    """Adam's rate on the generator and its latents. Released."""
+    generator_width: int | None = Field(None, ge=1)
+    """channels of the generator's last hidden layer. Released: 64."""
+    latent_size: int = Field(256, ge=1)
+    """length of a latent vector. Released."""
+    boundary_weight: float = Field(1.0, ge=0)
+    """factor of the boundary term in recovering a query set. Released."""
+    boundary_start: int | None = Field(None, ge=1)
+    """meta-iteration from which query sets are boundary sets; None: 1/15 of the meta-iterations,
+    which is the released 4,000 of 60,000"""
+    distillation_steps: int = Field(10, ge=0)
+    """steps of the inner loop of the bi-level distillation. Released."""
+    distillation_inner_lr: float = Field(0.01, gt=0)
+    """SGD's rate in that inner loop. Released."""
+    kd: Divergence = "kl"
+    """the divergence of the distillation; `as_published` is hazard H14"""
+    patience: int | None = Field(None, ge=1)
+    """meta-iterations without a better pseudo-query accuracy until a teacher is visited. Released:
+    200."""
+    memory_per_class: int = Field(600, ge=2)
+    """images of a class that the task memory keeps. Released: 20 sets of 30."""
+    gallery_images_per_class: int = Field(2, ge=0)
+    """recovered images of each class that the log gets at start, middle and end. Ours."""
+
+
+class BidfMkd(Method):
+    """Bi-level data-free meta knowledge distillation from black boxes.
+
+    Hu et al., "Learning to Learn from APIs: Black-Box Data-Free Meta-Learning", ICML 2023,
+    arXiv 2305.18413.
+
+    A visit to a teacher recovers images of its classes through a generator that is trained anew,
+    its gradient estimated from answers to queries alone. The meta-model is distilled in an inner
+    loop on a support set and, through it, in an outer step on a query set, whose images the
+    adapted model still labels as the teacher does but far from its probabilities: near its
+    boundary. All images go to a memory, and between visits the meta-model is trained on tasks that
+    mix the memory's classes.
+
+    As in the released code: generator, estimator, both losses' form, constants, the plateau that
+    asks for the next visit, the random start of the meta-model. Departures: what a teacher answers
+    are probabilities; the boundary term compares probabilities, in the released code logits; of a
+    recovery's steps the one of the least mean loss is kept; teachers are visited in rounds, not
+    drawn with replacement; a visit's distillation is an Adam step of its own, not one of the four
+    tasks of a meta-batch; small budgets recover less.
+    """
+
+    name = "bidf_mkd"
+    knowledge = "inversion"
+    learners = ("maml", "anil", "protonet")
+    fit_depends_on = frozenset({"n_way", "k_shot", "learner"})
+    validates = True
+    Config = BidfMkdConfig
+    presets: ClassVar = {"released": {}, "as_published": {"kd": "as_published"}}
+
+    def skip(self, context: FitContext) -> str | None:
+        """Images are shared, and the meta-model must have an output for each answer."""
+        return refusal(context)
+
+    def fit(self, context: FitContext) -> dict[str, Tensor]:
+        """Recover, distil and meta-train; return the meta-model's state."""
+        net = context.build_net(context.generator("initialisation"))
+        return meta_train(context, net, BlackBoxTasks(context, net))
+
+    def learner(self, context: FitContext, fitted: Mapping[str, Tensor]) -> Learner:
+        """Return the cell's learner around the fitted meta-model."""
+        return context.make_learner(fitted)
+
+
+class BlackBoxTasks(RecoveredTasks):
+    """The visits of BiDf-MKD; see `BidfMkd`. Sees of the pool what `BlackBox` shows."""
+
+    def __init__(self, context: FitContext, net: Backbone):
+        config, total = context.config, context.budget.meta_iterations
+        super().__init__(
+            context,
+            net,
+            config.patience or scaled(200, total, 2),
+            config.memory_per_class,
+            config.gallery_images_per_class,
+        )
+        self.boxes = [BlackBox(teacher, context.log) for teacher in context.pool]
+        self.streams["directions"] = context.generator("directions")
+        self.per_class = max(
+            config.images_per_class or scaled(30, total, 4), -(-(context.shape.k_shot + 1) // 2)
+        )
+        self.steps = config.generation_steps or scaled(200, total, 4)
+        self.directions = config.directions or scaled(100, total, 4)
+        self.width = config.generator_width or scaled(64, total, 4)
+        self.boundary_start = config.boundary_start or max(1, round(total * ADVERSARIAL_SHARE))
+
+    def visit(self, iteration: int) -> dict[str, Tensor]:
+        """Recover a support and a query set of one teacher, and distil; see `RecoveredTasks`."""
+        (number,) = self.rounds.take(1)
+        box, config = self.boxes[number], self.context.config
+        support, support_loss = self._recover(box)
+        images = self.scale.normalised(support)
+        adapted = adapt_to_answers(
+            self.net,
+            self.parameters,
+            images,
+            box(images),
+            config.distillation_steps,
+            config.distillation_inner_lr,
+            config.kd,
+        )
+        student = None
+        if iteration >= self.boundary_start:
+            frozen = {name: value.detach() for name, value in adapted.items()}
+
+            def student(images: Tensor) -> Tensor:
+                return student_logits(self.net, frozen, images, len(box))
+
+        query, query_loss = self._recover(box, student)
+        images = self.scale.normalised(query)
+        logits = student_logits(self.net, adapted, images, len(box))
+        loss = distillation_loss(logits, box(images), config.kd)
+        gradients = torch.autograd.grad(loss, list(self.parameters.values()))
+        self.apply(dict(zip(self.parameters, gradients, strict=True)))
+        for pixels in (support, query):
+            self.memory.add(pixels, box.class_ids, box.class_names)
+        return {
+            "support_recovery": support_loss,
+            "query_recovery": query_loss,
+            "distillation": loss.detach(),
+        }
+
+    def _recover(
+        self, box: BlackBox, student: Callable[[Tensor], Tensor] | None = None
+    ) -> tuple[Tensor, Tensor]:
+        config, size = self.context.config, self.context.net.image_size
+        labels = torch.arange(len(box), device=self.context.device)
+        labels = labels.repeat_interleave(self.per_class)
+        latents = self.streams["latents"]
+        net = fresh_generator(config.latent_size, self.width, size, latents, self.context.device)
+        self.context.log.count("pseudo_images", self.steps * len(labels))
+        return recover(
+            net,
+            torch.randn((len(labels), config.latent_size), generator=latents).to(labels.device),
+            recovery_objective(box, labels, student, config.boundary_weight),
+            self.scale,
+            self.steps,
+            self.directions,
+            config.smoothing,
+            config.generator_lr,
+            self.streams["directions"],
+        )
+
+
+def adapt_to_answers(
+    net: Backbone,
+    params: Params,
+    images: Tensor,
+    answers: Tensor,
+    steps: int,
+    lr: float,
+    kind: Divergence,
+) -> dict[str, Tensor]:
+    """Return parameters after SGD on the distillation loss; differentiable in those given.
+
+    Args:
+        net: the meta-model.
+        params: where to start.
+        images: (B, 3, H, W), normalised.
+        answers: the teacher's log-probabilities (B, n).
+        steps, lr: of the inner loop.
+        kind: see `Divergence`.
+    """
+    params = dict(params)
+    for _ in range(steps):
+        logits = student_logits(net, params, images, answers.shape[1])
+        loss = distillation_loss(logits, answers, kind)
+        gradients = torch.autograd.grad(loss, list(params.values()), create_graph=True)
+        params = {
+            name: value - lr * gradient
+            for (name, value), gradient in zip(params.items(), gradients, strict=True)
+        }
+    return params
+
+
+def recovery_objective(
+    box: Callable[[Tensor], Tensor],
+    labels: Tensor,
+    student: Callable[[Tensor], Tensor] | None = None,
+    boundary_weight: float = 1.0,
+) -> Objective:
+    """Return what recovery lowers, image by image; for each step's images a function of its own.
+
+    The cross-entropy of the answers with the labels; with a student, less `boundary_weight` times
+    the L1 distance of the student's probabilities to the answers where both name the same class.
+    The student answers for the step's own images and counts as constant in the directions.
+
+    Args:
+        box: normalised images (B, C, H, W) → log-probabilities (B, n).
+        labels: (B,).
+        student: images (B, C, H, W) → logits (B, n), or None.
+        boundary_weight: see `BidfMkdConfig`.
+    """
+
+    def objective(images: Tensor) -> Callable[[Tensor], Tensor]:
+        with torch.no_grad():
+            guess = None if student is None else student(images)
+
+        def values(images: Tensor) -> Tensor:
+            answers = box(images.flatten(0, 1)).unflatten(0, images.shape[:2])  # (K, B, n)
+            index = labels.expand(len(images), -1)[..., None]
+            loss = -answers.gather(-1, index).squeeze(-1)
+            if guess is None:
+                return loss
+            distance = (guess.softmax(-1) - answers.exp()).abs().sum(-1)
+            return loss - boundary_weight * distance * agreeing(guess, answers)
+
+        return values
+
+    return objective
+
+
+def recover(
+    net: Generator,
+    latents: Tensor,
+    objective: Objective,
+    scale: PixelScale,
+    steps: int,
+    directions: int,
+    smoothing: float,
+    lr: float,
+    generator: torch.Generator,
+) -> tuple[Tensor, Tensor]:
+    """Train a generator and its latents by zero-order gradients of what it shows.
+
+    Args:
+        net: the generator, changed in place.
+        latents: (B, L), where they start.
+        objective: a step's normalised images (B, 3, H, W) → a function of images
+            (K, B, 3, H, W) whose values (K, B) are to fall.
+        scale: to normalised units.
+        steps, directions, smoothing, lr: see `BidfMkdConfig`.
+        generator: CPU generator of the directions.
+
+    Returns:
+        Pixels (B, 3, H, W) in [0, 1] of the step whose mean value was least, and that mean, 0-d.
+        Takes steps · B · (directions + 1) values.
+    """
+    latents = latents.clone().requires_grad_()
+    optimiser = torch.optim.Adam([*net.parameters(), latents], lr=lr, betas=(0.5, 0.999))
+    best: Tensor | None = None
+    least = latents.new_tensor(float("inf"))
+    for _ in range(steps):
+        pixels = net(latents)
+        images = scale.normalised(pixels)
+        gradient, at = zero_order_gradient(
+            objective(images.detach()), images.detach(), directions, smoothing, generator
+        )
+        better = at.mean() < least
+        best = pixels.detach() if best is None else torch.where(better, pixels.detach(), best)
+        least = torch.where(better, at.mean(), least)
+        optimiser.zero_grad(set_to_none=True)
+        (images * gradient).flatten(1).sum(1).mean().backward()
+        optimiser.step()
+    return best, least
