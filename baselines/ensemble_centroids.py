@@ -11,8 +11,16 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
+from baselines.trained_statistics import standardised, statistics_of
 from bench.contract import Config, FitContext, Learner, Method, Teacher, added
-from bench.learners.centroids import centroid_learner, centroid_logits, ridge_logits, unit
+from bench.learners.centroids import (
+    Classify,
+    centroid_learner,
+    centroid_logits,
+    ridge_logits,
+    unit,
+)
+from bench.learners.classifiers import logistic_logits, on_support_statistics, weighted_by_support
 from bench.nets.norm import Norm
 
 Parts = Literal[
@@ -38,10 +46,26 @@ class EnsembleConfig(Config):
     """`mirrored`: the mean of each part over an image and its mirror image, at twice the cost"""
     accuracy_power: float = added(0.0, ge=0)
     """a teacher's part is multiplied by its held-out accuracy to this power; 0 weighs all alike"""
-    classifier: Literal["centroids", "ridge"] = added("centroids")
-    """`ridge`: regression on the support set's labels in place of the nearest centroid"""
+    classifier: Literal["centroids", "ridge", "logistic"] = added("centroids")
+    """`ridge`, `logistic`: a linear head fitted to the support set in place of the nearest
+    centroid, by least squares or by cross-entropy"""
     ridge: float = added(1.5, gt=0)
     """penalty of the ridge, relative to the mean square of the centred support. Ours."""
+    logistic: float = added(0.01, gt=0)
+    """penalty on the weights of the logistic head, embeddings of mean square 1. Ours."""
+    transform: Literal["none", "centred", "whitened"] = added("none")
+    """`centred`: embeddings less their mean; `whitened`: each dimension also over its deviation"""
+    statistics: Literal["support", "teachers"] = added("support")
+    """whose mean and deviation the transform takes: the task's `support` set's, of the complete
+    embedding; or each of the `teachers`' own, of its features, as its batch norms remember them"""
+    support_fit_power: float = added(0.0, ge=0)
+    """a teacher's part is multiplied, in each task, by how far apart it puts the support's class
+    means, to this power; 0 weighs all alike. Ours."""
+
+    @property
+    def own_statistics(self) -> bool:
+        """Whether the teachers' own statistics are used."""
+        return self.transform != "none" and self.statistics == "teachers"
 
 
 class EnsembleCentroids(Method):
@@ -72,16 +96,16 @@ class EnsembleCentroids(Method):
     def skip(self, context: FitContext) -> str | None:
         """All teachers read the same pixels, so these must be normalised alike."""
         return differing_normalisation(context.pool) or lacking_batch_norm(
-            context.pool, context.config.bn
+            context.pool, context.config
         )
 
     def fit(self, context: FitContext) -> dict[str, Tensor]:
-        """Learn nothing: the pool is all the knowledge."""
-        return {}
+        """Learn nothing, the pool is all the knowledge; or the teachers' statistics."""
+        return own_statistics(context, tuple(context.pool))
 
     def learner(self, context: FitContext, fitted: Mapping[str, Tensor]) -> Learner:
         """Return the nearest-centroid learner of all teachers."""
-        return teachers_learner(tuple(context.pool), context.config)
+        return teachers_learner(tuple(context.pool), context.config, fitted)
 
 
 def differing_normalisation(teachers: Sequence[Teacher]) -> str | None:
@@ -92,25 +116,38 @@ def differing_normalisation(teachers: Sequence[Teacher]) -> str | None:
     return None
 
 
-def lacking_batch_norm(teachers: Sequence[Teacher], bn: str) -> str | None:
-    """Return why teachers cannot normalise by the batch, or None."""
+def lacking_batch_norm(teachers: Sequence[Teacher], config: EnsembleConfig) -> str | None:
+    """Return why teachers cannot be used as their batch norms would be needed, or None."""
+    if config.bn == "batch":
+        why = "bn = batch normalises by the batch"
+    elif config.own_statistics:
+        why = "statistics = teachers are those of batch norms"
+    else:
+        return None
     for teacher in teachers:
-        layers = [part for part in teacher.net.modules() if isinstance(part, nn.BatchNorm2d)]
-        if bn == "batch" and not layers:
+        if not any(isinstance(part, nn.BatchNorm2d) for part in teacher.net.modules()):
             name = f"{teacher.name} ({teacher.spec.architecture})"
-            return f"bn = batch normalises by the batch; teacher {name} has no batch norm"
+            return f"{why}; teacher {name} has no batch norm"
     return None
 
 
-def teachers_learner(teachers: Sequence[Teacher], config: EnsembleConfig) -> Learner:
-    """Return the learner on some teachers' concatenated parts."""
-    part = _part(config)
-    classify = centroid_logits
-    if config.classifier == "ridge":
-        classify = partial(ridge_logits, penalty=config.ridge)
+def own_statistics(context: FitContext, teachers: Sequence[Teacher]) -> dict[str, Tensor]:
+    """Return the statistics of the teachers' own features where the config asks for them."""
+    config = context.config
+    if not config.own_statistics:
+        return {}
+    change = _signed_root if config.root else lambda features: features
+    return statistics_of(teachers, change, context.generator("statistics"), context.device)
+
+
+def teachers_learner(
+    teachers: Sequence[Teacher], config: EnsembleConfig, fitted: Mapping[str, Tensor] | None = None
+) -> Learner:
+    """Return the learner on some teachers' concatenated parts; `fitted` is `own_statistics`."""
+    part = _part(config, fitted or {})
 
     def embedding(images: Tensor, norm: Norm) -> Tensor:
-        return torch.cat([part(teacher, images, norm) for teacher in teachers], dim=1)
+        return torch.cat([part(*one, images, norm) for one in enumerate(teachers)], dim=1)
 
     uses_heads = config.parts != "features"
     n_parameters = sum(
@@ -119,27 +156,54 @@ def teachers_learner(teachers: Sequence[Teacher], config: EnsembleConfig) -> Lea
         for name, parameter in teacher.net.named_parameters()
         if uses_heads or not name.startswith("head.")
     )
+    classify = _classifier(config, [_width(teacher, config) for teacher in teachers])
     return centroid_learner(embedding, n_parameters, BN_MODES[config.bn], classify)
 
 
-def _part(config: EnsembleConfig) -> Callable[[Teacher, Tensor, Norm], Tensor]:
-    """Return (teacher, images, norm) → what the teacher contributes (B, D)."""
+def _classifier(config: EnsembleConfig, widths: Sequence[int]) -> Classify:
+    """Return what is made of embeddings whose blocks of these widths are the teachers'."""
+    classify: Classify = {
+        "centroids": centroid_logits,
+        "ridge": partial(ridge_logits, penalty=config.ridge),
+        "logistic": partial(logistic_logits, penalty=config.logistic),
+    }[config.classifier]
+    if config.transform != "none" and config.statistics == "support":
+        classify = on_support_statistics(classify, config.transform == "whitened")
+    if config.support_fit_power:
+        classify = weighted_by_support(classify, widths, config.support_fit_power)
+    return classify
+
+
+def _width(teacher: Teacher, config: EnsembleConfig) -> int:
+    """Return the dimensions that a teacher contributes."""
+    head = teacher.net.head
+    sizes = {"features": head.in_features}
+    return sum(sizes.get(name, head.out_features) for name in config.parts.split("+"))
+
+
+def _part(
+    config: EnsembleConfig, fitted: Mapping[str, Tensor]
+) -> Callable[[int, Teacher, Tensor, Norm], Tensor]:
+    """Return (number, teacher, images, norm) → what the teacher contributes (B, D)."""
 
     names = config.parts.split("+")
 
-    def values(teacher: Teacher, images: Tensor, norm: Norm) -> list[Tensor]:
+    def values(number: int, teacher: Teacher, images: Tensor, norm: Norm) -> list[Tensor]:
         features = teacher.net.features(resize(images, teacher.spec.image_size), norm)
         found = {"features": _signed_root(features) if config.root else features}
+        if fitted:
+            whiten = config.transform == "whitened"
+            found["features"] = standardised(found["features"], fitted, number, whiten)
         if names != ["features"]:
             found["logits"] = teacher.net.head(features)
             soft = F.softmax(found["logits"] / config.temperature, dim=1)
             found["soft_labels"] = soft.sqrt() if config.root else soft
         return [found[name] for name in names]
 
-    def part(teacher: Teacher, images: Tensor, norm: Norm) -> Tensor:
-        found = values(teacher, images, norm)
+    def part(number: int, teacher: Teacher, images: Tensor, norm: Norm) -> Tensor:
+        found = values(number, teacher, images, norm)
         if config.views == "mirrored":
-            mirrored = values(teacher, images.flip(-1), norm)
+            mirrored = values(number, teacher, images.flip(-1), norm)
             found = [(a + b) / 2 for a, b in zip(found, mirrored, strict=True)]
         weight = teacher.accuracy**config.accuracy_power
         return torch.cat([weight * unit(value) for value in found], dim=1)

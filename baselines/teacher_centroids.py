@@ -11,6 +11,7 @@ from baselines.ensemble_centroids import (
     EnsembleConfig,
     Parts,
     lacking_batch_norm,
+    own_statistics,
     teachers_learner,
 )
 from bench.contract import FitContext, Learner, Method, Teacher, added
@@ -42,20 +43,19 @@ class TeacherCentroids(Method):
 
     def skip(self, context: FitContext) -> str | None:
         """Batch statistics need batch norm."""
-        return lacking_batch_norm((_chosen(context),), context.config.bn)
+        return lacking_batch_norm((_chosen(context),), context.config)
 
     def fit(self, context: FitContext) -> dict[str, Tensor]:
-        """Learn nothing: the teacher is all the knowledge.
+        """Learn nothing, the teacher is all the knowledge; or the teacher's statistics.
 
         Raises:
             BenchError: the pool has no teacher of that number.
         """
-        _chosen(context)
-        return {}
+        return own_statistics(context, (_chosen(context),))
 
     def learner(self, context: FitContext, fitted: Mapping[str, Tensor]) -> Learner:
         """Return the nearest-centroid learner of the teacher."""
-        return teachers_learner((_chosen(context),), context.config)
+        return teachers_learner((_chosen(context),), context.config, fitted)
 
 
 def _chosen(context: FitContext) -> Teacher:

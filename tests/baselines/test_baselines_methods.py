@@ -16,6 +16,7 @@ from baselines.ensemble_centroids import EnsembleCentroids, resize
 from baselines.oracle import OracleMaml, OracleProtonet
 from baselines.random import Random
 from baselines.teacher_centroids import TeacherCentroids
+from baselines.trained_statistics import trained_statistics
 from bench.contract import EmbeddingLearner, Pool, TaskShape
 from bench.errors import BenchError
 from bench.nets.norm import running_norm
@@ -291,3 +292,72 @@ def test_a_ridge_on_top_of_the_ensemble_tells_separable_classes():
         context = tiny_context(EnsembleCentroids, conv_pool(), config=config)
         logits = predict(EnsembleCentroids, context, tasks)
         assert (logits.argmax(-1) == tasks.query_y).double().mean() > 0.8
+
+
+def test_a_teachers_own_statistics_are_those_of_features_whose_norms_it_remembers():
+    """Images that give the last norm its remembered statistics have the mean that is computed;
+    here by drawing what the norm puts out, without the network's convolutions."""
+    teacher = conv_pool(1, seed=4)[0]
+    net = teacher.net
+    mean, deviation = trained_statistics(
+        net, 16, lambda x: x, torch.Generator().manual_seed(0), "cpu"
+    )
+    assert mean.shape == deviation.shape == (net.n_features,)
+    last = net.norms[-1]
+    draws = torch.randn(40_000, 32, 4, generator=torch.Generator().manual_seed(1))
+    values = (last.bias[:, None] + last.weight[:, None] * draws).amax(2).relu()
+    torch.testing.assert_close(mean, values.mean(0), rtol=0.2, atol=0.15)
+    torch.testing.assert_close(deviation, values.std(0), rtol=0.3, atol=0.05)
+
+
+def test_standardising_by_the_teachers_statistics_changes_the_features_alone():
+    pool, images = conv_pool(2), tasks_of().query_x[0]
+    config = {"transform": "whitened", "statistics": "teachers", "parts": "features+logits"}
+    context = tiny_context(EnsembleCentroids, pool, config=config)
+    method = EnsembleCentroids()
+    fitted = method.fit(context)
+    assert fitted.keys() == {"mean.00", "mean.01", "deviation.00", "deviation.01"}
+    assert min(float(value.min()) for name, value in fitted.items() if "dev" in name) > 0
+    found = method.learner(context, fitted).embed(images)
+    parts = []
+    for number, teacher in enumerate(pool):
+        features = teacher.net.features(images, running_norm)
+        moved = (features - fitted[f"mean.0{number}"]) / fitted[f"deviation.0{number}"]
+        parts += [F.normalize(moved), F.normalize(teacher.net.head(features))]
+    torch.testing.assert_close(found, torch.cat(parts, 1), rtol=1e-4, atol=1e-5)
+    again = method.fit(tiny_context(EnsembleCentroids, pool, config=config))
+    assert all(torch.equal(fitted[name], again[name]) for name in fitted)
+
+
+@pytest.mark.parametrize("method_class", FEATURE_METHODS)
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"classifier": "logistic"},
+        {"transform": "centred"},
+        {"transform": "whitened", "bn": "batch"},
+        {"transform": "centred", "statistics": "teachers", "root": True},
+        {"support_fit_power": 1.0, "parts": "features+logits+soft_labels"},
+        {"support_fit_power": 2.0, "classifier": "ridge", "transform": "centred"},
+    ],
+    ids=str,
+)
+def test_every_setting_tells_separable_classes(method_class, config):
+    tasks = tasks_of(TaskShape(5, 5, 3), separation=6.0)
+    logits = predict(method_class, tiny_context(method_class, conv_pool(), config=config), tasks)
+    assert (logits.argmax(-1) == tasks.query_y).double().mean() > 0.8
+
+
+def test_what_is_new_leaves_the_identity_of_older_records():
+    config = EnsembleCentroids.Config()
+    changed = config.model_copy(update={"transform": "centred"})
+    assert "transform" not in config.identity()
+    assert changed.identity() == {**config.identity(), "transform": "centred"}
+
+
+def test_statistics_of_teachers_need_batch_norm():
+    pool = conv_pool(1)
+    bare = replace(pool[0], net=torch.nn.Linear(1, 1))
+    config = {"transform": "centred", "statistics": "teachers"}
+    context = tiny_context(EnsembleCentroids, Pool([bare], ""), config=config)
+    assert "has no batch norm" in EnsembleCentroids().skip(context)
