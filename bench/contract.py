@@ -304,6 +304,8 @@ class ProtocolConstants(Config):
     pool: Literal["disjoint", "overlapping"]
     shared_initialisation: bool = False
     n_teachers: int | None = Field(None, ge=1)
+    teachers: Literal["trained", "untrained"] = added("trained")
+    teacher_image_size: int | None = added(None, ge=8)
     teacher_decay: float = Field(0.2, gt=0, le=1)
     teacher_checkpoint: Literal["best", "last"]
     selection: Literal["val", "test_max", "last"]
@@ -404,6 +406,10 @@ class Method(ABC):
     def skip(self, context: FitContext) -> str | None:
         """Return why this pool or shape cannot be served, or None; beyond `needs`."""
         return None
+
+    def notes(self, context: FitContext) -> tuple[str, ...]:
+        """Return what a reader of the record should know of a fit to this pool."""
+        return ()
 
     @abstractmethod
     def fit(self, context: FitContext) -> dict[str, Tensor]:

@@ -6,6 +6,9 @@ What each setting of `ProtocolConstants` means (docs/protocols.md has the table 
   `overlapping`, `n_teachers` teachers, each on five classes drawn at random by the seed.
 - `shared_initialisation`: the teachers of one architecture start from the same weights, which the
   pool publishes; task vectors need it. Independent starts otherwise.
+- `teachers`: `trained` by the recipe, or `untrained`, seeded random weights: what running takes,
+  and nothing about accuracy.
+- `teacher_image_size`: side of the images that teachers take, pixels; None is the data set's.
 - `teacher_decay`: factor of a teacher's learning rate at 1/2, 2/3 and 5/6 of its epochs; 1 is none.
 - `teacher_checkpoint`: a teacher is saved at its best held-out accuracy or after its last epoch;
   its accuracy is always that of the saved weights.

@@ -7,7 +7,7 @@ total variation and without its teacher-student term.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -86,6 +86,13 @@ def bn_statistics_loss(layers: Iterable[tuple[nn.BatchNorm2d, Tensor, Tensor]]) 
     ).sum()
 
 
+def bn_statistics_term(
+    layers: Sequence[tuple[nn.BatchNorm2d, Tensor, Tensor]], like: Tensor
+) -> Tensor:
+    """Return `bn_statistics_loss`, or 0 of the kind of `like` for a network without batch norm."""
+    return bn_statistics_loss(layers) if layers else like.new_zeros(())
+
+
 def l2_loss(x: Tensor) -> Tensor:
     """Return the Frobenius norm of the whole batch, a 0-d tensor."""
     return vector_norm(x)
@@ -146,7 +153,7 @@ def inversion_loss(
     """Return the inversion loss of one teacher on one batch of pseudo images.
 
     Args:
-        net: the teacher's network, with at least one batch norm layer; its running statistics
+        net: the teacher's network; the running statistics of its batch norm, where it has some,
             are read, nothing of it is written.
         images: pseudo images (B, 3, H, W) in the teacher's normalised pixel space, already rolled.
         labels: (B,) outputs of the teacher's head that the images shall show.
@@ -158,7 +165,7 @@ def inversion_loss(
     norm = RecordingNorm()
     logits = net(images, norm)
     cross_entropy = F.cross_entropy(logits, labels)
-    bn_statistics = bn_statistics_loss(norm.layers)
+    bn_statistics = bn_statistics_term(norm.layers, cross_entropy)
     total_variation = total_variation_loss(images)
     l2 = l2_loss(images)
     total = (

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, ClassVar
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from bench.contract import FitContext, Learner, Method
 from bench.learners.initialisation import initial_net, zero_head
@@ -49,14 +49,14 @@ class Purer(Method):
     Departures: pixel shifts, tasks and adversarial tasks are drawn from separate streams; the
     number of classes comes from the teachers, not from the training files; the switch's warm-up
     scales with the meta-iterations (4,000 of 60,000) unless given. The calibration at test time
-    (ICFIL) is no part of the fit. All teachers must take equally normalised images. Across image
+    (ICFIL) is no part of the fit. Teachers without batch norm are inverted without the term of its
+    statistics. All teachers must take equally normalised images. Across image
     sizes all pseudo images have the meta-model's, and each teacher sees them at its own.
     """
 
     name = "purer"
     knowledge = "inversion"
     learners = ("maml", "anil", "protonet")
-    needs = frozenset({"bn_statistics"})
     fit_depends_on = frozenset({"n_way", "k_shot", "learner"})
     validates = True
     Config = PurerConfig
@@ -71,6 +71,14 @@ class Purer(Method):
                 f"the pool knows {context.pool.n_classes} classes, n_way is {context.shape.n_way}"
             )
         return None
+
+    def notes(self, context: FitContext) -> tuple[str, ...]:
+        """Say which teachers were inverted without the term of BN statistics."""
+        without = [t for t in context.pool if not _has_batch_norm(t.net)]
+        if not without:
+            return ()
+        names = ", ".join(f"{t.name} ({t.spec.architecture})" for t in without)
+        return (f"inverted without a term of BN statistics, for want of batch norm: {names}",)
 
     def fit(self, context: FitContext) -> dict[str, Tensor]:
         """Invert and meta-train together; return the meta-model's state.
@@ -96,6 +104,10 @@ class Purer(Method):
     def learner(self, context: FitContext, fitted: Mapping[str, Tensor]) -> Learner:
         """Return the cell's learner around the fitted meta-model."""
         return context.make_learner(fitted)
+
+
+def _has_batch_norm(net: nn.Module) -> bool:
+    return any(isinstance(part, nn.BatchNorm2d) for part in net.modules())
 
 
 def _starting_net(context: FitContext) -> Backbone:

@@ -32,7 +32,7 @@ from bench.nets.stacked import StackedNets
 from purer.inversion import (
     TERMS,
     InversionWeights,
-    bn_statistics_loss,
+    bn_statistics_term,
     inversion_loss,
     pixel_terms_and_gradient,
 )
@@ -151,7 +151,7 @@ def network_gradient(
         images = images.detach().requires_grad_()
         norm = make_norm()
         cross_entropy = F.cross_entropy(net(images, norm), labels)
-        bn = bn_statistics_loss(norm.layers)
+        bn = bn_statistics_term(norm.layers, cross_entropy)
         total = weights.cross_entropy * cross_entropy + weights.bn_statistics * bn
         (gradient,) = torch.autograd.grad(total, images)
         return gradient, cross_entropy.detach(), bn.detach()
@@ -159,7 +159,8 @@ def network_gradient(
     logits, layers = _statistics_of_all(net, make_norm, chunks)
     leaves = [logits, *(value for layer in layers for value in layer[1:])]
     leaves = [leaf.requires_grad_() for leaf in leaves]
-    cross_entropy, bn = F.cross_entropy(logits, labels), bn_statistics_loss(layers)
+    cross_entropy = F.cross_entropy(logits, labels)
+    bn = bn_statistics_term(layers, cross_entropy)
     total = weights.cross_entropy * cross_entropy + weights.bn_statistics * bn
     on_logits, *on_statistics = torch.autograd.grad(total, leaves)
     gradients = []

@@ -78,6 +78,27 @@ def test_initialise_has_torchs_own_scale() -> None:
             torch.testing.assert_close(a.std(), b.std(), rtol=0.1, atol=0)
 
 
+class _Attends(nn.Module):
+    """What a vision transformer holds besides convolutions and linear layers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.token = nn.Parameter(torch.zeros(1, 1, 64))
+        self.attention = nn.MultiheadAttention(64, 2)
+        self.norm = nn.LayerNorm(64)
+
+
+def test_initialise_draws_all_that_a_transformer_has() -> None:
+    nets = [_Attends(), _Attends()]
+    for net in nets:
+        initialise(net, torch.Generator().manual_seed(0))
+    for (name, a), b in zip(nets[0].named_parameters(), nets[1].parameters(), strict=True):
+        assert torch.equal(a, b), name
+    assert nets[0].token.std().item() == pytest.approx(0.02, rel=0.3)
+    assert nets[0].attention.in_proj_weight.std().item() == pytest.approx(0.02, rel=0.05)
+    assert torch.equal(nets[0].norm.weight, torch.ones(64))
+
+
 def test_training_norm_equals_torchs_train_mode() -> None:
     ours, theirs, images = _net(), _net().train(), _images()
     with torch.no_grad():

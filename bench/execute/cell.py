@@ -167,7 +167,7 @@ def _run(cell: Cell, name: str, folder: Path, place: Workplace) -> None:
         device=describe_device(place.device),
         environment=describe_environment(),
         command=_command(cell, place.command),
-        warnings=_warnings(cell),
+        warnings=[*_warnings(cell), *parts.pop("notes", ())],
         started=started,
         ended=_now(),
         **cell.model_dump(mode="json", exclude={"pool"}),
@@ -188,7 +188,7 @@ def _score(cell: Cell, folder: Path, place: Workplace, logger: logging.Logger) -
     if reason:
         raise Skipped(reason)
     pool = obtain_pool(cell, place) if method.uses_pool else Pool([], "")
-    _refuse_by_pool(method_class, pool)
+    _refuse_by_pool(method_class, cell, pool)
     net = meta_spec(cell, sets)
     strategies = Strategies(place.cache, place.device)
     make_context = functools.partial(
@@ -239,6 +239,7 @@ def _score(cell: Cell, folder: Path, place: Workplace, logger: logging.Logger) -
         "pool": summarise_pool(pool, cell.pool) if len(pool) else None,
         "fit": FitSummary(sha256=fit.sha256, reused=fit.reused, strategies=fit.strategies),
         "validated": method.validates,
+        "notes": method.notes(make_context()),
     }
 
 
@@ -266,8 +267,8 @@ def calibrated(cell: Cell, learner: Learner) -> Learner:
     )
 
 
-def _refuse_by_pool(method: type[Method], pool: Pool) -> None:
-    if "bn_statistics" in method.needs:
+def _refuse_by_pool(method: type[Method], cell: Cell, pool: Pool) -> None:
+    if "bn_statistics" in method.needs_of(method.Config.model_validate(cell.method_config)):
         for teacher in pool:
             if not any(isinstance(part, torch.nn.BatchNorm2d) for part in teacher.net.modules()):
                 raise Skipped(
@@ -525,6 +526,8 @@ def _warnings(cell: Cell) -> list[str]:
     found = []
     if describe_environment().git_dirty:
         found.append("the checkout had uncommitted changes")
+    if cell.protocol.teachers == "untrained" and registry.load("method", cell.method).uses_pool:
+        found.append("the teachers are untrained; accuracies say nothing about the methods")
     if cell.protocol.selection == "test_max":
         found.append("the checkpoint was selected on test tasks")
     if cell.protocol.task_list == "redrawn":

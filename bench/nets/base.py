@@ -59,7 +59,8 @@ def initialise(net: nn.Module, generator: torch.Generator) -> None:
     """Draw fresh weights in place from a CPU generator, by torch's own default distributions.
 
     Convolutions and linear layers: weights and biases uniform in ±1/√fan_in, which is what
-    Kaiming-uniform with a = √5 amounts to. Batch norm: scale 1, shift 0, statistics reset.
+    Kaiming-uniform with a = √5 amounts to. Norms: scale 1, shift 0, statistics reset. What other
+    modules hold (attention, class tokens, positions): normal, σ = 0.02, as vision transformers do.
     """
     for module in net.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
@@ -69,5 +70,10 @@ def initialise(net: nn.Module, generator: torch.Generator) -> None:
                     draw = torch.rand(parameter.shape, generator=generator, dtype=torch.float32)
                     with torch.no_grad():
                         parameter.copy_((2 * draw - 1) * bound)
-        elif isinstance(module, nn.BatchNorm2d):
+        elif isinstance(module, nn.BatchNorm2d | nn.LayerNorm | nn.GroupNorm):
             module.reset_parameters()
+        else:
+            for parameter in module.parameters(recurse=False):
+                draw = torch.randn(parameter.shape, generator=generator, dtype=torch.float32)
+                with torch.no_grad():
+                    parameter.copy_(0.02 * draw)

@@ -113,6 +113,7 @@ def plan_pool(
     for index, classes in enumerate(groups[: budget.max_teachers]):
         architecture = architectures[index % len(architectures)]
         epochs = budget.teacher_epochs_of.get(architecture, budget.teacher_epochs)
+        epochs = 0 if protocol.teachers == "untrained" else epochs
         plans.append(
             TeacherPlan(
                 dataset=dataset,
@@ -120,7 +121,7 @@ def plan_pool(
                 classes=classes,
                 architecture=architecture,
                 n_outputs=WAYS,
-                image_size=image_size,
+                image_size=protocol.teacher_image_size or image_size,
                 recipe=recipe_for(
                     architecture, epochs, protocol.teacher_checkpoint, protocol.teacher_decay
                 ),

@@ -24,6 +24,7 @@ from bench.contract import Pool, Teacher
 from bench.data.base import ImageData
 from bench.data.images import normalise
 from bench.errors import BenchError
+from bench.learners.resized import resize
 from bench.nets.base import initialise
 from bench.records import atomic_path, content_hash, file_sha256, write_json
 from bench.registry import build_net
@@ -102,6 +103,8 @@ def _train_once(
 ) -> None:
     """Train a teacher, and store its best and its last epoch, each under a plan of its own."""
     twins = {kind: _with_checkpoint(plan, kind) for kind in ("best", "last")}
+    if plan.recipe.epochs == 0:
+        twins = {plan.recipe.checkpoint: plan}
     training = content_hash([twin.content for twin in twins.values()])[:20]
     (cache / "teachers").mkdir(parents=True, exist_ok=True)
     with FileLock(cache / "teachers" / f".{training}.lock"):
@@ -150,7 +153,7 @@ def _store(
 def split_images(
     plan: TeacherPlan, data: ImageData
 ) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
-    """Return normalised (images, labels) that train, and those held out.
+    """Return normalised (images, labels) that train, and those held out, at the teacher's size.
 
     The first share of each class's images, in sorted file order, trains (H11: never the file
     system's listing order).
@@ -166,12 +169,12 @@ def split_images(
             )
         train.append((images[:cut], torch.full((cut,), label)))
         held_out.append((images[cut:], torch.full((len(images) - cut,), label)))
-    return _join(train, data), _join(held_out, data)
+    return _join(train, data, plan.image_size), _join(held_out, data, plan.image_size)
 
 
-def _join(parts: list[tuple[Tensor, Tensor]], data: ImageData) -> tuple[Tensor, Tensor]:
-    images = torch.cat([images for images, _ in parts])
-    return normalise(images, data.mean, data.std), torch.cat([labels for _, labels in parts])
+def _join(parts: list[tuple[Tensor, Tensor]], data: ImageData, size: int) -> tuple[Tensor, Tensor]:
+    images = normalise(torch.cat([images for images, _ in parts]), data.mean, data.std)
+    return resize(images, size), torch.cat([labels for _, labels in parts])
 
 
 def _load(folder: Path, plan: TeacherPlan, name: str, class_ids: tuple[int, ...]) -> Teacher:

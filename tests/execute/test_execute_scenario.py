@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch import nn
@@ -19,6 +20,7 @@ from bench.execute.scenario import plan_teachers, scenario_data, shares
 from bench.records import StoredRecord, read_record
 from bench.registry import build_net
 from bench.teachers.adapt import adapt
+from bench.teachers.store import build_pool
 from bench.teachers.transfer import export_pool, import_pool
 from tests.helpers import cell_of, run_toy, tiny_net, tiny_pool, toy_data
 
@@ -261,6 +263,64 @@ def test_teachers_without_batch_norm_serve_who_needs_none(
     by_batch = ss_cell("ensemble_centroids", choice, "ensemble_centroids.bn=batch")
     refused = run(by_batch, tmp_path).record
     assert (refused.status, "has no batch norm" in refused.reason) == ("skipped", True)
+    merged = run(ss_cell("fisher", choice), tmp_path).record
+    assert (merged.status, "needs batch norm statistics" in merged.reason) == ("skipped", True)
+    inverted = run(ss_cell("purer", choice, "n_way=3"), tmp_path)
+    assert (inverted.record.status, inverted.record.fit is not None) == ("done", True)
+    assert any("inverted without a term" in one for one in inverted.record.warnings)
+    curve = pd.read_parquet(inverted.folder / "curve.parquet").groupby("name")["value"]
+    assert curve.get_group("bn_statistics").eq(0).all()
+    assert curve.get_group("cross_entropy").gt(0).all()
+
+
+UNTRAINED = ("protocol.teachers=untrained", "protocol.teacher_image_size=24")
+
+
+def test_untrained_teachers_of_another_size_say_so(tmp_path: Path) -> None:
+    cell = cell_of("ensemble_centroids", *UNTRAINED)
+    stored = run_toy(cell, toy_data(), tmp_path)
+    assert stored.record.status == "done", stored.record.reason
+    assert any("untrained" in one for one in stored.record.warnings)
+    assert stored.record.variant == "teacher_image_size=24, teachers=untrained"
+    assert {one["image_size"] for one in stored.record.pool.teachers} == {24}
+    assert not any(
+        "untrained" in one for one in run_toy(cell_of(), toy_data(), tmp_path).record.warnings
+    )
+
+
+def test_untrained_weights_follow_the_seed_and_are_stored_once(tmp_path: Path) -> None:
+    data = {"glyphs": toy_data()}
+    cell = cell_of("ensemble_centroids", *UNTRAINED)
+    again = cell.model_copy(update={"seed": 1})
+    first, same, other = (
+        build_pool(tmp_path / folder, plan_teachers(one, data), data, CPU)
+        for folder, one in (("a", cell), ("b", cell), ("a", again))
+    )
+    assert first.sha256 == same.sha256 != other.sha256
+    assert len(list((tmp_path / "a" / "teachers").glob("*/teacher.json"))) == len(first) * 2
+    assert 0 <= first.mean_accuracy <= 1
+
+
+def test_trained_teachers_may_take_larger_images_than_the_data_has(tmp_path: Path) -> None:
+    cell = cell_of("ensemble_centroids", "protocol.teacher_image_size=24")
+    stored = run_toy(cell, toy_data(), tmp_path)
+    assert stored.record.status == "done", stored.record.reason
+    assert {one["image_size"] for one in stored.record.pool.teachers} == {24}
+
+
+def test_the_large_suite_s_teachers() -> None:
+    cell = expand(*read_suite("large"))[0]
+    plans = plan_teachers(cell, {"glyphs": toy_data()})
+    assert [(plan.architecture, plan.image_size, plan.recipe.epochs) for plan in plans] == [
+        ("torchvision:resnet50", 224, 0),
+        ("torchvision:vit_b_16", 224, 0),
+    ]
+    assert (cell.n_test_tasks, cell.k_shot, cell.n_query, cell.budget.meta_iterations) == (
+        10,
+        1,
+        1,
+        3,
+    )
 
 
 def test_tiny_nets_have_batch_norm() -> None:

@@ -5,19 +5,23 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
 from bench.contract import NetSpec, Pool, Teacher
 from bench.nets.base import initialise
 from bench.nets.conv4 import Conv4
 from bench.nets.fused import FrozenStatisticsNorm
+from bench.nets.imported import Imported
 from bench.nets.norm import RecordingNorm
 from bench.nets.resnet import ResNet10
 from purer.inversion import (
     TERMS,
     InversionWeights,
     inversion_loss,
+    l2_loss,
     pixel_terms_and_gradient,
     roll,
+    total_variation_loss,
 )
 from purer.teacher_passes import OneByOne, candidates, network_gradient, saved_bytes
 from tests.purer.test_purer_inversion import golden_teacher
@@ -179,3 +183,36 @@ def test_ways_equal_on_a_gpu(cuda, way):
     for index, (gradient, values) in enumerate(expected):
         torch.testing.assert_close(gradients[index].cpu(), gradient, rtol=1e-7, atol=1e-10)
         torch.testing.assert_close(terms[index].cpu(), values, rtol=1e-8, atol=0)
+
+
+class _Plain(torch.nn.Module):
+    """A classifier without batch norm."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = torch.nn.Conv2d(3, 4, 3)
+        self.out = torch.nn.Linear(4, 3)
+
+    def forward(self, x):
+        return self.out(self.conv(x).relu().mean((2, 3)))
+
+
+def test_without_batch_norm_the_other_terms_are_left():
+    """In all ways, and in chunks: the gradient is that of cross-entropy, TV and L2 alone."""
+    net = Imported(_Plain())
+    generator = torch.Generator().manual_seed(0)
+    initialise(net, generator)
+    pool = Pool([teacher_of(net, NetSpec("plain", 3, 16))], "drawn")
+    labels = torch.arange(3).repeat_interleave(2)
+    block = torch.randn(6, 3, 16, 16, generator=generator, dtype=torch.float64)
+    images = block.clone().requires_grad_()
+    loss = F.cross_entropy(pool[0].net(images), labels)
+    total = STRONG.cross_entropy * loss
+    total = total + STRONG.total_variation * total_variation_loss(images)
+    total = total + STRONG.l2 * l2_loss(images)
+    (expected,) = torch.autograd.grad(total, images)
+    for memory in (MANY, 1):
+        for name, way in candidates(pool, [labels], STRONG, memory).items():
+            (gradient,), terms = way()([0], [block])
+            torch.testing.assert_close(gradient, expected, rtol=1e-9, atol=1e-12, msg=name)
+            assert terms[0, list(TERMS).index("bn_statistics")] == 0
