@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.linalg import vector_norm
 
 from bench.nets.base import Backbone
+from bench.nets.fused import FrozenStatisticsNorm
 from bench.nets.norm import RecordingNorm
 
 
@@ -148,7 +149,11 @@ def roll(x: Tensor, dy: int, dx: int) -> Tensor:
 
 
 def inversion_loss(
-    net: Backbone, images: Tensor, labels: Tensor, weights: InversionWeights
+    net: Backbone,
+    images: Tensor,
+    labels: Tensor,
+    weights: InversionWeights,
+    norm: RecordingNorm | FrozenStatisticsNorm | None = None,
 ) -> InversionTerms:
     """Return the inversion loss of one teacher on one batch of pseudo images.
 
@@ -158,11 +163,12 @@ def inversion_loss(
         images: pseudo images (B, 3, H, W) in the teacher's normalised pixel space, already rolled.
         labels: (B,) outputs of the teacher's head that the images shall show.
         weights: factors of the terms.
+        norm: a fresh one that records statistics; None takes a `RecordingNorm`.
 
     Returns:
         The weighted sum, differentiable with respect to the images, and its terms.
     """
-    norm = RecordingNorm()
+    norm = RecordingNorm() if norm is None else norm
     logits = net(images, norm)
     cross_entropy = F.cross_entropy(logits, labels)
     bn_statistics = bn_statistics_term(norm.layers, cross_entropy)

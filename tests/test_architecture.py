@@ -12,7 +12,13 @@ ROOT = Path(__file__).resolve().parents[1]
 ROOMS = ("bench", "purer", "baselines", "reports")
 FILES = [path for room in ROOMS for path in sorted((ROOT / room).rglob("*.py"))]
 NUMERIC = {"torch", "numpy", "scipy", "pydantic"}
-BASELINES = {"baselines", "purer.curriculum", "purer.inversion", "purer.invert"}
+BASELINES = {
+    "baselines",
+    "purer.augmentation",
+    "purer.curriculum",
+    "purer.inversion",
+    "purer.invert",
+}
 CONTRACT = ("bench.contract", "bench.nets", "bench.learners", "bench.errors")
 BANNED_CALLS = {
     ("torch", "manual_seed"),

@@ -25,6 +25,7 @@ QUICK = {
     "latent_size": 8,
     "distillation_steps": 1,
     "warmup": 1,
+    "batch": 8,
 }
 """Settings that shorten a fit, for the methods that have them."""
 
@@ -40,6 +41,9 @@ DRAWS = {
     "dro",
     "bidf_mkd",
     "free",
+    "single_dfkd",
+    "distill_average",
+    "distill_ensemble",
 }
 """Methods whose fit depends on the seed; the others take what the pool gives."""
 

@@ -1,0 +1,51 @@
+"""Data-free distillation of each teacher, then the average of the students."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from baselines.distillation import Course, Distillation, state_of
+from baselines.pseudo_views import draw_views
+from baselines.single_dfkd import SingleConfig
+from baselines.student import STATISTICS_VIEWS, set_statistics
+from bench.contract import FitContext, Teacher
+from bench.learners.initialisation import average_state
+
+
+class DistillAverage(Distillation):
+    """The mean of the weights of students, one for each teacher, each taught as in `SingleDfkd`.
+
+    A usual baseline of data-free meta-learning. All students start from the same fresh weights: the
+    average of networks that share no start means little (Frankle et al., "Linear Mode Connectivity
+    and the Lottery Ticket Hypothesis", ICML 2020, arXiv 1912.05671). Unlike `average` it serves
+    teachers of any architecture.
+
+    Departures: the steps are divided among the students; BN statistics of the average are those of
+    pseudo images of all teachers, since averaged weights have activations of their own (Jordan et
+    al., "REPAIR", ICLR 2023, arXiv 2211.08403).
+    """
+
+    name = "distill_average"
+    Config = SingleConfig
+
+    def taught_by(self, context: FitContext) -> list[Teacher]:
+        """Return the whole pool."""
+        return list(context.pool)
+
+    def fit(self, context: FitContext) -> dict[str, Tensor]:
+        """Invert each teacher, train each student, and average."""
+        teachers = self.taught_by(context)
+        course = Course(context, teachers, [[number] for number in range(len(teachers))])
+        state = average_state(course.run())
+        net = context.build_net(context.generator("initialisation"))
+        net.load_state_dict(state)
+        views = draw_views(
+            torch.cat(course.images),
+            STATISTICS_VIEWS,
+            teachers[0],
+            context.config,
+            context.generator("statistics"),
+        )
+        set_statistics(net, views)
+        return state_of(net)

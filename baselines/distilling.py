@@ -1,0 +1,69 @@
+"""What a student is asked to share with its teachers: predictions, features, and similarities."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def soft_label_loss(
+    logits: Tensor, wanted: Tensor, widths: Sequence[int], temperature: float
+) -> Tensor:
+    """Return the divergence of a student's soft labels from those of its teachers.
+
+    Hinton et al., "Distilling the Knowledge in a Neural Network", arXiv 1503.02531: the
+    Kullback-Leibler divergence at a temperature, times the temperature's square.
+
+    Args:
+        logits: the student's, (B, Σ widths), teacher after teacher.
+        wanted: the teachers', (B, Σ widths).
+        widths: classes of each teacher.
+        temperature: divisor of all logits.
+
+    Returns:
+        0-d tensor, the mean over images and teachers; 0 for equal soft labels.
+    """
+    pairs = zip(
+        (logits / temperature).split(list(widths), 1),
+        (wanted / temperature).split(list(widths), 1),
+        strict=True,
+    )
+    divergences = [
+        F.kl_div(a.log_softmax(1), b.log_softmax(1), log_target=True, reduction="batchmean")
+        for a, b in pairs
+    ]
+    return temperature**2 * torch.stack(divergences).mean()
+
+
+def feature_loss(features: Tensor, wanted: Tensor) -> Tensor:
+    """Return 1 less the mean cosine of two embeddings (B, D) of the same images, a 0-d tensor."""
+    return 1 - F.cosine_similarity(features, wanted, dim=1).mean()
+
+
+def similarity_loss(features: Tensor, wanted: Tensor) -> Tensor:
+    """Return how far a batch's similarities to one another are from those wanted.
+
+    That two networks shall find the same images alike, whatever the dimensions of their features:
+    Tung and Mori, "Similarity-Preserving Knowledge Distillation", ICCV 2019, arXiv 1907.09682, and
+    Park et al., "Relational Knowledge Distillation", CVPR 2019, arXiv 1904.05068. Here by centred
+    kernel alignment (Cortes et al., JMLR 2012): similarities count up to a scale and a shift,
+    which is all that the nearest centroid asks for.
+
+    Args:
+        features: the student's (B, d), of the length in which they are compared.
+        wanted: the teachers' (B, D).
+
+    Returns:
+        0-d tensor, 1 less the cosine of the two centred Gram matrices; 0 for equal features.
+    """
+    gram, target = _centred(features @ features.T), _centred(wanted @ wanted.T)
+    return 1 - F.cosine_similarity(gram.flatten(), target.flatten(), dim=0)
+
+
+def _centred(gram: Tensor) -> Tensor:
+    """Return a symmetric matrix (B, B) less the means of its rows and columns."""
+    rows = gram.mean(0, keepdim=True)
+    return gram - rows - rows.T + rows.mean()
