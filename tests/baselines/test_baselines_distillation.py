@@ -242,19 +242,17 @@ def test_all_losses_fall():
 
 def test_a_student_of_one_teacher_agrees_with_it_on_pseudo_images_that_it_never_saw():
     pool, labels = conv_pool(1), torch.arange(5).repeat(30)
-    settings = InversionSettings(inversion_steps=40, pixel_lr=0.25, bn_weight=0.0, jitter=0)
+    settings = InversionSettings(inversion_steps=120, pixel_lr=0.25, bn_weight=0.0, jitter=0)
     images = invert(pool[0].net, labels, 16, settings, generator(), fused=True)
     plain = {"leaves_share": 0.0, "blend_share": 0.0, "cut_share": 0.0, "mirrored": False}
-    student = distiller(
-        pool, 100, images[:100], soft_label_weight=1.0, flip=False, shift=0, **plain
-    )
+    student = distiller(pool, 80, images[:100], soft_label_weight=1.0, flip=False, shift=0, **plain)
     student.run(lambda: None, lambda step: None)
     with torch.no_grad():
         features = student.student.net.features(images[100:])
         told = student.student.to_logits(features).argmax(1)
     wanted = pool[0].net(images[100:]).argmax(1)
     chance = wanted.bincount().max() / 50  # of always saying the most frequent class
-    assert chance < 0.7
+    assert chance < 0.5
     assert (told == wanted).double().mean() > chance + 0.2
 
 
