@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
+from baselines.barrier import measure_barriers
 from baselines.channels import Axis, State, channel_axes, permute, present
 from baselines.matching import identity, inner_products, layerwise_match, weight_match
 from baselines.merging import Merge, MergeConfig, states_of
-from bench.contract import FitContext, Teacher
+from baselines.pseudo_images import InversionSettings, invert_teachers
+from bench.contract import FitContext, Need, Teacher, added
 from bench.learners.initialisation import average_state
 
 
@@ -23,6 +26,9 @@ class GitRebasinConfig(MergeConfig):
     max_rounds: int = Field(20, ge=1)
     """rounds of matching each teacher to the mean of the others at most; ends by itself when
     nothing moves any more. Ours."""
+    measure_barrier: bool = added(False)
+    """whether the log gets the loss between teachers, with and without the match, on pseudo images
+    that are inverted for it; the fit is the same. See `baselines/barrier.py`"""
 
 
 class GitRebasin(Merge):
@@ -41,9 +47,16 @@ class GitRebasin(Merge):
     name = "git_rebasin"
     Config = GitRebasinConfig
 
+    @classmethod
+    def needs_of(cls, config: GitRebasinConfig) -> frozenset[Need]:
+        """Pseudo images for the barrier ask for batch norm statistics."""
+        extra: frozenset[Need] = frozenset({"bn_statistics"} if config.measure_barrier else ())
+        return super().needs_of(config) | extra
+
     def merge(self, context: FitContext, teachers: Sequence[Teacher]) -> dict[str, Tensor]:
         """Match and average."""
-        states = states_of(teachers, context.config.head)
+        measured = context.config.measure_barrier and len(teachers) > 1
+        states = states_of(teachers, "average" if measured else context.config.head)
         axes = present(states[0], channel_axes(teachers[0].net))
         best = max(range(len(teachers)), key=lambda i: teachers[i].accuracy)
         aligned = match_many(
@@ -54,6 +67,10 @@ class GitRebasin(Merge):
             context.config.max_sweeps,
             context.config.max_rounds,
         )
+        if measured:
+            images = invert_teachers(replace(context, config=InversionSettings()), teachers)
+            kinds = {"unmatched": states, "matched": aligned}
+            measure_barriers(context.log, teachers[0].net, kinds, images, best)
         return average_state(aligned)
 
 

@@ -13,6 +13,7 @@ from torch.func import functional_call
 
 from baselines.activations import channel_moments, correlations
 from baselines.average import Average
+from baselines.barrier import POINTS, answers, interpolate, measure_barriers
 from baselines.channels import Axis, channel_axes, group_sizes, groups_of, permute, positions
 from baselines.dro import Dro, deviation_gram
 from baselines.fisher import Fisher, diagonal_fisher, fisher_mean, scaled
@@ -20,7 +21,7 @@ from baselines.git_rebasin import GitRebasin, match_many
 from baselines.layers import input_rows, layer_entries, layer_weight, watched_pass
 from baselines.matching import inner_products, layerwise_match
 from baselines.otfusion import OtFusion
-from baselines.pseudo_images import invert_teachers
+from baselines.pseudo_images import InversionSettings, invert_teachers
 from baselines.regmean import RegMean, layer_grams, shrunk
 from baselines.task_arithmetic import TaskArithmetic
 from baselines.ties import Ties, ties_vector, trimmed
@@ -28,8 +29,8 @@ from baselines.zipit import ZipIt, cluster, zipped
 from bench.contract import NetSpec, Pool
 from bench.errors import BenchError
 from bench.learners.initialisation import average_state
-from bench.nets.norm import running_norm
-from tests.helpers import tiny_context, tiny_net, tiny_pool
+from bench.nets.norm import batch_norm, running_norm
+from tests.helpers import RecordingLog, tiny_context, tiny_net, tiny_pool
 
 QUICK = {"inversion_steps": 2, "images_per_class": 2}
 INVERTING = (Fisher, RegMean, ZipIt)
@@ -436,3 +437,71 @@ def test_merges_run_where_the_teachers_are(method, cuda):
     fitted = {name: value.cpu() for name, value in method().fit(moved).items()}
     if method not in INVERTING:  # pixels under Adam diverge between devices
         assert_same(fitted, expected, rtol=1e-3, atol=1e-4)
+
+
+def shown_to(net, seed: int) -> tuple[Tensor, Tensor]:
+    """Images, and what a network says of them when it normalises by the batch."""
+    images = torch.randn(12, 3, 16, 16, generator=generator(seed))
+    return images, net(images, batch_norm).argmax(1)
+
+
+def test_no_barrier_lies_between_copies_once_they_are_matched():
+    """The line between a network and its permuted copy is flat where the channels agree, and
+    elsewhere it is not."""
+    pool = permuted_copies("conv4", 3, 16)
+    states = [dict(t.net.state_dict()) for t in pool]
+    axes = channel_axes(pool[0].net)
+    aligned = match_many(states, axes, 0, generator(), 100, 20)
+    images = [shown_to(t.net, number) for number, t in enumerate(pool)]
+    log = RecordingLog()
+    net = tiny_net(generator(8))
+    measure_barriers(log, net, {"matched": aligned, "unmatched": states}, images, 0)
+    assert log.curve("barrier_matched")[50] == pytest.approx(0, abs=1e-4)
+    assert log.curve("barrier_unmatched")[50] > 0.05
+    flat = log.curve("interpolation_loss_matched")
+    assert sorted(flat) == list(range(0, 101, 10))
+    assert max(flat.values()) - min(flat.values()) < 1e-4
+    assert set(log.curve("interpolation_accuracy_matched").values()) == {1.0}
+    assert log.curve("merge_accuracy_matched") == {50: 1.0}
+    assert log.curve("merge_loss_matched")[50] < log.curve("merge_loss_unmatched")[50]
+    assert set(log.curve("pair_barrier_matched")) == {1, 2}
+
+
+def test_interpolation_starts_and_ends_at_the_teachers_own_bodies():
+    pool = tiny_pool(("conv4",) * 2, 5, 16, generator())
+    states = [dict(t.net.state_dict()) for t in pool]
+    images = [shown_to(t.net, number) for number, t in enumerate(pool)]
+    net = tiny_net(generator(8))
+    line = interpolate(net, *states, *images)
+    assert len(line.losses) == len(line.accuracies) == POINTS
+    own = [answers(net, s, s, shown)[0] for s, shown in zip(states, images, strict=True)]
+    expected = torch.nn.functional.cross_entropy(
+        pool[0].net(images[0][0], batch_norm), images[0][1]
+    )
+    assert own[0] == pytest.approx(float(expected), rel=1e-4)
+    assert line.own_loss == pytest.approx(sum(own) / 2)
+    foreign = answers(net, states[0], states[1], images[1])[0]
+    assert line.losses[0] == pytest.approx((own[0] + foreign) / 2, rel=1e-5)
+    assert line.barrier == pytest.approx(line.losses[5] - line.own_loss)
+    back = interpolate(net, states[1], states[0], images[1], images[0])
+    np.testing.assert_allclose(back.losses, line.losses[::-1], rtol=1e-4)
+
+
+@pytest.mark.parametrize("head", ["average", "zero"])
+def test_measuring_the_barrier_changes_no_weight(head, monkeypatch):
+    quick = InversionSettings(inversion_steps=2, images_per_class=2)
+    monkeypatch.setattr("baselines.git_rebasin.InversionSettings", lambda: quick)
+    pool = tiny_pool(("conv4",) * 3, 5, 16, generator())
+    fits, logs = [], []
+    for measure in (False, True):
+        config = {"head": head, "measure_barrier": measure}
+        context = tiny_context(GitRebasin, pool, config=config)
+        fits.append(GitRebasin().fit(context))
+        logs.append(context.log)
+    assert all(torch.equal(fits[0][name], fits[1][name]) for name in fits[0])
+    assert not logs[0].points
+    assert {"barrier_matched", "barrier_unmatched"} <= {name for _, name, _ in logs[1].points}
+    assert logs[1].counters["pseudo_images"] == 3 * 2 * 10
+    config = GitRebasin.Config(measure_barrier=True)
+    assert GitRebasin.needs_of(config) == {"same_architecture", "bn_statistics"}
+    assert "measure_barrier" not in GitRebasin.Config().identity()
