@@ -53,8 +53,8 @@ def comparisons(group: Group) -> list[Comparison]:
 def reference_pairs(rows: Sequence[Row]) -> list[tuple[Row, Row]]:
     """Return which data-free rows are compared with which references, references first in order.
 
-    A reference is met once: `average` is compared with `random`, not the reverse. Calibrated rows
-    are also compared with themselves uncalibrated.
+    A reference is met once: `average` is compared with `random`, not the reverse. Other presets are
+    also compared with the released one, and calibrated rows with themselves uncalibrated.
     """
     pairs = []
     earlier: set[str] = set()
@@ -66,7 +66,15 @@ def reference_pairs(rows: Sequence[Row]) -> list[tuple[Row, Row]]:
                 if row.ranked and row.method != name and same and not mirrored:
                     pairs.append((row, reference))
         earlier.add(name)
+    pairs += [(row, one) for one in rows for row in rows if _retunes(row, one)]
     return pairs + [(row, one) for row in rows for one in rows if _calibrates(row, one)]
+
+
+def _retunes(row: Row, other: Row) -> bool:
+    """Tell whether a data-free row is another one, as released, with another preset."""
+    names = (row.method, row.learner, row.calibration, row.variant)
+    same = names == (other.method, other.learner, other.calibration, other.variant)
+    return row.ranked and same and row.preset != other.preset == "released"
 
 
 def _calibrates(row: Row, other: Row) -> bool:

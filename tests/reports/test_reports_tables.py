@@ -250,6 +250,21 @@ def test_a_calibrated_row_stands_beside_itself_without(tmp_path):
     assert ("purer with anil", "purer", "maml + icfil") not in found
 
 
+def test_a_preset_is_compared_with_the_released_one_of_its_learner(tmp_path):
+    for learner, gain in (("maml", 0.05), ("protonet", 0.08)):
+        make_record(tmp_path, "purer", accuracies(0.4, learner), learner=learner)
+        values = accuracies(0.4 + gain, learner)
+        make_record(tmp_path, "purer", values, learner=learner, preset="tuned")
+    found = {
+        section.heading: [(row[0].text, row[2].text) for row in section.rows]
+        for section in table_of(tmp_path, "paired").sections
+    }
+    assert found == {
+        "minus purer with protonet": [("purer (tuned)", "+8.0 [+8.0, +8.0]")],
+        "minus purer with maml": [("purer (tuned)", "+5.0 [+5.0, +5.0]")],
+    }
+
+
 def test_other_constants_of_a_calibration_are_other_rows(tmp_path):
     make_record(tmp_path, "purer", accuracies(0.3, "n"))
     for temperature in (0.1, 0.5):
