@@ -43,10 +43,13 @@ class Accuracy(_Part):
 
 
 class Timing(_Part):
-    """Seconds and rates; None where a thing was not done. Peak memory: of the process, or of
-    the GPU's allocator where one was used."""
+    """Seconds and rates; None where a thing was not done. Validation and checkpoints are in
+    neither; the rates of a fit are those of its loop from the end of its first step on
+    (`bench.timing.Pace`). Peak memory: of the process, or of the GPU's allocator where one was
+    used."""
 
     fit_s: float | None = None
+    meta_iterations_per_s: float | None = None
     train_tasks_per_s: float | None = None
     pseudo_images_per_s: float | None = None
     test_s: float | None = None

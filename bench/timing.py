@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import psutil
@@ -49,6 +49,39 @@ class Stopwatch:
         with _timed(self.device) as elapsed:
             yield
         self._excluded += elapsed[0]
+
+
+class Pace:
+    """How fast a loop runs: its steps, what was counted in them, and their seconds.
+
+    It counts from the end of the first step to the end of the last, on a clock that stands still
+    while the harness validates and saves. What comes before the loop, and the first step, which
+    plans kernels and warms caches, are left out; so are they after each resumption.
+    """
+
+    def __init__(self, clock: Stopwatch, state: Mapping[str, Any] | None = None):
+        self._clock = clock
+        state = state or {}
+        self.steps: int = state.get("steps", 0)
+        self.seconds: float = state.get("seconds", 0.0)
+        self.counts: dict[str, int] = dict(state.get("counts", {}))
+        self._last: tuple[int, float, dict[str, int]] | None = None
+
+    def step(self, number: int, counters: Mapping[str, int]) -> None:
+        """Note the end of a step, and the counters then."""
+        now, counts = self._clock.running_seconds, dict(counters)
+        if self._last is not None:
+            before, then, earlier = self._last
+            self.steps += number - before
+            self.seconds += now - then
+            for name, amount in counts.items():
+                grown = amount - earlier.get(name, 0)
+                self.counts[name] = self.counts.get(name, 0) + grown
+        self._last = (number, now, counts)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what has been measured so far."""
+        return {"steps": self.steps, "seconds": self.seconds, "counts": dict(self.counts)}
 
 
 @contextlib.contextmanager

@@ -474,14 +474,11 @@ def _validator(
 
 
 def _timing(fit: Fit, test_seconds: float, n_tasks: int, reused: bool) -> Timing:
-    def rate(counter: str) -> float | None:
-        amount = fit.counters.get(counter, 0)
-        return amount / fit.seconds if amount and fit.seconds > 0 else None
-
     return Timing(
         fit_s=fit.seconds,
-        train_tasks_per_s=rate("train_tasks"),
-        pseudo_images_per_s=rate("pseudo_images"),
+        meta_iterations_per_s=fit.steps_per_s if "train_tasks" in fit.counters else None,
+        train_tasks_per_s=fit.rate("train_tasks"),
+        pseudo_images_per_s=fit.rate("pseudo_images"),
         test_s=test_seconds,
         test_tasks_per_s=n_tasks / test_seconds,
         embeddings_reused=reused,

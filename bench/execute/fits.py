@@ -27,7 +27,7 @@ from bench.errors import BenchError
 from bench.execute.log import CellLog
 from bench.execute.strategies import Strategies
 from bench.records import atomic_path, content_hash, is_finished, mark_done, write_json
-from bench.timing import Stopwatch
+from bench.timing import Pace, Stopwatch
 
 _SHAPE = ("n_way", "k_shot", "learner")
 
@@ -43,6 +43,23 @@ class Fit:
     folder: Path
     reused: bool
     strategies: dict[str, str]
+    pace: dict[str, Any] | None = None
+    """from `Pace.state_dict`; None where the fit was no loop, or an older version made it"""
+
+    def rate(self, counter: str) -> float | None:
+        """Return how much was counted in a second: of the loop, or of the whole fit without one."""
+        counted, seconds = self.counters, self.seconds
+        if self.pace and self.pace["counts"].get(counter):
+            counted, seconds = self.pace["counts"], self.pace["seconds"]
+        amount = counted.get(counter)
+        return amount / seconds if amount and seconds > 0 else None
+
+    @property
+    def steps_per_s(self) -> float | None:
+        """The steps of the loop in a second."""
+        if self.pace is None or not self.pace["seconds"] > 0:
+            return None
+        return self.pace["steps"] / self.pace["seconds"]
 
 
 def fit_key(
@@ -115,10 +132,16 @@ def _make(
     progress: Callable[[int, int], None],
     strategies: Strategies,
 ) -> None:
-    log = CellLog(progress)
     clock = Stopwatch(device)
     checkpoint = folder / "checkpoint.pt"
     resumed = _read_checkpoint(checkpoint)
+    pace = Pace(clock, resumed.get("pace") if resumed else None)
+
+    def advance(done: int, total: int) -> None:
+        pace.step(done, log.counters)
+        progress(done, total)
+
+    log = CellLog(advance)
     before = 0.0
     if resumed:
         log.load_state_dict(resumed["log"])
@@ -133,6 +156,7 @@ def _make(
                 "log": log.state_dict(),
                 "strategies": strategies.chosen,
                 "seconds": before + clock.running_seconds,
+                "pace": pace.state_dict(),
             }
             buffer = io.BytesIO()
             torch.save(content, buffer)
@@ -152,6 +176,7 @@ def _make(
         "seconds": before + clock.seconds,
         "counters": log.counters,
         "strategies": strategies.chosen,
+        "pace": pace.state_dict() if pace.steps else None,
     }
     write_json(folder / "fit.json", summary)
     checkpoint.unlink(missing_ok=True)
@@ -195,4 +220,5 @@ def _load(folder: Path, key: str, reused: bool) -> Fit:
         folder,
         reused,
         summary.get("strategies", {}),
+        summary.get("pace"),
     )

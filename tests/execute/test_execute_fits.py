@@ -176,3 +176,81 @@ def test_the_clock_stops_while_paused() -> None:
     assert 0.02 <= clock.seconds < 0.2
     assert 0.02 <= inside <= clock.seconds
     assert clock.running_seconds == clock.seconds
+
+
+class Sleeping(Method):
+    """Five steps of a known length after a slow start, each validated and saved slowly."""
+
+    name = "sleeping"
+    knowledge = "parameters"
+    learners = ("maml",)
+    Config = Config
+    STEP = 0.1
+    break_at: int | None = None
+
+    def fit(self, context: Any) -> dict[str, torch.Tensor]:
+        """Sleep; note how long the steps after the first took."""
+        start = context.resume["step"] if context.resume else 0
+        time.sleep(0.3)
+        self.seconds = []
+        for step in range(start + 1, 6):
+            if step == self.break_at:
+                raise KeyboardInterrupt
+            begun = time.perf_counter()
+            time.sleep(self.STEP + (0.2 if step == start + 1 else 0))
+            context.log.count("train_tasks", 4)
+            self.seconds.append(time.perf_counter() - begun)
+            context.validate(None)
+            context.log.progress(step, 5)
+            context.save(step, {"step": step})
+        return {"total": torch.zeros(())}
+
+    def learner(self, context: Any, fitted: Any) -> Any:
+        """Not needed here."""
+        raise NotImplementedError
+
+
+def obtain_sleeping(cache: Path, method: Sleeping) -> Any:
+    pool = tiny_pool(["conv4"], 5, 16, torch.Generator().manual_seed(0))
+
+    def slow(learner: Any) -> float:
+        time.sleep(0.1)
+        return 0.5
+
+    def make_context(log: Any, resume: Any, save: Any) -> Any:
+        made = tiny_context(method, pool, validate=slow, resume=resume, save=save)
+        return dataclasses.replace(made, log=log)
+
+    strategies = Strategies(cache, CPU)
+    return obtain_fit(cache, "key", method, make_context, CPU, lambda done, total: None, strategies)
+
+
+def test_the_logged_pace_is_that_of_the_steps_alone(tmp_path: Path) -> None:
+    """Neither the start, nor the first step, nor what the harness does in between."""
+    method = Sleeping()
+    fit = obtain_sleeping(tmp_path, method)
+    expected = 4 / sum(method.seconds[1:])
+    assert fit.pace["steps"] == 4
+    assert fit.steps_per_s == pytest.approx(expected, rel=0.08)
+    assert fit.rate("train_tasks") == pytest.approx(4 * expected, rel=0.08)
+    assert fit.seconds == pytest.approx(0.3 + sum(method.seconds), rel=0.08)
+    assert fit.rate("queries") is None
+
+
+def test_a_resumed_fit_counts_each_step_once_and_its_first_ones_never(tmp_path: Path) -> None:
+    broken, whole = Sleeping(), Sleeping()
+    broken.break_at = 4
+    with pytest.raises(KeyboardInterrupt):
+        obtain_sleeping(tmp_path, broken)
+    fit = obtain_sleeping(tmp_path, whole)
+    seconds = sum(broken.seconds[1:3]) + sum(whole.seconds[1:])
+    assert fit.pace["steps"] == 3  # 2 and 3, then 5
+    assert fit.pace["counts"] == {"train_tasks": 12}
+    assert fit.steps_per_s == pytest.approx(3 / seconds, rel=0.08)
+
+
+def test_without_a_loop_a_rate_is_over_the_whole_fit(tmp_path: Path) -> None:
+    fit = obtain(tmp_path, Counting())
+    assert fit.pace is None
+    assert fit.steps_per_s is None
+    assert fit.rate("train_tasks") == pytest.approx(12 / fit.seconds)
