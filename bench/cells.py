@@ -300,8 +300,9 @@ def _expand_part(
         range(seeds), _groups(suite), variants, suite.methods
     ):
         method = registry.load("method", entry.method)
-        config = _method_config(method, entry, overrides.get(entry.method, {}))
         learners = _learners(method, entry)
+        own = overrides.get(entry.method, {})
+        configs = {learner: _method_config(method, entry, learner, own) for learner in learners}
         calibrations = _calibrations(entry, learners, overrides)
         for learner, k_shot, calibration, tested in itertools.product(
             learners, suite.k_shot, calibrations, _tested(datasets)
@@ -317,7 +318,7 @@ def _expand_part(
                         "net": suite.net,
                         "method": entry.method,
                         "preset": entry.preset,
-                        "method_config": config,
+                        "method_config": configs[learner],
                         "learner": learner,
                         "calibration": calibration,
                         "calibration_config": calibrations[calibration],
@@ -424,10 +425,12 @@ def _calibrations(
     return configs
 
 
-def _method_config(method: Any, entry: MethodEntry, overrides: Mapping[str, Any]) -> dict[str, Any]:
+def _method_config(
+    method: Any, entry: MethodEntry, learner: str, overrides: Mapping[str, Any]
+) -> dict[str, Any]:
     if entry.preset not in method.presets:
         raise unknown_name(f"preset of '{entry.method}'", entry.preset, method.presets)
-    values = {**method.presets[entry.preset], **entry.config, **overrides}
+    values = {**method.preset_values(entry.preset, learner), **entry.config, **overrides}
     return _validated(method.Config, values, f"'{entry.method}'").model_dump(mode="json")
 
 

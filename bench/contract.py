@@ -392,6 +392,13 @@ class Method(ABC):
     """Whether the fit selects a checkpoint through `context.validate`."""
     Config: ClassVar[type[Config]] = Config
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"released": {}}
+    learner_presets: ClassVar[Mapping[tuple[str, str], Mapping[str, Any]]] = {}
+    """What a preset is with one learner, by (preset, learner), where it is not as in `presets`."""
+
+    @classmethod
+    def preset_values(cls, preset: str, learner: str) -> Mapping[str, Any]:
+        """Return what a preset sets where the method is combined with a learner."""
+        return cls.learner_presets.get((preset, learner), cls.presets[preset])
 
     @classmethod
     def needs_of(cls, config: Any) -> frozenset[Need]:

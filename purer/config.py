@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from bench.contract import Config, TaskShape
+from bench.contract import Config, TaskShape, added
 from bench.errors import BenchError
 from purer.augmentation import Augmentation
 from purer.inversion import InversionWeights
@@ -60,6 +60,13 @@ class PurerConfig(Config):
     feature_scale: float = Field(1.0, gt=0)
     """factor on the features where meta-training starts. One inner step from a zero head gives
     logits of the size of its square; near 0 the outer loss says little. Ours; released: 1."""
+    feature_normalisation: Literal["none", "l2"] = added("none")
+    """`l2`: ProtoNet meets features of length 1, in training and at test. Ours; released: none."""
+    temperature: float = added(1.0, gt=0)
+    """divisor of ProtoNet's squared distances between normalised features. Ours."""
+    trained: Literal["all", "norms"] = added("all")
+    """which parameters meta-training changes: all, or the scales and shifts of batch norm alone.
+    Ours; released: all."""
     outer_lr: float | None = Field(None, gt=0)
     """Adam's rate in the meta step; None: the protocol's (1e-3 released)"""
     augment_flip: bool = False

@@ -11,7 +11,9 @@ from torch import Tensor, nn
 from bench.contract import FitContext, Learner, Method
 from bench.learners.initialisation import initial_net, zero_head
 from bench.learners.meta_training import meta_train
+from bench.learners.protonet import NormalisedProtoNet
 from bench.nets.base import Backbone
+from bench.nets.norm import norm_parameters
 from purer.config import PurerConfig
 from purer.dynamic_dataset import DynamicDataset
 from purer.pseudo_tasks import PseudoTasks
@@ -27,6 +29,19 @@ TUNED: Mapping[str, Any] = {
     "bn_weight": 0.1,
 }
 """Chosen on validation tasks of glyphs and CIFAR-FS; docs/purer.md says what mattered."""
+
+TUNED_PROTONET: Mapping[str, Any] = {
+    "initialisation": "best_teacher",
+    "feature_normalisation": "l2",
+    "temperature": 0.1,
+    "trained": "norms",
+    "outer_lr": 1e-3,
+    "pixel_warmup": 150,
+    "pixel_every": 4,
+    "pixel_lr": 0.1,
+    "bn_weight": 0.1,
+}
+"""The same for ProtoNet, which has no use for a head and is easily spoilt by training it all."""
 
 
 class Purer(Method):
@@ -61,6 +76,7 @@ class Purer(Method):
     validates = True
     Config = PurerConfig
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"released": {}, "tuned": TUNED}
+    learner_presets: ClassVar = {("tuned", "protonet"): TUNED_PROTONET}
 
     def skip(self, context: FitContext) -> str | None:
         """Pixels are shared, so images must be alike; tasks need n_way classes."""
@@ -70,6 +86,8 @@ class Purer(Method):
             return (
                 f"the pool knows {context.pool.n_classes} classes, n_way is {context.shape.n_way}"
             )
+        if context.config.feature_normalisation != "none" and context.learner != "protonet":
+            return f"feature_normalisation serves protonet, not {context.learner}; set it to none"
         return None
 
     def notes(self, context: FitContext) -> tuple[str, ...]:
@@ -99,11 +117,12 @@ class Purer(Method):
         )
         net = _starting_net(context)
         source = PseudoTasks(context, dataset, net, context.training_learner(net))
-        return meta_train(context, net, source)
+        trained = norm_parameters(net) if context.config.trained == "norms" else None
+        return meta_train(context, net, source, trained)
 
     def learner(self, context: FitContext, fitted: Mapping[str, Tensor]) -> Learner:
         """Return the cell's learner around the fitted meta-model."""
-        return context.make_learner(fitted)
+        return _with_own_constants(context).make_learner(fitted)
 
 
 def _has_batch_norm(net: nn.Module) -> bool:
@@ -130,4 +149,13 @@ def _with_own_constants(context: FitContext) -> FitContext:
         context,
         budget=budget.model_copy(update={"meta_iterations": iterations}),
         protocol=protocol.model_copy(update=own),
+        training_learner=lambda net: _normalised(context.training_learner(net), config),
+        make_learner=lambda state: _normalised(context.make_learner(state), config),
     )
+
+
+def _normalised(learner: Learner, config: PurerConfig) -> Learner:
+    """Return the learner with the normalisation of the features that the config states."""
+    if config.feature_normalisation == "none":
+        return learner
+    return NormalisedProtoNet(learner.net, learner.settings, config.temperature)

@@ -95,7 +95,9 @@ def test_declarations(name):
     assert method.learners
     assert all(registry.entry("learner", learner) for learner in method.learners)
     assert "released" in method.presets
-    for preset in method.presets.values():
+    assert all(preset in method.presets for preset, _ in method.learner_presets)
+    assert all(learner in method.learners for _, learner in method.learner_presets)
+    for preset in [*method.presets.values(), *method.learner_presets.values()]:
         config = method.Config.model_validate(dict(preset))
         assert method.needs_of(config) <= {
             "same_architecture",

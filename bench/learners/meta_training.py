@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from copy import deepcopy
 from typing import Any, Protocol
 
@@ -37,7 +37,9 @@ class TaskSource(Protocol):
         """Continue from what `state_dict` returned."""
 
 
-def meta_train(context: FitContext, net: Backbone, source: TaskSource) -> dict[str, Tensor]:
+def meta_train(
+    context: FitContext, net: Backbone, source: TaskSource, trained: Collection[str] | None = None
+) -> dict[str, Tensor]:
     """Meta-train a net in place and return the state that is to be tested.
 
     Each meta-iteration is one Adam step on the sum of the query losses of the source's tasks.
@@ -50,6 +52,7 @@ def meta_train(context: FitContext, net: Backbone, source: TaskSource) -> dict[s
             resume state and `save`.
         net: the meta-model at its starting point, on the device.
         source: the tasks.
+        trained: names of the parameters that learn; None takes all.
 
     Returns:
         The net's complete state dict: clones on the CPU.
@@ -58,18 +61,27 @@ def meta_train(context: FitContext, net: Backbone, source: TaskSource) -> dict[s
         BenchError: the outer loss, a loss that the source watches, the weights, or the source's
             own state stopped being finite; what was saved last is finite throughout.
     """
-    return _MetaTraining(context, net, source).run()
+    return _MetaTraining(context, net, source, trained).run()
 
 
 class _MetaTraining:
     """One run. `best` is (score, state); `last_saved` the iteration of the last save, or None."""
 
-    def __init__(self, context: FitContext, net: Backbone, source: TaskSource):
-        self.context, self.net, self.source = context, net.requires_grad_(True), source
+    def __init__(
+        self,
+        context: FitContext,
+        net: Backbone,
+        source: TaskSource,
+        trained: Collection[str] | None,
+    ):
+        self.context, self.net, self.source = context, net, source
+        for name, parameter in net.named_parameters():
+            parameter.requires_grad_(trained is None or name in trained)
         self.learner = context.training_learner(net)
         self.parameters = dict(net.named_parameters())
         lr = context.protocol.outer_lr
-        self.optimiser = torch.optim.Adam(self.parameters.values(), lr=lr, fused=True)
+        learning = [p for p in self.parameters.values() if p.requires_grad]
+        self.optimiser = torch.optim.Adam(learning, lr=lr, fused=True)
         self.best: tuple[float, dict[str, Tensor]] | None = None
         self.last_saved: int | None = None
 

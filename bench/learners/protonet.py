@@ -1,11 +1,20 @@
-"""Prototypical networks: the nearest class mean of the features."""
+"""Prototypical networks: the nearest class mean of the features, as they are or of length 1."""
 
 from __future__ import annotations
 
 from torch import Tensor
 
-from bench.learners.base import FunctionalLearner, Params, count_ways, own_norm, query_output
-from bench.learners.centroids import centroid_logits
+from bench.learners.base import (
+    FunctionalLearner,
+    LearnerSettings,
+    Params,
+    count_ways,
+    own_norm,
+    query_output,
+)
+from bench.learners.centroids import centroid_logits, unit
+from bench.nets.base import Backbone
+from bench.nets.norm import Norm
 
 
 class ProtoNet(FunctionalLearner):
@@ -42,3 +51,23 @@ class ProtoNet(FunctionalLearner):
         """The number of parameters below the head."""
         head = sum(parameter.numel() for parameter in self.net.head.parameters())
         return super().n_parameters - head
+
+
+class NormalisedProtoNet(ProtoNet):
+    """Prototypical networks on features of Euclidean length 1, in training as at test.
+
+    The means are not normalised again. After SimpleShot (Wang et al., arXiv 1911.04623), which
+    normalises at test alone.
+
+    Args:
+        net, settings: as for every learner.
+        temperature: divisor of the squared distances, above 0; it matters in training only.
+    """
+
+    def __init__(self, net: Backbone, settings: LearnerSettings, temperature: float):
+        super().__init__(net, settings)
+        self._scale = temperature**-0.5
+
+    def features(self, params: Params, x: Tensor, norm: Norm) -> Tensor:
+        """Return features (B, n_features) of length temperature^(-1/2)."""
+        return self._scale * unit(super().features(params, x, norm))

@@ -68,6 +68,16 @@ def holds_statistics(state: Mapping[str, Tensor]) -> bool:
     )
 
 
+def norm_parameters(net: nn.Module) -> list[str]:
+    """Return the names of the scales and shifts of a network's batch norm layers."""
+    return [
+        f"{layer}.{name}"
+        for layer, module in net.named_modules()
+        if isinstance(module, nn.BatchNorm2d)
+        for name, _ in module.named_parameters()
+    ]
+
+
 class RecordingNorm:
     """`running_norm` that keeps each layer's input statistics: one pass per layer, no hooks.
 
