@@ -258,6 +258,9 @@ def ingest(runs: Path, rebuild: bool) -> None:
     tracker = open_tracker(runs) if todo else None
     for one in todo:
         tracker.ingest(one)
+    for suite in sorted({one.record.suite for one in todo}):
+        if (runs / suite / "report").is_dir():
+            tracker.attach_report(suite, runs / suite / "report")
     click.echo(f"{len(todo)} of {len(stored)} records written to {store_uri(runs)}")
 
 

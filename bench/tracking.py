@@ -13,7 +13,15 @@ from typing import Any
 from filelock import FileLock
 
 from bench.errors import BenchError
-from bench.records import DONE, StoredRecord, file_sha256, read_parquet, write_text
+from bench.records import (
+    DONE,
+    SIMILARITY,
+    TASKS,
+    StoredRecord,
+    file_sha256,
+    read_parquet,
+    write_text,
+)
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 MARK = ".ingested"
@@ -187,7 +195,7 @@ class Tracker:
             self.client.log_batch(run_id, metrics=metrics[start : start + MAX_METRICS])
 
     def _log_artifacts(self, run_id: str, folder: Path) -> None:
-        for name in ("record.json", "config.json", "tasks.parquet", "log.txt"):
+        for name in ("record.json", "config.json", TASKS, SIMILARITY, "log.txt"):
             if (folder / name).exists():
                 self.client.log_artifact(run_id, str(folder / name))
         for path in sorted(folder.glob("images/*.png")):

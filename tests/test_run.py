@@ -110,6 +110,17 @@ def _check_mlflow(runs: Path, stored: dict[str, StoredRecord]) -> None:
     assert {run.data.tags["method"] for run in found} == set(stored)
     parents = tracker._search("tags.kind = 'suite'")
     assert [run.data.tags["suite"] for run in parents] == ["micro"]
+    report = {one.path for one in tracker.client.list_artifacts(parents[0].info.run_id, "report")}
+    assert report >= {f"report/{name}" for name in ("report.html", "tables.md", "tables.tex")}
+    drawn = runs.parent / "drawn"
+    for name in ("figures/a.svg", "figures/.a.key", ".resampled.json"):
+        (drawn / name).parent.mkdir(parents=True, exist_ok=True)
+        (drawn / name).write_text("as written")
+    tracker.attach_report("micro", drawn)
+    again = {one.path for one in tracker.client.list_artifacts(parents[0].info.run_id, "report")}
+    assert again == {*report, "report/figures"}
+    (figure,) = tracker.client.list_artifacts(parents[0].info.run_id, "report/figures")
+    assert figure.path == "report/figures/a.svg"
     for run in found:
         record = stored[run.data.tags["method"]].record
         assert run.data.tags["mlflow.parentRunId"] == parents[0].info.run_id
@@ -117,6 +128,7 @@ def _check_mlflow(runs: Path, stored: dict[str, StoredRecord]) -> None:
         assert run.data.params["k_shot"] == "1"
         names = {artifact.path for artifact in tracker.client.list_artifacts(run.info.run_id)}
         assert {"tasks.parquet", "record.json", "config.json"} <= names
+        assert ("similarity.parquet" in names) == (record.pool is not None)
     purer = next(run for run in found if run.data.tags["method"] == "purer")
     curve = tracker.client.get_metric_history(purer.info.run_id, "curve/outer_loss")
     assert [point.step for point in curve] == [1, 2, 3, 4, 5, 6]
@@ -130,6 +142,9 @@ def _check_mlflow(runs: Path, stored: dict[str, StoredRecord]) -> None:
     again = bench("ingest", f"--runs={runs}")
     assert again.returncode == 0, again.stderr
     assert f"5 of 5 records written to sqlite:///{runs}" in again.stdout
+    tracker = Tracker(runs)
+    (parent,) = tracker._search("tags.kind = 'suite'")
+    assert tracker.client.list_artifacts(parent.info.run_id, "report")
     assert "0 of 5" in bench("ingest", f"--runs={runs}").stdout
 
 

@@ -5,15 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from bench.records import CURVE, StoredRecord, read_parquet
 from bench.stats import mean_interval
 from reports.figures.accuracy import AGAINST, accuracy_figure, against_figure
 from reports.figures.cost import COSTS, pareto_figure, throughput_figure
-from reports.figures.curves import PANELS, curves_figure
 from reports.figures.differences import MIN_SETTINGS, difference_figure, ranks_figure
 from reports.figures.drawing import Drawing
-from reports.figures.gallery import gallery_figure
-from reports.figures.similarity import similarity_figure
+from reports.figures.fits import fit_drawings, pool_drawings
 from reports.figures.style import labels
 from reports.groups import Group, Result, Row, unpaired
 from reports.summary import summary_rows
@@ -25,8 +22,6 @@ MAX_SETTINGS = 6
 """More settings than this are not drawn as panels beside one another."""
 MAX_ROWS = 20
 """More rows than this make no readable square of differences."""
-MAX_FITS = 8
-"""More fits than this are not told apart in one panel of curves."""
 
 
 def group_drawings(group: Group, prefix: str) -> list[Drawing]:
@@ -47,8 +42,8 @@ def group_drawings(group: Group, prefix: str) -> list[Drawing]:
         *_accuracy(group, few, prefix),
         *_costs(few, prefix),
         *_differences(group, few, frame, prefix),
-        *_curves(group, prefix),
-        *_similarity(group, prefix),
+        *fit_drawings(group, prefix),
+        *pool_drawings(group, prefix),
     ]
 
 
@@ -198,114 +193,3 @@ def _shown(row: Row, rows: Sequence[Row]) -> str:
 def _difference(a: Result, b: Result) -> dict[str, float]:
     found = mean_interval(a.tasks - b.tasks)
     return {"difference": found.mean, "low": found.low, "high": found.high}
-
-
-def _curves(group: Group, prefix: str) -> list[Drawing]:
-    import pandas
-
-    fits = _fits(group.stored)
-    found = []
-    parts = [
-        pandas.DataFrame(read_parquet(one.folder / CURVE)).assign(fit=name)
-        for name, one in fits.items()
-        if (one.folder / CURVE).exists()
-    ][:MAX_FITS]
-    curves = pandas.concat(parts) if parts else pandas.DataFrame({"name": []})
-    if curves["name"].isin(list(PANELS)).any():
-        found.append(
-            Drawing(
-                f"{prefix}-curves",
-                "Training",
-                "Validation as measured, training averaged over 25 iterations. Shaded: the "
-                "curriculum asks for harder pseudo images.",
-                f"Training curves of {', '.join(dict.fromkeys(curves['fit']))}.",
-                lambda: curves_figure(curves),
-            )
-        )
-    images = [
-        {"title": f"{name}: {path.stem}", "path": path}
-        for name, one in fits.items()
-        for path in sorted(one.folder.glob("images/*.png"))
-    ][:MAX_SETTINGS]
-    if images:
-        found.append(
-            Drawing(
-                f"{prefix}-gallery",
-                "Pseudo images",
-                "Inverted from the teachers; no real image is shown.",
-                f"Grids of pseudo images of {', '.join(image['title'] for image in images)}.",
-                lambda: gallery_figure(pandas.DataFrame(images)),
-            )
-        )
-    return found
-
-
-def _similarity(group: Group, prefix: str) -> list[Drawing]:
-    import pandas
-
-    rows = similarity_rows(group.stored)
-    if not rows:
-        return []
-    frame = pandas.DataFrame(rows)
-    others = frame[frame["a"] != frame["b"]].groupby("pool", sort=False)["cka"]
-    words = [
-        f"{pool}: {low:.2f} to {high:.2f}"
-        for (pool, low), high in zip(others.min().items(), others.max(), strict=True)
-    ]
-    return [
-        Drawing(
-            f"{prefix}-similarity",
-            "Teacher similarity",
-            "Linear CKA (unbiased) of the teachers' features on validation images, of classes that "
-            "none was trained on: 1 is the same up to rotation and scale, 0 unrelated.",
-            f"Similarity of each pair of teachers. Range over pairs: {'; '.join(words)}.",
-            lambda: similarity_figure(frame),
-        )
-    ]
-
-
-def similarity_rows(stored: Sequence[StoredRecord]) -> list[dict[str, Any]]:
-    """Return all ordered pairs of teachers of each pool whose similarity is stored."""
-    found: dict[str, list[dict[str, Any]]] = {}
-    for one in stored:
-        pool = one.record.pool
-        if pool is None or pool.sha256 in found or len(found) == MAX_SETTINGS:
-            continue
-        matrix = one.similarity()
-        if matrix is None:
-            continue
-        names = _teacher_names(pool.teachers)
-        title = f"{pool.name or '+'.join(one.record.datasets)} seed {one.record.seed}"
-        found[pool.sha256] = [
-            {"pool": f"{title} ({pool.sha256[:6]})", "a": a, "b": b, "cka": matrix[i, j]}
-            for i, a in enumerate(names)
-            for j, b in enumerate(names)
-        ]
-    return [row for rows in found.values() for row in rows]
-
-
-def _teacher_names(teachers: Sequence[dict[str, Any]]) -> list[str]:
-    """Return what teachers are called in a figure: what all have in common is left out."""
-    mixed = len({one["architecture"] for one in teachers}) > 1
-    sets = len({one["dataset"] for one in teachers}) > 1
-    names = []
-    for one in teachers:
-        name = one["name"] if sets else one["name"].rpartition("/")[2]
-        names.append(f"{name} {one['architecture']}" if mixed else name)
-    return names if len(set(names)) == len(names) else [one["name"] for one in teachers]
-
-
-def _fits(stored: Sequence[StoredRecord]) -> dict[str, StoredRecord]:
-    """Return one record for each distinct fit, by a name that tells fits apart."""
-    found: dict[str, StoredRecord] = {}
-    for one in stored:
-        r = one.record
-        if (
-            r.status == "done"
-            and r.fit
-            and r.fit.sha256 not in {f.record.fit.sha256 for f in found.values()}
-        ):
-            shots = f"{r.n_way}w{r.k_shot}s"
-            name = f"{r.method} {r.learner} {'+'.join(r.datasets)} {shots} seed {r.seed}"
-            found[name if name not in found else f"{name} {r.cell_hash[:4]}"] = one
-    return found

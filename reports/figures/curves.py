@@ -1,4 +1,4 @@
-"""Training curves, with the spans in which the curriculum made tasks harder."""
+"""Training curves, with the steps in which the curriculum made tasks harder."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SMOOTH = 25
 
 
 def curves_figure(frame: pandas.DataFrame) -> Figure:
-    """Draw validation and training curves, a line a fit; shaded: the curriculum's hard phases.
+    """Draw validation and training curves, a line a fit; ticks above: the curriculum's hard steps.
 
     Args:
         frame: columns fit (shown name), step, name, value, as in `curve.parquet`.
@@ -34,27 +34,31 @@ def curves_figure(frame: pandas.DataFrame) -> Figure:
     with look():
         figure, panels = axes_grid(len(shown), 4.4, 3.2)
         for axes, name in zip(panels, shown, strict=True):
-            for fit in fits:
+            for place, fit in enumerate(fits):
                 own = frame[frame["fit"] == fit]
                 line = own[own["name"] == name].sort_values("step")
                 values = line["value"] * (100 if "accuracy" in name else 1)
                 if name != "val_accuracy":
                     values = values.rolling(SMOOTH, min_periods=1).mean()
                 axes.plot(line["step"], values, color=colours[fit], lw=1.2, label=fit)
-                for low, high in hard_spans(own):
-                    axes.axvspan(low, high, color=colours[fit], alpha=0.12, lw=0)
+                steps = hard_steps(own)
+                axes.plot(
+                    steps, [1.02 + 0.025 * place] * len(steps), "|", color=colours[fit],
+                    markersize=5, transform=axes.get_xaxis_transform(), clip_on=False, label="_",
+                )  # fmt: skip
             axes.set(xlabel="meta-iteration", ylabel=PANELS[name])
+            if name == "outer_loss" and _spans_decades(frame[frame["name"] == name]["value"]):
+                axes.set_yscale("log")
         panels[-1].legend(loc="center left", bbox_to_anchor=(1, 0.5))
     return figure
 
 
-def hard_spans(curve: pandas.DataFrame) -> list[tuple[int, int]]:
-    """Return the spans of steps (first, last) in which the curriculum's switch was on."""
-    switch = curve[curve["name"] == SWITCH].sort_values("step")
-    spans: list[tuple[int, int]] = []
-    before = False
-    for step, on in zip(switch["step"].tolist(), (switch["value"] > 0.5).tolist(), strict=True):
-        if on:
-            spans = [*spans[:-1], (spans[-1][0], step)] if before else [*spans, (step, step)]
-        before = on
-    return spans
+def _spans_decades(values: pandas.Series) -> bool:
+    """Tell whether values are better drawn on a log axis: all positive, and far apart."""
+    return bool(values.min() > 0 and values.max() > 100 * values.min())
+
+
+def hard_steps(curve: pandas.DataFrame) -> list[int]:
+    """Return the steps in which the curriculum's switch was on, in order: single ones, mostly."""
+    switch = curve[(curve["name"] == SWITCH) & (curve["value"] > 0.5)]
+    return sorted(switch["step"].tolist())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reports.figures.style import axes_grid, look
@@ -9,6 +10,18 @@ from reports.figures.style import axes_grid, look
 if TYPE_CHECKING:
     import pandas
     from matplotlib.figure import Figure
+
+
+WIDTH, TITLE = 4.4, 0.35
+"""Inches of a panel's width, and of its title's height."""
+STAGES = ("start", "middle", "end")
+"""Of a fit, as the names of its grids end, in their order."""
+
+
+def stage_order(path: Path) -> tuple[int, str]:
+    """Return what grids of one fit are sorted by: the stage that the name ends with, then it."""
+    stage = path.stem.rpartition("-")[2]
+    return (STAGES.index(stage) if stage in STAGES else len(STAGES)), path.name
 
 
 def gallery_figure(frame: pandas.DataFrame) -> Figure:
@@ -20,11 +33,15 @@ def gallery_figure(frame: pandas.DataFrame) -> Figure:
     import numpy as np
     from PIL import Image
 
+    grids = []
+    for path in frame["path"]:
+        with Image.open(path) as image:
+            grids.append(np.asarray(image.convert("RGB")))
+    tallest = max(len(grid) / grid.shape[1] for grid in grids)
     with look():
-        figure, panels = axes_grid(len(frame), 4.4, 4.4)
-        for axes, row in zip(panels, frame.itertuples(), strict=True):
-            with Image.open(row.path) as image:
-                axes.imshow(np.asarray(image.convert("RGB")), interpolation="nearest")
-            axes.set_title(row.title)
+        figure, panels = axes_grid(len(grids), WIDTH, WIDTH * tallest + TITLE)
+        for axes, grid, title in zip(panels, grids, frame["title"], strict=True):
+            axes.imshow(grid, interpolation="nearest")
+            axes.set_title(title)
             axes.set_axis_off()
     return figure

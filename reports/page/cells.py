@@ -12,6 +12,7 @@ import numpy as np
 
 from bench.records import CURVE, Record, StoredRecord, canonical_json, read_parquet
 from reports.cost import amount, rate
+from reports.figures.gallery import stage_order
 from reports.groups import KNOWLEDGE
 from reports.page.content import percent
 
@@ -180,7 +181,7 @@ def images(folder: Path, budget: list[int]) -> list[dict[str, str]]:
     from PIL import Image
 
     found = []
-    for path in sorted(folder.glob("images/*.png")):
+    for path in sorted(folder.glob("images/*.png"), key=stage_order):
         with Image.open(path) as image:
             image = image.convert("RGB")
             image.thumbnail((480, 480))

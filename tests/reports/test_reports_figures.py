@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pandas
 import pytest
@@ -9,11 +11,13 @@ from report_records import BUDGET, accuracies, make_record, standard_suite
 from test_reports_page import with_extras
 
 from bench.records import write_similarity
-from reports.figures.build import across_drawings, group_drawings, similarity_rows
+from reports.figures.build import across_drawings, group_drawings
 from reports.figures.cost import pareto_front
-from reports.figures.curves import hard_spans
+from reports.figures.curves import curves_figure, hard_steps
 from reports.figures.differences import cliques, critical_difference, mean_ranks
 from reports.figures.drawing import write_drawing
+from reports.figures.fits import similarity_rows
+from reports.figures.gallery import stage_order
 from reports.figures.style import as_bytes, laid_out
 from reports.groups import make_groups
 from reports.select import load_records
@@ -63,12 +67,34 @@ def test_ranks_by_hand():
     assert mean_ranks(frame).to_dict() == {"a": 1.25, "b": 1.75}  # c lacks a setting
 
 
-def test_hard_phases_are_the_runs_of_the_switch():
+def test_hard_steps_are_those_of_the_switch_and_marked_in_every_panel():
+    steps = np.arange(1, 9)
     curve = pandas.DataFrame(
-        {"step": range(1, 9), "name": "adversarial", "value": [0, 1, 1, 0, 0, 1, 0, 1]}
+        {
+            "fit": "f",
+            "step": np.tile(steps, 2),
+            "name": np.repeat(["adversarial", "outer_loss"], 8),
+            "value": [0, 1, 1, 0, 0, 1, 0, 1, *np.geomspace(1000, 1, 8)],
+        }
     )
-    assert hard_spans(curve) == [(2, 3), (6, 6), (8, 8)]
-    assert hard_spans(curve[:0]) == []
+    assert hard_steps(curve) == [2, 3, 6, 8]
+    assert hard_steps(curve[:0]) == []
+    (axes,) = curves_figure(curve).axes
+    (ticks,) = (line for line in axes.lines if line.get_marker() == "|")
+    assert list(ticks.get_xdata()) == [2, 3, 6, 8]
+    assert axes.get_yscale() == "log"
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["f"]
+
+
+def test_grids_of_a_fit_go_from_start_to_end():
+    names = [
+        "pseudo-images-end.png",
+        "pseudo-images-start.png",
+        "x.png",
+        "pseudo-images-middle.png",
+    ]
+    ordered = sorted(map(Path, names), key=stage_order)
+    assert [path.stem.rpartition("-")[2] for path in ordered] == ["start", "middle", "end", "x"]
 
 
 def test_each_figure_appears_where_it_applies(tmp_path):

@@ -1,0 +1,132 @@
+"""Figures of fits and of pools: curves, pseudo images, how alike teachers are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from bench.records import CURVE, StoredRecord, read_parquet
+from reports.figures.curves import PANELS, curves_figure
+from reports.figures.drawing import Drawing
+from reports.figures.gallery import gallery_figure, stage_order
+from reports.figures.similarity import similarity_figure
+from reports.groups import Group
+
+MAX_GRIDS = 6
+"""More grids of images, and more pools, than this are not drawn."""
+MAX_FITS = 8
+"""More fits than this are not told apart in one panel of curves."""
+
+
+def fit_drawings(group: Group, prefix: str) -> list[Drawing]:
+    """Return training curves and pseudo images of a group's fits, where its cells hold them."""
+    import pandas
+
+    fits = _fits(group.stored)
+    found = []
+    parts = [
+        pandas.DataFrame(read_parquet(one.folder / CURVE)).assign(fit=name)
+        for name, one in fits.items()
+        if (one.folder / CURVE).exists()
+    ][:MAX_FITS]
+    curves = pandas.concat(parts) if parts else pandas.DataFrame({"name": []})
+    if curves["name"].isin(list(PANELS)).any():
+        found.append(
+            Drawing(
+                f"{prefix}-curves",
+                "Training",
+                "Validation as measured, training averaged over 25 iterations. Ticks above: "
+                "iterations for which the curriculum asked for harder pseudo images.",
+                f"Training curves of {', '.join(dict.fromkeys(curves['fit']))}.",
+                lambda: curves_figure(curves),
+            )
+        )
+    images = [
+        {"title": f"{name}: {path.stem.replace('-', ' ')}", "path": path}
+        for name, one in fits.items()
+        for path in sorted(one.folder.glob("images/*.png"), key=stage_order)
+    ][:MAX_GRIDS]
+    if images:
+        found.append(
+            Drawing(
+                f"{prefix}-gallery",
+                "Pseudo images",
+                "Inverted from the teachers; no real image is shown.",
+                f"Grids of pseudo images of {', '.join(image['title'] for image in images)}.",
+                lambda: gallery_figure(pandas.DataFrame(images)),
+            )
+        )
+    return found
+
+
+def pool_drawings(group: Group, prefix: str) -> list[Drawing]:
+    """Return how alike the teachers of a group's pools are, where its cells hold it."""
+    import pandas
+
+    rows = similarity_rows(group.stored)
+    if not rows:
+        return []
+    frame = pandas.DataFrame(rows)
+    others = frame[frame["a"] != frame["b"]].groupby("pool", sort=False)["cka"]
+    words = [
+        f"{pool}: {low:.2f} to {high:.2f}"
+        for (pool, low), high in zip(others.min().items(), others.max(), strict=True)
+    ]
+    return [
+        Drawing(
+            f"{prefix}-similarity",
+            "Teacher similarity",
+            "Linear CKA (unbiased) of the teachers' features on validation images, of classes that "
+            "none was trained on: 1 is the same up to rotation and scale, 0 unrelated.",
+            f"Similarity of each pair of teachers. Range over pairs: {'; '.join(words)}.",
+            lambda: similarity_figure(frame),
+        )
+    ]
+
+
+def similarity_rows(stored: Sequence[StoredRecord]) -> list[dict[str, Any]]:
+    """Return all ordered pairs of teachers of each pool whose similarity is stored."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for one in stored:
+        pool = one.record.pool
+        if pool is None or pool.sha256 in found or len(found) == MAX_GRIDS:
+            continue
+        matrix = one.similarity()
+        if matrix is None:
+            continue
+        names = _teacher_names(pool.teachers)
+        title = f"{pool.name or '+'.join(one.record.datasets)} seed {one.record.seed}"
+        found[pool.sha256] = [
+            {"pool": f"{title} ({pool.sha256[:6]})", "a": a, "b": b, "cka": matrix[i, j]}
+            for i, a in enumerate(names)
+            for j, b in enumerate(names)
+        ]
+    return [row for rows in found.values() for row in rows]
+
+
+def _teacher_names(teachers: Sequence[dict[str, Any]]) -> list[str]:
+    """Return what teachers are called in a figure: what all have in common is left out."""
+    mixed = len({one["architecture"] for one in teachers}) > 1
+    sets = len({one["dataset"] for one in teachers}) > 1
+    names = []
+    for one in teachers:
+        name = one["name"] if sets else one["name"].rpartition("/")[2]
+        names.append(f"{name} {one['architecture']}" if mixed else name)
+    return names if len(set(names)) == len(names) else [one["name"] for one in teachers]
+
+
+def _fits(stored: Sequence[StoredRecord]) -> dict[str, StoredRecord]:
+    """Return one record for each distinct fit, by a name that tells fits apart."""
+    found: dict[str, StoredRecord] = {}
+    for one in stored:
+        r = one.record
+        if (
+            r.status == "done"
+            and r.fit
+            and r.fit.sha256 not in {f.record.fit.sha256 for f in found.values()}
+        ):
+            shots = f"{r.n_way}w{r.k_shot}s"
+            preset = "" if r.preset == "released" else f" ({r.preset})"
+            name = f"{r.method}{preset} {r.learner} {'+'.join(r.datasets)} {shots} seed {r.seed}"
+            found[name if name not in found else f"{name} {r.cell_hash[:4]}"] = one
+    return found
