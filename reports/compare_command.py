@@ -122,7 +122,7 @@ def _print(found: Any, margin: float) -> None:
     for word, names in (("A", found.only_a), ("B", found.only_b)):
         if names:
             click.echo(f"only in {word}: {'; '.join(names)}")
-    click.echo("configuration: " + ("" if found.configuration else "the same"))
+    click.echo("configuration:" + ("" if found.configuration else " the same"))
     for text, names in found.configuration.items():
         cells = "all cells" if len(names) == len(found.changes) else f"{len(names)} cells"
         click.echo(f"  {text} ({cells})")
@@ -136,7 +136,7 @@ def _print(found: Any, margin: float) -> None:
 def table(found: Any, margin: float) -> Any:
     """Return the table of changes."""
     from reports.model import Column, Entry, Footnotes, Section, Table, label
-    from reports.paired import signed
+    from reports.paired import p_text, signed
 
     notes = Footnotes()
     lines = []
@@ -152,7 +152,7 @@ def table(found: Any, margin: float) -> Any:
                 label(one.name),
                 *map(label, texts),
                 Entry(change, strong=strong),
-                label("–" if one.p_holm is None else f"{one.p_holm:.3f}"),
+                label("–" if one.p_holm is None else p_text(one.p_holm)),
                 label("–" if one.ahead is None else f"{100 * one.ahead:.0f} %"),
                 Entry(one.verdict, notes=numbers),
             ]

@@ -17,7 +17,7 @@ from reports.caption import budget_sentence, origin_sentence, protocol_sentence,
 from reports.families import Family
 from reports.groups import Group, Result, Setting, unpaired
 from reports.model import Column, Entry, Footnotes, Section, Table, label
-from reports.paired import ALPHA, FLIPS, signed
+from reports.paired import ALPHA, FLIPS, p_text, signed
 
 OTHER_TASKS = "not the same test tasks"
 UNPAIRED = "other test tasks: Welch's interval of the unpaired difference, no test"
@@ -131,8 +131,10 @@ def _accuracy(result: Result, notes: Footnotes) -> Entry:
 
 def _difference(worth: Worth, notes: Footnotes) -> list[Entry]:
     if worth.paired is not None:
-        p = "<0.001" if worth.p_holm < 0.001 else f"{worth.p_holm:.3f}"
-        return [Entry(_interval(worth.paired), strong=worth.p_holm < ALPHA), label(p)]
+        return [
+            Entry(_interval(worth.paired), strong=worth.p_holm < ALPHA),
+            label(p_text(worth.p_holm)),
+        ]
     text = _interval(worth.unpaired) if worth.unpaired else "–"
     note = notes.number(UNPAIRED if worth.unpaired else worth.reason)
     return [Entry(text, notes=(note,)), label("–")]

@@ -151,8 +151,12 @@ def _entries(one: Comparison, notes: Footnotes) -> list[Entry]:
         return [Entry("–", notes=(notes.number(one.reason),)), label("–")]
     d = one.difference
     text = f"{signed(d.mean)} [{signed(d.low)}, {signed(d.high)}]"
-    p = "<0.001" if one.p_holm < 0.001 else f"{one.p_holm:.3f}"
-    return [Entry(text, strong=one.p_holm < ALPHA), label(p)]
+    return [Entry(text, strong=one.p_holm < ALPHA), label(p_text(one.p_holm))]
+
+
+def p_text(p: float) -> str:
+    """Return a p-value as shown: three digits, and never 0."""
+    return "<0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def signed(fraction: float) -> str:

@@ -41,11 +41,11 @@ def curves_figure(frame: pandas.DataFrame) -> Figure:
                 if name != "val_accuracy":
                     values = values.rolling(SMOOTH, min_periods=1).mean()
                 axes.plot(line["step"], values, color=colours[fit], lw=1.2, label=fit)
-                steps = hard_steps(own)
-                axes.plot(
-                    steps, [1.02 + 0.025 * place] * len(steps), "|", color=colours[fit],
-                    markersize=5, transform=axes.get_xaxis_transform(), clip_on=False, label="_",
-                )  # fmt: skip
+                if steps := hard_steps(own):
+                    axes.plot(
+                        steps, [1.02 + 0.025 * place] * len(steps), "|", color=colours[fit],
+                        markersize=5, transform=axes.get_xaxis_transform(), clip_on=False,
+                    )  # fmt: skip
             axes.set(xlabel="meta-iteration", ylabel=PANELS[name])
             if name == "outer_loss" and _spans_decades(frame[frame["name"] == name]["value"]):
                 axes.set_yscale("log")
