@@ -10,8 +10,9 @@ import torch
 import torch.nn.functional as F
 
 from baselines.average import Average
-from baselines.bidf_mkd import BidfMkd, adapt_to_answers, recover, recovery_objective
+from baselines.bidf_mkd import BidfMkd, adapt_to_answers
 from baselines.black_box import BlackBox
+from baselines.black_box_recovery import recover, recovery_objective
 from baselines.distillation_loss import distillation_loss
 from baselines.free import Free, disagreement
 from baselines.generator import PixelScale, fresh_generator
