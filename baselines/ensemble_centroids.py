@@ -20,7 +20,12 @@ from bench.learners.centroids import (
     ridge_logits,
     unit,
 )
-from bench.learners.classifiers import logistic_logits, on_support_statistics, weighted_by_support
+from bench.learners.classifiers import (
+    logistic_logits,
+    on_support_statistics,
+    voting,
+    weighted_by_support,
+)
 from bench.nets.norm import Norm
 
 Parts = Literal[
@@ -46,9 +51,10 @@ class EnsembleConfig(Config):
     """`mirrored`: the mean of each part over an image and its mirror image, at twice the cost"""
     accuracy_power: float = added(0.0, ge=0)
     """a teacher's part is multiplied by its held-out accuracy to this power; 0 weighs all alike"""
-    classifier: Literal["centroids", "ridge", "logistic"] = added("centroids")
+    classifier: Literal["centroids", "ridge", "logistic", "centroids+ridge"] = added("centroids")
     """`ridge`, `logistic`: a linear head fitted to the support set in place of the nearest
-    centroid, by least squares or by cross-entropy"""
+    centroid, by least squares or by cross-entropy; `centroids+ridge`: the mean of both, each
+    standardised"""
     ridge: float = added(1.5, gt=0)
     """penalty of the ridge, relative to the mean square of the centred support. Ours."""
     logistic: float = added(0.01, gt=0)
@@ -76,7 +82,8 @@ class EnsembleCentroids(Method):
     (Wang et al., arXiv 1911.04623), "L2N". The use of a pool of teachers is ours, and so is the
     preset `tuned`, whose settings were chosen on validation tasks of CIFAR-FS: root features,
     logits and root soft labels, each averaged over the image and its mirror image, teachers
-    weighed by their squared held-out accuracy.
+    weighed by their squared held-out accuracy, classified by the nearest centroid and a ridge
+    regression together.
     """
 
     name = "ensemble_centroids"
@@ -90,6 +97,8 @@ class EnsembleCentroids(Method):
             "root": True,
             "views": "mirrored",
             "accuracy_power": 2.0,
+            "classifier": "centroids+ridge",
+            "ridge": 1.0,
         },
     }
 
@@ -162,9 +171,11 @@ def teachers_learner(
 
 def _classifier(config: EnsembleConfig, widths: Sequence[int]) -> Classify:
     """Return what is made of embeddings whose blocks of these widths are the teachers'."""
+    ridge = partial(ridge_logits, penalty=config.ridge)
     classify: Classify = {
         "centroids": centroid_logits,
-        "ridge": partial(ridge_logits, penalty=config.ridge),
+        "ridge": ridge,
+        "centroids+ridge": voting((centroid_logits, ridge)),
         "logistic": partial(logistic_logits, penalty=config.logistic),
     }[config.classifier]
     if config.transform != "none" and config.statistics == "support":

@@ -52,6 +52,25 @@ def logistic_logits(
     return query @ support.mT @ weights / scale
 
 
+def voting(classifiers: Sequence[Classify]) -> Classify:
+    """Return the classifier whose logits are the mean of several's, for each query standardised.
+
+    A query's logits are brought to mean 0 and deviation 1 over the classes first, so that none of
+    the classifiers outweighs another; no query touches another's logits.
+    """
+
+    def classify(support_e: Tensor, support_y: Tensor, query_e: Tensor, n_way: int) -> Tensor:
+        votes = [one(support_e, support_y, query_e, n_way) for one in classifiers]
+        return torch.stack([_standardised(vote) for vote in votes]).mean(0)
+
+    return classify
+
+
+def _standardised(logits: Tensor) -> Tensor:
+    centred = logits - logits.mean(-1, keepdim=True)
+    return centred / (centred.square().mean(-1, keepdim=True).sqrt() + EPSILON)
+
+
 def _momentum(share: Tensor) -> Tensor:
     """Return Nesterov's factor where the least curvature is so large a share of the greatest."""
     root = share.sqrt()

@@ -14,6 +14,7 @@ from bench.learners.centroids import centroid_logits, ridge_logits
 from bench.learners.classifiers import (
     logistic_logits,
     on_support_statistics,
+    voting,
     weighted_by_support,
 )
 
@@ -114,3 +115,33 @@ def test_power_zero_and_alike_blocks_leave_the_prediction():
     twice = [torch.cat([x, x], -1) for x in (support, query)]
     alike = weighted_by_support(ridge, (4, 4), 2.0)(twice[0], labels, twice[1], 5)
     torch.testing.assert_close(alike, plain)
+
+
+def test_a_vote_of_one_decides_as_that_one_and_scale_gives_no_weight():
+    support, labels, query = draw(3, 10, 8), labels_of(3, 5, 2), draw(3, 15, 8, seed=1)
+    alone = centroid_logits(support, labels, query, 5)
+    assert voting((centroid_logits,))(support, labels, query, 5).argmax(-1).equal(alone.argmax(-1))
+
+    def louder(*task):
+        return 1000 * ridge_logits(*task, 1.0) + 7
+
+    both = voting((centroid_logits, partial(ridge_logits, penalty=1.0)))
+    torch.testing.assert_close(
+        voting((centroid_logits, louder))(support, labels, query, 5),
+        both(support, labels, query, 5),
+        atol=1e-4,
+        rtol=1e-4,
+    )
+
+
+def test_a_vote_is_the_mean_of_standard_scores_and_sees_one_query_at_a_time():
+    support, labels, query = draw(3, 10, 8), labels_of(3, 5, 2), draw(3, 15, 8, seed=1)
+    logits = torch.tensor([[[1.0, 2.0, 3.0, 4.0, 5.0]]], dtype=torch.float64)
+    mirrored = voting((lambda *_: logits, lambda *_: -logits))
+    torch.testing.assert_close(mirrored(support, labels, query, 5), torch.zeros_like(logits))
+    alone = voting((lambda *_: logits,))(support, labels, query, 5)
+    torch.testing.assert_close(alone.flatten(), torch.tensor([-2.0, -1, 0, 1, 2]).double() / 2**0.5)
+    both = voting((centroid_logits, partial(ridge_logits, penalty=1.0)))
+    torch.testing.assert_close(
+        both(support, labels, query[..., :1, :], 5), both(support, labels, query, 5)[..., :1, :]
+    )
