@@ -1,4 +1,4 @@
-"""A user's own images: any folder or zip of classes, named by `--dataset-dir NAME=PATH`."""
+"""A user's own images: any folder, zip or tar of classes, named by `--dataset-dir NAME=PATH`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from typing import Any
 from pydantic import Field, ValidationError
 
 from bench.contract import Config
-from bench.data.archives import is_tar
 from bench.data.class_splits import SPLITS
 from bench.data.folders import (
     Arrangement,
@@ -59,7 +58,7 @@ class ImageFolder(FolderSource):
 
     Args:
         name: the data set's name, as in `--dataset-dir NAME=PATH`.
-        path: the folder or zip.
+        path: the folder, zip or tar.
 
     Raises:
         BenchError: the path is not there, holds no images, or `dataset.json` is wrong.
@@ -72,9 +71,7 @@ class ImageFolder(FolderSource):
     def __init__(self, name: str, path: Path):
         self.name = name
         find_one_of(name, (), None, path)
-        if is_tar(path):
-            raise BenchError(f"'{path}' is a tar; unpack it and name the folder, or zip it")
-        with open_tree(path, self.is_part) as tree:
+        with open_tree(path, _Glance()) as tree:
             self.settings = _read_settings(tree)
             self.image_size = self.settings.image_size or _natural_size(tree)
         self.mean, self.std = self.settings.mean, self.settings.std
@@ -94,6 +91,18 @@ class ImageFolder(FolderSource):
                 "there, under train, val and test"
             )
         return {split: {name: classes[name] for name in sorted(splits[split])} for split in SPLITS}
+
+
+class _Glance:
+    """Wants of a tar only what tells its settings and the size of its images: one image."""
+
+    def __init__(self) -> None:
+        self.image: str | None = None
+
+    def __call__(self, member: str) -> bool:
+        if self.image is None and is_image(member):
+            self.image = member
+        return member == self.image or PurePosixPath(member).name == SETTINGS
 
 
 def draw_splits(classes: list[str], seed: int = 0) -> dict[str, list[str]]:

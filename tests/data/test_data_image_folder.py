@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +39,34 @@ def test_thirty_classes_are_divided(tmp_path: Path) -> None:
     findings = verify(source, tmp_path / "birds", tmp_path)
     assert [finding.level for finding in findings] == ["ok", "ok", "ok", "note"]
     assert "19 classes and 38 images" in findings[0].text
+
+
+@pytest.mark.parametrize("ending", [".tar", ".tar.gz"])
+def test_a_tar_holds_the_same_images_as_its_folder(tmp_path: Path, ending: str) -> None:
+    folder = birds(tmp_path / "birds")
+    (folder / "dataset.json").write_text(json.dumps({"seed": 3, "licence": "mine"}), "utf-8")
+    path = tmp_path / f"birds{ending}"
+    with tarfile.open(path, "w:gz" if ending.endswith("gz") else "w") as archive:
+        archive.add(folder, "birds")
+    unpacked, packed = (
+        ImageFolder("birds", place).open(tmp_path / f"cache{place.suffix}", explicit=place)
+        for place in (folder, path)
+    )
+    for split, ours in packed.splits.items():
+        assert ours.classes == unpacked.splits[split].classes
+        assert np.array_equal(ours.images, unpacked.splits[split].images)
+    assert packed.licence == "mine"
+
+
+def test_a_tar_with_a_link_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "birds.tar"
+    with tarfile.open(path, "w") as archive:
+        archive.add(birds(tmp_path / "birds"), "birds")
+        link = tarfile.TarInfo("birds/bird00/9.png")
+        link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+        archive.addfile(link)
+    with pytest.raises(BenchError, match="is a symbolic link"):
+        ImageFolder("birds", path)
 
 
 def test_the_draw_depends_on_names_and_seed_only() -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import sys
+import types
 from pathlib import Path
 
 import pytest
@@ -226,6 +228,37 @@ def test_torchvision_networks_by_name(tmp_path: Path, name: str) -> None:
     expected = net.eval()(images(2, 32))
     torch.testing.assert_close(teacher.net(images(2, 32)), expected, rtol=1e-4, atol=1e-4)
     assert teacher.net.features(images(2, 32)).shape == (2, teacher.net.n_features)
+
+
+@pytest.fixture
+def timm(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A package with timm's two functions and one network; the real one is no dependency."""
+
+    def create_model(name: str, pretrained: bool, num_classes: int) -> nn.Module:
+        assert (name, pretrained) == ("smallnet", False)
+        return Small(num_classes, 0)
+
+    stub = types.ModuleType("timm")
+    stub.list_models, stub.create_model = lambda: ["smallnet"], create_model
+    monkeypatch.setitem(sys.modules, "timm", stub)
+
+
+def test_a_timm_network_by_name(tmp_path: Path, timm: None) -> None:
+    net = Small(4, 16)
+    path = saved(tmp_path / "net.safetensors", net)
+    net.load_state_dict(state(net))
+    import_checkpoint(tmp_path, "mine", path, card("timm:smallnet", 4))
+    (teacher,) = load_pool(tmp_path, "mine")
+    torch.testing.assert_close(teacher.net(images()), net.eval()(images()))
+    assert teacher.net.n_features == 6
+    with pytest.raises(BenchError, match=r"timm network 'smalnet'.*smallnet"):
+        registry.check_net("timm:smalnet")
+
+
+def test_without_timm_its_networks_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "timm", None)
+    with pytest.raises(BenchError, match="need the package timm; pip install timm"):
+        registry.check_net("timm:resnet18")
 
 
 def refused(tmp_path: Path, path: Path, expected: str, *, net: str = "small", **options) -> None:
