@@ -14,13 +14,26 @@ from reports.groups import Group, unpaired
 def protocol_sentence(group: Group) -> str:
     """Name the protocol, its pool and its main constants."""
     record = group.first
-    p, b = record.protocol, record.budget
+    p = record.protocol
     steps = f"{p['inner_steps_train']} in training, {p['inner_steps_test']} at test"
     return (
-        f"Protocol {record.protocol_label}: {pool_phrase(group)}{b['teacher_epochs']} epochs a "
-        f"teacher ({p['teacher_checkpoint']} checkpoint); inner steps {steps}, rate "
-        f"{p['inner_lr']:g}; BN {p['bn']}; selection {p['selection']}; test tasks {p['task_list']}."
+        f"Protocol {record.protocol_label}: {pool_phrase(group)}{_training(group)}; inner steps "
+        f"{steps}, rate {p['inner_lr']:g}; BN {p['bn']}; selection {p['selection']}; test tasks "
+        f"{p['task_list']}."
     )
+
+
+def _training(group: Group) -> str:
+    """Say how the teachers came to their weights."""
+    record = group.first
+    if record.protocol.get("teachers") == "untrained":
+        return "untrained teachers of random weights, so accuracies compare nothing"
+    pools = [one.record.pool for one in group.stored if one.record.pool]
+    imported = sorted({pool.name for pool in pools if pool.name})
+    if imported:
+        return f"imported pool {', '.join(imported)}"
+    epochs, checkpoint = record.budget["teacher_epochs"], record.protocol["teacher_checkpoint"]
+    return f"{epochs} epochs a teacher ({checkpoint} checkpoint)"
 
 
 def pool_phrase(group: Group) -> str:

@@ -373,3 +373,14 @@ def test_a_difference_stands_out_where_its_adjusted_p_is_small(tmp_path):
     assert rows["purer (tuned)"][3].text == "1.000"
     assert rows["teacher_centroids"][2].strong
     assert float(rows["teacher_centroids"][3].text) < 0.05
+
+
+def test_captions_say_how_teachers_came_to_their_weights(tmp_path):
+    values = accuracies(0.3, "random")
+    make_record(tmp_path / "a", "random", values)
+    make_record(tmp_path / "b", "random", values, protocol=PROTOCOL | {"teachers": "untrained"})
+    captions = [table.caption for table in build_tables(load_records(tmp_path), ["accuracy"])]
+    assert [("epochs a teacher" in c, "untrained teachers" in c) for c in captions] == [
+        (True, False),
+        (False, True),
+    ]
