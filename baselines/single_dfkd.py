@@ -11,10 +11,13 @@ from bench.learners.initialisation import best_teacher
 
 
 class SingleConfig(DistillationConfig):
-    """Soft labels count too, as is usual where there is one teacher."""
+    """Soft labels count too, as is usual where there is one teacher; fewer steps do."""
 
     soft_label_weight: float = Field(1.0, ge=0)
     """factor of the divergence from the teacher's soft labels. Ours."""
+    steps_per_meta_iteration: int = Field(5, ge=1)
+    """steps for each of the budget's meta-iterations, where `steps` is None. Ours: one teacher has
+    less to teach than all."""
 
 
 class SingleDfkd(Distillation):

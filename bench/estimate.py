@@ -164,6 +164,7 @@ def estimate_cell(
     one_task = _task_passes(cell, cell.protocol.inner_steps_test) + _calibration_passes(cell)
     test = cell.n_test_tasks * one_task * one_pass
     fit = _inversion_seconds(cell, teachers, seconds)
+    fit += _distillation_seconds(cell, teachers, seconds, one_pass)
     if method.validates:
         fit += _meta_training_passes(cell, _meta_iterations(cell, method)) * one_pass
     return Estimate(pool, fit, test, False, memory)
@@ -238,6 +239,23 @@ def _inversion_seconds(
     drawn = cell.protocol.teachers_per_iteration or len(teachers)
     share = min(1.0, drawn / max(1, len(teachers)))
     return (steps + config.get("pixel_warmup", 0)) * a_step(per_class, teachers) * share
+
+
+def _distillation_seconds(
+    cell: Cell,
+    teachers: Sequence[TeacherCost],
+    seconds: Callable[[NetSpec], float],
+    one_pass: float,
+) -> float:
+    """Return the seconds of a student's steps and, at most, of its teachers' answers; 0 where the
+    method has no student."""
+    config = cell.method_config
+    if "steps_per_meta_iteration" not in config:
+        return 0.0
+    scaled = config["steps_per_meta_iteration"] * cell.budget.meta_iterations
+    images = (config["steps"] or min(config["most_steps"], scaled)) * config["batch"]
+    answers = sum(seconds(t.spec) for t in teachers) * (2 if config["mirrored"] else 1)
+    return images * (one_pass * (1 + BACKWARD) + answers / config["passes"])
 
 
 def _largest_group(teachers: Sequence[TeacherCost]) -> list[TeacherCost]:

@@ -27,6 +27,7 @@ methods:
   - {method: fisher, learner: protonet, preset: largest_group}
   - {method: average, learner: protonet}
   - {method: purer, learner: protonet}
+  - {method: distill_ensemble, config: {inversion_steps: 0, batch: 4, passes: 2}}
   - method: teacher_centroids
   - method: ensemble_centroids
 """
@@ -85,6 +86,20 @@ def test_the_pixel_steps_of_meta_training_grow_with_the_pool(
     less = estimate_cell(cell, data, TEACHERS[:1], seconds).fit_s
     images = 5 * (cell.k_shot + cell.n_query) * 3
     assert whole - less == pytest.approx(cell.budget.meta_iterations * images * (100 + 1))
+
+
+def test_a_student_s_steps_and_its_teachers_answers_are_counted(
+    suite: str, data: dict[str, ImageData]
+) -> None:
+    cell = cell_of(suite, "distill_ensemble", "released", "distill_ensemble.steps=10")
+    # ten steps on four views: forward and backward; half as many views, mirrored too, by all
+    expected = 10 * 4 * 3 + 10 * 2 * 2 * (1 + 100 + 1)
+    assert estimate_cell(cell, data, TEACHERS, seconds).fit_s == expected
+    scaled = cell_of(suite, "distill_ensemble")
+    config, budget = scaled.method_config, scaled.budget.meta_iterations
+    steps = config["steps_per_meta_iteration"] * budget
+    found = estimate_cell(scaled, data, TEACHERS, seconds).fit_s
+    assert found == pytest.approx(expected * steps / 10)
 
 
 def test_one_teacher_s_features_cost_a_share_of_all(suite: str, data: dict[str, ImageData]) -> None:
