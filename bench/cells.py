@@ -141,16 +141,14 @@ class Cell(Config):
         values = super().identity()
         values["method_config"] = self.method_identity()
         if self.calibration != UNCALIBRATED:
-            calibration = registry.load("calibration", self.calibration)
-            config = calibration.Config.model_validate(self.calibration_config)
-            values["calibration_config"] = config.identity()
+            values["calibration_config"] = settings_identity(
+                "calibration", self.calibration, self.calibration_config
+            )
         return values
 
     def method_identity(self) -> dict[str, Any]:
         """Return what makes two configurations of the method the same."""
-        method = registry.load("method", self.method)
-        config: Config = method.Config.model_validate(self.method_config)
-        return config.identity()
+        return settings_identity("method", self.method, self.method_config)
 
     def hash(self, dataset_digests: Mapping[str, str]) -> str:
         """Return the cell's hash: its configuration, the data, and the record's schema."""
@@ -161,6 +159,35 @@ class Cell(Config):
                 "schema": SCHEMA,
             }
         )[:16]
+
+
+def settings_identity(kind: str, name: str, config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the identity of a plug-in's configuration; see `Config.identity`.
+
+    Args:
+        kind: `method` or `calibration`.
+        name: of the plug-in, which is loaded unless its answer is known.
+        config: its configuration, complete or not.
+    """
+    key = content_hash([kind, name, config])
+    if key not in _identities:
+        own: Config = registry.load(kind, name).Config.model_validate(config)
+        _identities[key] = own.identity()
+    return _identities[key]
+
+
+_identities: dict[str, dict[str, Any]] = {}
+"""What `settings_identity` has answered, by a hash of the question."""
+
+
+def known_identities() -> dict[str, dict[str, Any]]:
+    """Return the answers of `settings_identity` so far; they hold for this version of the code."""
+    return dict(_identities)
+
+
+def remember_identities(answers: Mapping[str, dict[str, Any]]) -> None:
+    """Take over answers of `settings_identity`, so that no plug-in need be loaded for them."""
+    _identities.update(answers)
 
 
 def suite_names() -> list[str]:

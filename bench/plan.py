@@ -20,7 +20,9 @@ from bench.cells import (
     PoolChoice,
     Suite,
     expand,
+    known_identities,
     read_suite,
+    remember_identities,
     select,
     suite_datasets,
     suite_file,
@@ -141,12 +143,20 @@ def _resolved(
     path = cache / "plans" / f"{key[:20]}.json"
     if path.exists():
         try:
-            return [Cell.model_validate(cell) for cell in json.loads(path.read_text("utf-8"))]
-        except ValueError:
+            stored = json.loads(path.read_text("utf-8"))
+            remember_identities(stored["identities"])
+            return [Cell.model_validate(cell) for cell in stored["cells"]]
+        except (ValueError, KeyError, TypeError):
             path.unlink(missing_ok=True)
     cells = expand(suite, overrides, seeds, dataset_dirs)
+    for cell in cells:
+        cell.identity()
+    stored = {
+        "cells": [cell.model_dump(mode="json") for cell in cells],
+        "identities": known_identities(),
+    }
     try:
-        write_json(path, [cell.model_dump(mode="json") for cell in cells])
+        write_json(path, stored)
     except OSError as error:
         raise BenchError(
             f"cache folder '{cache}' is not writable ({error.strerror}); name another with --cache"
