@@ -119,8 +119,8 @@ def print_plan(plan: Plan, rows: list[dict[str, Any]]) -> None:
     total = sum(row["seconds"] or 0 for row in rows)
     finished = sum(row["status"] in ("done", "skipped") for row in rows)
     console.print(
-        f"{len(rows)} cells, {finished} finished or skipped; about {duration(total)} to go "
-        "(from a measured pass of each network; stored: teachers there of those needed)",
+        f"{len(rows)} cells, {finished} finished or skipped; about {duration(total)} to go\n"
+        "time: from a measured pass of each network; stored: teachers there of those needed",
         soft_wrap=True,
     )
     for name, reason in plan.missing.items():
