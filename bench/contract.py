@@ -50,6 +50,18 @@ def added(default: Any, **constraints: Any) -> Any:
     return Field(default, json_schema_extra={"added": True}, **constraints)
 
 
+def with_added(kind: type[Config], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return values that were written by some version of a configuration, with what was `added`
+    since at its default."""
+    fields = kind.model_fields
+    later = {
+        name: one.get_default(call_default_factory=True)
+        for name, one in fields.items()
+        if _is_added(one)
+    }
+    return {**later, **values}
+
+
 def _is_added(field_info: FieldInfo) -> bool:
     extra = field_info.json_schema_extra
     return isinstance(extra, dict) and bool(extra.get("added"))

@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 
+from bench.contract import Budget, ProtocolConstants, with_added
 from bench.errors import BenchError
 
 SCHEMA = 1
@@ -150,6 +151,13 @@ class Record(_Part):
     warnings: list[str] = []
     started: str
     ended: str
+
+    @model_validator(mode="after")
+    def _know_what_was_added(self) -> Record:
+        """An older record says nothing of constants added since: they were what is default now."""
+        self.protocol = with_added(ProtocolConstants, self.protocol)
+        self.budget = with_added(Budget, self.budget)
+        return self
 
     @property
     def tested(self) -> list[str]:

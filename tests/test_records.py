@@ -114,3 +114,15 @@ def test_an_unreadable_record_is_one_line(tmp_path: Path, text: str) -> None:
         records.read_record(tmp_path)
     assert "\n" not in str(caught.value)
     assert "record.json" in str(caught.value)
+
+
+def test_an_older_record_has_what_was_added_since_at_its_default() -> None:
+    path = sorted((Path(__file__).parent.parent / "results").glob("*/*/record.json"))[0]
+    written = json.loads(path.read_text(encoding="utf-8"))
+    older = {**written, "protocol": {**written["protocol"]}}
+    for name in ("precision", "teachers"):
+        older["protocol"].pop(name, None)
+    newer = {**written, "protocol": {**older["protocol"], "precision": "bfloat16"}}
+    read = records.Record.model_validate(older)
+    assert (read.protocol["precision"], read.protocol["teachers"]) == ("float32", "trained")
+    assert records.Record.model_validate(newer).protocol["precision"] == "bfloat16"
