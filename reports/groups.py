@@ -244,10 +244,13 @@ def _results(stored: Sequence[StoredRecord]) -> dict[tuple[Row, Setting], Result
 
 
 def _configs(record: Record) -> dict[tuple[str, ...], dict[str, Any]]:
-    """Return the method's configuration and the calibration's, by what they are alike in."""
+    """Return the method's configuration and the calibration's, by what they are alike in.
+
+    A preset may differ between learners.
+    """
     calibration = {f"{record.calibration}.{k}": v for k, v in record.calibration_config.items()}
     return {
-        ("method", record.method, record.preset): record.method_config,
+        ("method", record.method, record.preset, record.learner): record.method_config,
         ("calibration", record.calibration): calibration,
     }
 
