@@ -24,8 +24,10 @@ from bench.errors import BenchError
 @click.option(
     "--update",
     type=click.Path(path_type=Path),
+    multiple=True,
     metavar="FILE",
-    help="Write the tables of RUNS/NAME between FILE's '<!-- results: NAME -->' markers instead.",
+    help="Write the tables of RUNS/NAME between FILE's '<!-- results: NAME -->' markers instead; "
+    "a marker may go on with kinds of tables and KEY=VALUE. Repeat it for several files.",
 )
 @click.option(
     "--figures/--no-figures", default=True, show_default=True, help="Draw figures, or leave them."
@@ -38,7 +40,7 @@ def report(
     output: Path | None,
     as_json: bool,
     only: tuple[str, ...],
-    update: Path | None,
+    update: tuple[Path, ...],
     figures: bool,
     check: bool,
 ) -> None:
@@ -46,10 +48,11 @@ def report(
 
     RUNS is a folder of runs, one suite's folder in it, or a folder of stored results.
     """
-    if check and update is None:
+    if check and not update:
         raise BenchError("--check without --update FILE has nothing to check; name the file")
-    if update is not None:
-        if not update_file(runs, update, only, write=not check) and check:
+    if update:
+        current = [update_file(runs, file, only, write=not check) for file in update]
+        if check and not all(current):
             context.exit(1)
         return
     make_report(runs, output, as_json, only, figures)
@@ -113,7 +116,8 @@ def update_file(runs: Path, file: Path, only: tuple[str, ...] = (), write: bool 
     """Bring the tables between a Markdown file's markers up to date; tell whether they were.
 
     Args:
-        runs: the folder that holds a folder of records for each marker's NAME.
+        runs: the folder that holds a folder of records for each marker's NAME, whose kinds of
+            tables and KEY=VALUE conditions follow it.
         file: the Markdown file.
         only: as in `make_report`.
         write: False leaves the file alone and only says whether it would change.
@@ -131,8 +135,10 @@ def update_file(runs: Path, file: Path, only: tuple[str, ...] = (), write: bool 
     except (OSError, UnicodeDecodeError) as error:
         raise BenchError(f"'{file}' is not a readable text file ({error}); name another") from None
 
-    def make(name: str, kinds: tuple[str, ...]) -> str:
-        return markdown(build_tables(load_records(runs / name, only), kinds))
+    def make(name: str, words: tuple[str, ...]) -> str:
+        kinds = tuple(word for word in words if "=" not in word)
+        conditions = tuple(word for word in words if "=" in word)
+        return markdown(build_tables(load_records(runs / name, (*only, *conditions)), kinds))
 
     new = update_blocks(old, make)
     if new == old:

@@ -56,11 +56,11 @@ def _entry(entry: Entry) -> str:
 
 
 def update_blocks(text: str, make: Callable[[str, tuple[str, ...]], str]) -> str:
-    """Replace what stands between `<!-- results: NAME kinds -->` and `<!-- /results -->`.
+    """Replace what stands between `<!-- results: NAME words -->` and `<!-- /results -->`.
 
     Args:
         text: a Markdown file.
-        make: (NAME, kinds) → the Markdown that belongs there.
+        make: (NAME, the words after it) → the Markdown that belongs there.
 
     Raises:
         BenchError: no marker, one without its end or name, or what `make` raises.

@@ -16,11 +16,25 @@ ROOT = Path(__file__).resolve().parents[1]
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/results.md"])
-def test_tables_are_rendered_from_the_stored_records(page: str) -> None:
+PAGES = [
+    path
+    for path in (ROOT / "README.md", *sorted(ROOT.glob("docs/**/*.md")))
+    if "<!-- results: " in path.read_text(encoding="utf-8")
+]
+
+
+def test_tables_are_rendered_from_the_stored_records() -> None:
+    pages = [f"--update={page}" for page in PAGES]
     with pytest.raises(SystemExit) as end:
-        main(["report", str(ROOT / "results"), "--update", str(ROOT / page), "--check"])
+        main(["report", str(ROOT / "results"), *pages, "--check"])
     assert end.value.code == 0, "run tox -e report"
+
+
+def test_the_report_environment_renders_every_page_with_tables() -> None:
+    text = (ROOT / "tox.ini").read_text(encoding="utf-8")
+    assert {f"--update {page.relative_to(ROOT)}" for page in PAGES} <= {
+        line.strip(" \\") for line in text.splitlines()
+    }
 
 
 def test_stored_records_are_complete_and_clean() -> None:
