@@ -113,7 +113,7 @@ def add_teachers(
 def _pools(resolved: Any, request: Any) -> Iterator[tuple[str, Any]]:
     """Yield each distinct pool of a plan's cells with a line that says what it is."""
     from bench import registry
-    from bench.execute.cell import Workplace, obtain_pool
+    from bench.execute.workplace import Workplace, obtain_pool
     from bench.run import check_plan
     from bench.runtime import choose_device, prepare_process
 

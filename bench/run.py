@@ -98,7 +98,8 @@ def run_inline(
     plan: Plan, cells: Sequence[Cell], request: Request, display: PlainDisplay
 ) -> Iterator[tuple[Cell, Path]]:
     """Run cells in this process, one after another; yield each with its folder as it ends."""
-    from bench.execute.cell import Workplace, run_cell
+    from bench.execute.cell import run_cell
+    from bench.execute.workplace import Workplace
     from bench.runtime import choose_device, prepare_process
 
     device = choose_device(request.device)

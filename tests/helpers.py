@@ -25,7 +25,8 @@ from bench.contract import (
     Teacher,
 )
 from bench.data.base import ImageData, make_split
-from bench.execute.cell import Workplace, run_cell
+from bench.execute.cell import run_cell
+from bench.execute.workplace import Workplace
 from bench.learners.base import LearnerSettings
 from bench.nets.base import Backbone, initialise
 from bench.protocols import protocol as named_protocol

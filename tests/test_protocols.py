@@ -15,8 +15,10 @@ from bench.contract import NetSpec, Pool, ProtocolConstants, first_of
 from bench.data.base import ImageData, make_split
 from bench.errors import BenchError
 from bench.evaluate import evaluate, fingerprint
-from bench.execute.cell import _context, plan_teachers, task_list
+from bench.execute.context import fit_context
 from bench.execute.fits import fit_key
+from bench.execute.scenario import plan_teachers
+from bench.execute.task_lists import task_list
 from bench.learners.base import LearnerSettings
 from bench.learners.maml import Maml
 from bench.nets.norm import holds_statistics
@@ -41,7 +43,7 @@ def learner_of(seed: int, size: int = 16) -> Maml:
 def context_of(cell: Cell, data: ImageData, pool: Pool | None = None) -> Any:
     net = NetSpec(cell.net, cell.n_way, data.image_size)
     method = registry.load("method", cell.method)()
-    return _context(cell, method, pool or Pool([], ""), net, [data], CPU, first_of)
+    return fit_context(cell, method, pool or Pool([], ""), net, [data], CPU, first_of)
 
 
 @pytest.mark.parametrize("name", PROTOCOLS)

@@ -6,8 +6,7 @@ import datetime
 import functools
 import logging
 import traceback
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,25 +16,21 @@ from filelock import FileLock
 
 from bench import registry
 from bench.cells import UNCALIBRATED, Cell, PoolChoice
-from bench.contract import Choose, FitContext, Learner, Method, NetSpec, Pool
+from bench.contract import Learner, Method, Pool
 from bench.data.base import ImageData
-from bench.data.tasks import TaskList, frozen_tasks, random_tasks
 from bench.errors import BenchError
-from bench.evaluate import EmbeddingTable, evaluate, fingerprint, inference_cost
+from bench.evaluate import evaluate, inference_cost
+from bench.execute.context import at_its_size, fit_context
 from bench.execute.fits import Fit, fit_key, obtain_fit
 from bench.execute.scenario import (
     meta_spec,
-    plan_teachers,
     refused_by_plan,
     scenario_data,
-    shares,
     tested_data,
 )
 from bench.execute.strategies import Strategies
-from bench.learners.base import LearnerSettings
-from bench.learners.resized import resize_tasks, resized
-from bench.nets.base import initialise
-from bench.nets.norm import holds_statistics
+from bench.execute.task_lists import lists_digest, numbered_classes, task_lists
+from bench.execute.workplace import Skipped, Workplace, embedding_table, obtain_pool
 from bench.nets.precision import computing_in
 from bench.records import (
     RECORD,
@@ -55,58 +50,13 @@ from bench.records import (
     write_tasks,
 )
 from bench.runtime import describe_device, describe_environment
-from bench.seeds import derive_seed, seed_global_state, torch_generator
-from bench.teachers.adapt import adapt_pool
+from bench.seeds import seed_global_state, torch_generator
 from bench.teachers.similarity import similarity_file
-from bench.teachers.store import build_pool
-from bench.teachers.transfer import load_pool
 from bench.timing import Stopwatch, SystemSampler
-
-TEST_SEED = 0
-"""Base seed of the frozen test tasks; the repetition never changes them."""
 
 FEW_TASKS = 200
 """Below this many test tasks a record carries a warning: the interval is ±1.4 points or more at
 a standard deviation of 10."""
-
-Progress = Callable[[str, int, int], None]
-"""Called with (what is going on, done, total)."""
-
-
-def _silent(label: str, done: int, total: int) -> None:
-    pass
-
-
-@dataclass
-class Workplace:
-    """Where and with what cells run; shared by the cells of one process.
-
-    `embeddings` keeps the table of the last embedding learner, for the next cell's shots.
-    """
-
-    suite: str
-    runs: Path
-    cache: Path
-    device: torch.device
-    data: dict[str, ImageData]
-    command: str
-    progress: Progress = _silent
-    pools: dict[str, Pool] = field(default_factory=dict)
-    embeddings: dict[str, EmbeddingTable] = field(default_factory=dict)
-
-    @property
-    def folder(self) -> Path:
-        """The folder of the suite's cells."""
-        return self.runs / self.suite
-
-    @property
-    def digests(self) -> dict[str, str]:
-        """The digest of each data set."""
-        return {name: data.digest for name, data in self.data.items()}
-
-
-class Skipped(Exception):
-    """The method cannot serve this pool or shape; the message is the reason."""
 
 
 def run_cell(cell: Cell, place: Workplace) -> Path:
@@ -192,7 +142,7 @@ def _score(cell: Cell, folder: Path, place: Workplace, logger: logging.Logger) -
     net = meta_spec(cell, sets)
     strategies = Strategies(place.cache, place.device)
     make_context = functools.partial(
-        _context, cell, method, pool, net, sets, place.device, strategies
+        fit_context, cell, method, pool, net, sets, place.device, strategies
     )
     reason = method.skip(make_context())
     if reason:
@@ -205,7 +155,7 @@ def _score(cell: Cell, folder: Path, place: Workplace, logger: logging.Logger) -
     tested = tested_data(cell, sets)
     lists = task_lists(cell, tested, "test", learner)
     learner = at_its_size(method, learner, net, sets)
-    tables = [_table(place, f"{key}/{cell.learner}", data) for data in tested]
+    tables = [embedding_table(place, f"{key}/{cell.learner}", data) for data in tested]
     known = sum(table.n_known for table in tables)
     costs = [
         inference_cost(learner, data, data.splits["test"], tasks, place.device)
@@ -277,200 +227,10 @@ def _refuse_by_pool(method: type[Method], cell: Cell, pool: Pool) -> None:
                 )
 
 
-def obtain_pool(cell: Cell, place: Workplace) -> Pool:
-    """Return a cell's pool, trained or imported, taking the cell's images; kept for the next."""
-    plans = plan_teachers(cell, place.data)
-    sets = scenario_data(cell, place.data)
-    first = sets[0]
-    recipe = [plan.model_dump(mode="json") for plan in plans]
-    chosen = cell.pool.model_dump() if cell.pool else None
-    key = content_hash([recipe, chosen, first.mean, first.std])
-    if key not in place.pools:
-        place.pools.clear()
-        if cell.pool is not None:
-            pool = load_pool(place.cache, cell.pool.name, place.device)
-            if pool.sha256 != cell.pool.sha256:
-                raise BenchError(
-                    f"pool '{cell.pool.name}' changed since the plan was made; run the command "
-                    "again"
-                )
-        else:
-            with computing_in("float32", place.device):
-                pool = build_pool(place.cache, plans, place.data, place.device, place.progress)
-        size = meta_spec(cell, sets).image_size
-        place.pools[key] = adapt_pool(pool, first.mean, first.std, size)
-    return place.pools[key]
-
-
-def at_its_size(
-    method: Method, learner: Learner, net: NetSpec, sets: Sequence[ImageData]
-) -> Learner:
-    """Return the learner for tasks of all image sizes: a meta-model meets them at its own.
-
-    Learners of the teachers' features meet images as they are; each teacher resizes them.
-    """
-    if method.knowledge == "features" or len({one.image_size for one in sets}) == 1:
-        return learner
-    return resized(learner, net.image_size)
-
-
 def data_digest(sets: Sequence[ImageData]) -> str:
     """Return the digest of one data set, or of several together."""
     digests = [one.digest for one in sets]
     return digests[0] if len(digests) == 1 else content_hash(digests)
-
-
-def _table(place: Workplace, key: str, data: ImageData) -> EmbeddingTable:
-    """Return the embeddings of a data set under a fit; those of another fit are let go."""
-    if not all(known.startswith(f"{key}/") for known in place.embeddings):
-        place.embeddings.clear()
-    n_images = len(data.splits["test"].images)
-    return place.embeddings.setdefault(f"{key}/{data.name}", EmbeddingTable(n_images, place.device))
-
-
-def task_lists(
-    cell: Cell, sets: Sequence[ImageData], split_name: str, learner: Learner
-) -> list[TaskList]:
-    """Return the tasks of each data set; their number is divided among the sets."""
-    total = cell.n_test_tasks if split_name == "test" else cell.budget.n_val_tasks
-    return [
-        task_list(cell, data, split_name, learner, n_tasks)
-        for data, n_tasks in zip(sets, shares(total, len(sets)), strict=True)
-    ]
-
-
-def lists_digest(lists: Sequence[TaskList]) -> str:
-    """Return the digest of one task list, or of several together."""
-    digests = [tasks.sha256 for tasks in lists]
-    return digests[0] if len(digests) == 1 else content_hash(digests)
-
-
-def numbered_classes(sets: Sequence[ImageData], lists: Sequence[TaskList]) -> np.ndarray:
-    """Return the classes of all tasks (n, n_way); those of different data sets never coincide."""
-    counts = [len(data.splits["test"].classes) for data in sets]
-    starts = np.cumsum([0, *counts[:-1]])
-    return np.concatenate(
-        [tasks.classes + start for tasks, start in zip(lists, starts, strict=True)]
-    )
-
-
-def task_list(
-    cell: Cell, data: ImageData, split_name: str, learner: Learner, n_tasks: int | None = None
-) -> TaskList:
-    """Return the tasks of a split that a learner is scored on.
-
-    Under `frozen` they depend on the data and the task shape alone. Under `redrawn` each
-    evaluation, on validation as on test tasks, meets tasks of its own: their seed is derived from
-    the cell and from the weights that are evaluated. So the test tasks that a checkpoint was chosen
-    on under `test_max` are the ones that it is reported on, as published.
-    """
-    base = TEST_SEED
-    if cell.protocol.task_list == "redrawn":
-        weights = fingerprint(learner)
-        base = derive_seed("redrawn", cell.method, cell.learner, cell.preset, cell.seed, weights)
-    if n_tasks is None:
-        n_tasks = cell.n_test_tasks if split_name == "test" else cell.budget.n_val_tasks
-    counts = data.splits[split_name].counts
-    return frozen_tasks(data.name, split_name, counts, cell.shape, n_tasks, base)
-
-
-def _context(
-    cell: Cell,
-    method: Method,
-    pool: Pool,
-    net: NetSpec,
-    sets: Sequence[ImageData],
-    device: torch.device,
-    choose: Choose,
-    log: Any = None,
-    resume: dict[str, Any] | None = None,
-    save: Callable[[int, dict[str, Any]], None] = lambda step, state: None,
-) -> FitContext:
-    """Build what the method is given; without a log it serves `skip` and `learner` only."""
-
-    def build(generator: torch.Generator) -> torch.nn.Module:
-        model = registry.build_net(net)
-        initialise(model, generator)
-        return model.to(device=device, memory_format=torch.channels_last)
-
-    def settings(steps: int) -> LearnerSettings:
-        return LearnerSettings(
-            inner_lr=cell.protocol.inner_lr,
-            inner_steps=steps,
-            bn=cell.protocol.bn,
-            first_order=cell.protocol.first_order,
-        )
-
-    def check_statistics(state: Mapping[str, torch.Tensor]) -> None:
-        if cell.protocol.bn == "running" and not holds_statistics(state):
-            raise Skipped(
-                "bn = running needs stored statistics, and this meta-model holds none: it started "
-                "from fresh weights, and meta-training stores none; use transductive or support"
-            )
-
-    def training_learner(model: torch.nn.Module) -> Any:
-        check_statistics(model.state_dict())
-        kind = registry.load("learner", cell.learner)
-        return kind(model, settings(cell.protocol.inner_steps_train))
-
-    def make_learner(state: Any) -> Learner:
-        check_statistics(state)
-        model = registry.build_net(net)
-        model.load_state_dict(state)
-        model = model.to(device=device, memory_format=torch.channels_last).requires_grad_(False)
-        kind = registry.load("learner", cell.learner)
-        return kind(model.eval(), settings(cell.protocol.inner_steps_test))
-
-    def train_tasks(generator: torch.Generator, n: int) -> Any:
-        number = 0
-        if len(sets) > 1:
-            number = int(torch.randint(len(sets), (), generator=generator))
-        data = sets[number]
-        split = data.splits["train"]
-        tasks = random_tasks(split, cell.shape, n, generator)
-        batch = tasks.batch(split, 0, n, data.mean, data.std, device)
-        return resize_tasks(batch, net.image_size)
-
-    return FitContext(
-        pool=pool,
-        net=net,
-        shape=cell.shape,
-        learner=cell.learner,
-        config=method.Config.model_validate(cell.method_config),
-        budget=cell.budget,
-        protocol=cell.protocol,
-        device=device,
-        log=log,
-        generator=lambda purpose: torch_generator("fit", cell.method, purpose, cell.seed),
-        build_net=build,
-        training_learner=training_learner,
-        make_learner=make_learner,
-        validate=_validator(cell, method, net, sets, device) if method.validates else None,
-        resume=resume,
-        save=save,
-        train_tasks=train_tasks if method.knowledge == "real_data" else None,
-        choose=choose,
-    )
-
-
-def _validator(
-    cell: Cell, method: Method, net: NetSpec, sets: Sequence[ImageData], device: torch.device
-) -> Callable[[Learner], float] | None:
-    """Return learner → mean accuracy on validation tasks, or on test tasks under `test_max`."""
-    if cell.protocol.selection == "last":
-        return None
-    name = "val" if cell.protocol.selection == "val" else "test"
-
-    def score(learner: Learner) -> float:
-        lists = task_lists(cell, sets, name, learner)
-        learner = at_its_size(method, learner, net, sets)
-        accuracies = [
-            evaluate(learner, data, data.splits[name], tasks, device)
-            for data, tasks in zip(sets, lists, strict=True)
-        ]
-        return float(np.mean(np.concatenate(accuracies)))
-
-    return score
 
 
 def _timing(fit: Fit, test_seconds: float, n_tasks: int, reused: bool) -> Timing:

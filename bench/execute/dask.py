@@ -117,7 +117,7 @@ def _exists(path: str) -> bool:
 def _missing_teachers(
     plan: Plan, cells: Sequence[Cell], request: Request
 ) -> list[tuple[Cell, int]]:
-    from bench.execute.cell import plan_teachers
+    from bench.execute.scenario import plan_teachers
     from bench.teachers.store import is_stored
 
     wanted: dict[str, tuple[Cell, int]] = {}
@@ -130,7 +130,7 @@ def _missing_teachers(
 
 def _workplace(suite: str, cell: Cell, request: Request) -> Any:
     from bench.data.sources import dataset_source
-    from bench.execute.cell import Workplace
+    from bench.execute.workplace import Workplace
     from bench.runtime import choose_device, prepare_process
 
     prepare_process(request.threads)
@@ -151,7 +151,7 @@ def _workplace(suite: str, cell: Cell, request: Request) -> Any:
 
 
 def _train(suite: str, cell: Cell, index: int, request: Request) -> None:
-    from bench.execute.cell import plan_teachers
+    from bench.execute.scenario import plan_teachers
     from bench.teachers.store import build_pool
 
     place = _workplace(suite, cell, request)

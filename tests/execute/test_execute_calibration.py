@@ -9,7 +9,8 @@ import torch
 
 from bench.cells import expand, read_suite
 from bench.estimate import estimate_cell
-from bench.execute.cell import Workplace, run_cell
+from bench.execute.cell import run_cell
+from bench.execute.workplace import Workplace
 from bench.plan import make_plan
 from bench.records import read_record
 from bench.tracking import parameters

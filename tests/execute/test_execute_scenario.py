@@ -15,8 +15,9 @@ from bench.cells import Cell, PoolChoice, expand, read_suite
 from bench.contract import NetSpec, Pool
 from bench.data.base import ImageData, make_split
 from bench.data.images import denormalise, normalise
-from bench.execute.cell import Workplace, run_cell
+from bench.execute.cell import run_cell
 from bench.execute.scenario import plan_teachers, scenario_data, shares
+from bench.execute.workplace import Workplace
 from bench.records import StoredRecord, read_record
 from bench.registry import build_net
 from bench.teachers.adapt import adapt

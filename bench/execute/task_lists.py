@@ -1,0 +1,65 @@
+"""The tasks that a cell is scored on: which, in what order, and their digest."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from bench.cells import Cell
+from bench.contract import Learner
+from bench.data.base import ImageData
+from bench.data.tasks import TaskList, frozen_tasks
+from bench.evaluate import fingerprint
+from bench.execute.scenario import shares
+from bench.records import content_hash
+from bench.seeds import derive_seed
+
+TEST_SEED = 0
+"""Base seed of the frozen test tasks; the repetition never changes them."""
+
+
+def task_lists(
+    cell: Cell, sets: Sequence[ImageData], split_name: str, learner: Learner
+) -> list[TaskList]:
+    """Return the tasks of each data set; their number is divided among the sets."""
+    total = cell.n_test_tasks if split_name == "test" else cell.budget.n_val_tasks
+    return [
+        task_list(cell, data, split_name, learner, n_tasks)
+        for data, n_tasks in zip(sets, shares(total, len(sets)), strict=True)
+    ]
+
+
+def lists_digest(lists: Sequence[TaskList]) -> str:
+    """Return the digest of one task list, or of several together."""
+    digests = [tasks.sha256 for tasks in lists]
+    return digests[0] if len(digests) == 1 else content_hash(digests)
+
+
+def numbered_classes(sets: Sequence[ImageData], lists: Sequence[TaskList]) -> np.ndarray:
+    """Return the classes of all tasks (n, n_way); those of different data sets never coincide."""
+    counts = [len(data.splits["test"].classes) for data in sets]
+    starts = np.cumsum([0, *counts[:-1]])
+    return np.concatenate(
+        [tasks.classes + start for tasks, start in zip(lists, starts, strict=True)]
+    )
+
+
+def task_list(
+    cell: Cell, data: ImageData, split_name: str, learner: Learner, n_tasks: int | None = None
+) -> TaskList:
+    """Return the tasks of a split that a learner is scored on.
+
+    Under `frozen` they depend on the data and the task shape alone. Under `redrawn` each
+    evaluation, on validation as on test tasks, meets tasks of its own: their seed is derived from
+    the cell and from the weights that are evaluated. So the test tasks that a checkpoint was chosen
+    on under `test_max` are the ones that it is reported on, as published.
+    """
+    base = TEST_SEED
+    if cell.protocol.task_list == "redrawn":
+        weights = fingerprint(learner)
+        base = derive_seed("redrawn", cell.method, cell.learner, cell.preset, cell.seed, weights)
+    if n_tasks is None:
+        n_tasks = cell.n_test_tasks if split_name == "test" else cell.budget.n_val_tasks
+    counts = data.splits[split_name].counts
+    return frozen_tasks(data.name, split_name, counts, cell.shape, n_tasks, base)

@@ -1,0 +1,97 @@
+"""Where and with what the cells of one process run, and the pools that they share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from bench.cells import Cell
+from bench.contract import Pool
+from bench.data.base import ImageData
+from bench.errors import BenchError
+from bench.evaluate import EmbeddingTable
+from bench.execute.scenario import (
+    meta_spec,
+    plan_teachers,
+    scenario_data,
+)
+from bench.nets.precision import computing_in
+from bench.records import content_hash
+from bench.teachers.adapt import adapt_pool
+from bench.teachers.store import build_pool
+from bench.teachers.transfer import load_pool
+
+Progress = Callable[[str, int, int], None]
+"""Called with (what is going on, done, total)."""
+
+
+def _silent(label: str, done: int, total: int) -> None:
+    pass
+
+
+@dataclass
+class Workplace:
+    """Where and with what cells run; shared by the cells of one process.
+
+    `embeddings` keeps the table of the last embedding learner, for the next cell's shots.
+    """
+
+    suite: str
+    runs: Path
+    cache: Path
+    device: torch.device
+    data: dict[str, ImageData]
+    command: str
+    progress: Progress = _silent
+    pools: dict[str, Pool] = field(default_factory=dict)
+    embeddings: dict[str, EmbeddingTable] = field(default_factory=dict)
+
+    @property
+    def folder(self) -> Path:
+        """The folder of the suite's cells."""
+        return self.runs / self.suite
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """The digest of each data set."""
+        return {name: data.digest for name, data in self.data.items()}
+
+
+class Skipped(Exception):
+    """The method cannot serve this pool or shape; the message is the reason."""
+
+
+def obtain_pool(cell: Cell, place: Workplace) -> Pool:
+    """Return a cell's pool, trained or imported, taking the cell's images; kept for the next."""
+    plans = plan_teachers(cell, place.data)
+    sets = scenario_data(cell, place.data)
+    first = sets[0]
+    recipe = [plan.model_dump(mode="json") for plan in plans]
+    chosen = cell.pool.model_dump() if cell.pool else None
+    key = content_hash([recipe, chosen, first.mean, first.std])
+    if key not in place.pools:
+        place.pools.clear()
+        if cell.pool is not None:
+            pool = load_pool(place.cache, cell.pool.name, place.device)
+            if pool.sha256 != cell.pool.sha256:
+                raise BenchError(
+                    f"pool '{cell.pool.name}' changed since the plan was made; run the command "
+                    "again"
+                )
+        else:
+            with computing_in("float32", place.device):
+                pool = build_pool(place.cache, plans, place.data, place.device, place.progress)
+        size = meta_spec(cell, sets).image_size
+        place.pools[key] = adapt_pool(pool, first.mean, first.std, size)
+    return place.pools[key]
+
+
+def embedding_table(place: Workplace, key: str, data: ImageData) -> EmbeddingTable:
+    """Return the embeddings of a data set under a fit; those of another fit are let go."""
+    if not all(known.startswith(f"{key}/") for known in place.embeddings):
+        place.embeddings.clear()
+    n_images = len(data.splits["test"].images)
+    return place.embeddings.setdefault(f"{key}/{data.name}", EmbeddingTable(n_images, place.device))
