@@ -12,6 +12,7 @@ KEYS = (
     "suite",
     "scenario",
     "protocol",
+    "variant",
     "dataset",
     "net",
     "method",

@@ -33,8 +33,9 @@ def build_tables(stored: Sequence[StoredRecord], kinds: Sequence[str] = ()) -> l
 
     Args:
         stored: records, one for each cell.
-        kinds: `overview`, names of `KINDS`, in their order, and `hazards`; none names all, but
-            leaves out the groups all of whose records a table of hazards holds already.
+        kinds: `overview`, names of `KINDS`, in their order, and `hazards`; none names all. The
+            overview, and all where none is named, leave out the groups all of whose records a
+            table of hazards holds already.
 
     Raises:
         BenchError: an unknown kind, or a task table that cannot be read.
@@ -45,10 +46,10 @@ def build_tables(stored: Sequence[StoredRecord], kinds: Sequence[str] = ()) -> l
             raise unknown_name("table", kind, known)
     groups, families = make_groups(stored), hazard_families(stored)
     inner = [kind for kind in kinds if kind in KINDS]
-    shown = groups if kinds else shown_groups(groups, families)
-    tables = overview_tables(shown) if not kinds or OVERVIEW in kinds else []
+    rest = shown_groups(groups, families)
+    tables = overview_tables(rest) if not kinds or OVERVIEW in kinds else []
     if inner or not kinds:
-        tables += [table for group in shown for table in group_tables(group, inner)]
+        tables += [table for group in (groups if kinds else rest) for table in group_tables(group, inner)]
     if not kinds or HAZARDS in kinds:
         tables += [hazards_table(family) for family in families]
     return tables

@@ -198,3 +198,14 @@ def test_every_output_holds_the_table_and_no_group_repeats_it(tmp_path: Path) ->
         rows = list(csv.DictReader(file))
     assert len(rows) == 2 * len(MEANS)
     assert {row["k_shot"] for row in rows} == {"1", "5"}
+
+
+def test_the_overview_leaves_out_what_a_table_of_hazards_holds(tmp_path):
+    write(tmp_path)
+    (hazards,) = build_tables(load_records(tmp_path), ["overview", "hazards"])
+    assert hazards.title.startswith("What each choice is worth")
+    for scenario in ("SS", "SH"):
+        values = accuracies(0.3, scenario)
+        make_record(tmp_path, "average", values, scenario=scenario)
+    overview, _ = build_tables(load_records(tmp_path), ["overview", "hazards"])
+    assert [row[0].text for section in overview.sections for row in section.rows] == ["average"]
