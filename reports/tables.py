@@ -49,7 +49,8 @@ def build_tables(stored: Sequence[StoredRecord], kinds: Sequence[str] = ()) -> l
     rest = shown_groups(groups, families)
     tables = overview_tables(rest) if not kinds or OVERVIEW in kinds else []
     if inner or not kinds:
-        tables += [table for group in (groups if kinds else rest) for table in group_tables(group, inner)]
+        asked = groups if kinds else rest
+        tables += [table for group in asked for table in group_tables(group, inner)]
     if not kinds or HAZARDS in kinds:
         tables += [hazards_table(family) for family in families]
     return tables
