@@ -8,6 +8,7 @@ from minutes.
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -39,18 +40,23 @@ twice for the second order; a ResNet's are about as many at the first."""
 MOST_IMAGES = 64
 """Images of a measured pass: about a task's, so that what does not fit a cache is slow here too."""
 
+FEWEST_PASSES = 4
+"""Passes that the fastest is chosen from: on a machine that has just started, the first ones to
+touch memory are up to ten times as slow."""
+
 
 @dataclass(frozen=True)
 class Estimate:
     """Seconds of the pool (once for all cells that share it), the fit, the test; bytes at peak.
 
-    Where `embeds`, the test is mostly embeddings, which the cells of other shots share.
+    `embedding_s`: where the test is mostly embeddings, the seconds of those of each data set, which
+    the cells of other shots and other test tasks share; `test_s` is then 0.
     """
 
     pool_s: float
     fit_s: float
     test_s: float
-    embeds: bool
+    embedding_s: Mapping[str, float]
     memory_bytes: int
 
 
@@ -104,7 +110,7 @@ def _measure(spec: NetSpec, device: torch.device, seconds: float = 0.2) -> float
     forward(1)
     n_images = max(1, min(MOST_IMAGES, round(seconds / 2 / forward(1))))
     start, found = clock(), [forward(n_images)]
-    while clock() - start < seconds:
+    while clock() - start < seconds or len(found) < FEWEST_PASSES:
         found.append(forward(n_images))
     return min(found)
 
@@ -158,16 +164,20 @@ def estimate_cell(
     memory = _memory(cell, method, max(data[name].image_size for name in cell.datasets))
     pool = sum(seconds(t.spec) * t.training_images * (1 + BACKWARD) for t in teachers)
     if method.knowledge == "features":
-        test = _embedded_images(cell, data) * _embedding_seconds(cell, teachers, seconds)
-        return Estimate(pool, 0.0, test, True, memory)
+        an_image = _embedding_seconds(cell, teachers, seconds)
+        return Estimate(pool, 0.0, 0.0, _embeddings(cell, data, an_image), memory)
     one_pass = seconds(net)
-    one_task = _task_passes(cell, cell.protocol.inner_steps_test) + _calibration_passes(cell)
-    test = cell.n_test_tasks * one_task * one_pass
+    test, embeddings = 0.0, {}
+    if cell.learner == "centroids":  # a student's
+        embeddings = _embeddings(cell, data, one_pass)
+    else:
+        one_task = _task_passes(cell, cell.protocol.inner_steps_test) + _calibration_passes(cell)
+        test = cell.n_test_tasks * one_task * one_pass
     fit = _inversion_seconds(cell, teachers, seconds)
     fit += _distillation_seconds(cell, teachers, seconds, one_pass)
     if method.validates:
         fit += _meta_training_passes(cell, _meta_iterations(cell, method)) * one_pass
-    return Estimate(pool, fit, test, False, memory)
+    return Estimate(pool, fit, test, embeddings, memory)
 
 
 def _memory(cell: Cell, method: type[Method], side: int) -> int:
@@ -181,10 +191,13 @@ def _memory(cell: Cell, method: type[Method], side: int) -> int:
     return total
 
 
-def _embedded_images(cell: Cell, data: Mapping[str, ImageData]) -> int:
-    """Return how many distinct test images the tasks have, at most."""
-    n_images = sum(len(data[name].splits["test"].images) for name in cell.tested)
-    return min(n_images, cell.n_test_tasks * cell.n_way * (cell.k_shot + cell.n_query))
+def _embeddings(cell: Cell, data: Mapping[str, ImageData], an_image: float) -> dict[str, float]:
+    """Return the seconds of each data set's embeddings: of its distinct test images, at most."""
+    n_tasks = cell.n_test_tasks / len(cell.tested)
+    drawn = math.ceil(n_tasks) * cell.n_way * (cell.k_shot + cell.n_query)
+    return {
+        name: min(len(data[name].splits["test"].images), drawn) * an_image for name in cell.tested
+    }
 
 
 def _embedding_seconds(

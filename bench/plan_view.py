@@ -80,10 +80,11 @@ def _estimate(plan: Plan, request: Request, cell: Cell, seen: set[str]) -> dict[
         cell, data, costs, PassTimes(choose_device(request.device), request.cache)
     )
     fit, test, pool = _shared(cell, method, teachers)
-    seconds = 0 if estimate.embeds and test in seen else estimate.test_s
+    embedded = {f"{test} {name}": value for name, value in estimate.embedding_s.items()}
+    seconds = estimate.test_s + sum(value for key, value in embedded.items() if key not in seen)
     seconds += 0 if fit in seen else estimate.fit_s
     seconds += 0 if pool in seen else estimate.pool_s
-    seen.update((fit, test, pool))
+    seen.update((fit, pool, *embedded))
     return counts | {"seconds": round(seconds, 1), "memory_bytes": estimate.memory_bytes}
 
 
@@ -94,7 +95,7 @@ def _shared(cell: Cell, method: Any, teachers: list[Any]) -> tuple[str, str, str
     shared = {k: getattr(cell, k) for k in sorted(method.fit_depends_on)}
     constants = [one.model_dump(mode="json") for one in (cell.protocol, cell.budget)]
     fit = [cell.method, cell.method_config, cell.seed, cell.datasets, shared, constants, pool]
-    test = [fit, cell.learner, cell.calibration, cell.tested]
+    test = [fit, cell.learner, cell.calibration]
     return content_hash(fit), content_hash(test), content_hash(pool)
 
 
