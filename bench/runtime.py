@@ -83,7 +83,8 @@ def cpu_name() -> str:
         lines = cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines()
         named = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
         model = named[0] if named else model
-    return f"{model}, {available_cores()} cores"
+    cores = available_cores()
+    return f"{model}, {cores} core{'s' if cores > 1 else ''}"
 
 
 def available_cores() -> int:

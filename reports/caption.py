@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -9,6 +10,8 @@ import numpy as np
 from bench.records import Record, StoredRecord
 from bench.stats import minimal_detectable_difference
 from reports.groups import Group, unpaired
+
+_ONE = re.compile(r"\b1 (core|thread)s\b")
 
 
 def protocol_sentence(group: Group) -> str:
@@ -119,7 +122,7 @@ def device_name(record: Record) -> str:
     """Return the device as shown: with its threads where it is a CPU."""
     device = record.device
     threads = f", {device.threads} threads" if device.type == "cpu" else ""
-    return f"{device.type} ({device.name}{threads})"
+    return _ONE.sub(r"1 \1", f"{device.type} ({device.name}{threads})")
 
 
 def _commits(records: Iterable[Record]) -> str:

@@ -1,4 +1,4 @@
-"""The third and fourth tables: what fits and predictions cost, and which pools there were."""
+"""The third table: what fits and predictions cost."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 from bench.records import Record, StoredRecord
 from reports.accuracy import NAMES
-from reports.caption import device_name, origin_sentence, protocol_sentence
+from reports.caption import device_name, origin_sentence
 from reports.groups import Group, Row
 from reports.model import Column, Entry, Footnotes, Section, Table, label
 
@@ -17,17 +17,6 @@ Measure = tuple[str, Callable[[Record], float | None], Callable[[float], str]]
 FRONT = "on the front of accuracy against MACs a query image: no data-free method beats it in both"
 
 REUSED = "embeddings of an earlier setting's tasks were kept, so that the rate is higher"
-
-
-POOL_COLUMNS = [
-    Column("data set", numeric=False),
-    Column("seed", "seed"),
-    Column("teachers", "teachers"),
-    Column("architectures", "architectures", numeric=False),
-    Column("mean held-out %", "mean"),
-    Column("range %", "range"),
-    Column("pool", "pool", numeric=False),
-]
 
 
 def rate(value: float) -> str:
@@ -144,42 +133,3 @@ def _cost_caption(group: Group) -> str:
         "parameters and multiply-accumulates that prediction uses; – where a thing was not done."
         f"{seeds} {origin_sentence(_done(group.stored))}"
     )
-
-
-def pools_table(group: Group) -> Table | None:
-    """Return the pools of a group, or None where no cell used one."""
-    members: dict[str, list[Record]] = {}
-    for one in group.stored:
-        if one.record.pool:
-            members.setdefault(one.record.pool.sha256, []).append(one.record)
-    if not members:
-        return None
-    lines = sorted((_pool_line(records) for records in members.values()), key=_texts)
-    return Table(
-        kind="pools",
-        title=f"Teacher pools: {group.name}",
-        columns=POOL_COLUMNS,
-        sections=[Section("", lines)],
-        caption=f"Held-out accuracy of teachers on their own classes. {protocol_sentence(group)}",
-    )
-
-
-def _pool_line(records: Sequence[Record]) -> list[Entry]:
-    pool = records[0].pool
-    accuracies = [100 * teacher["accuracy"] for teacher in pool.teachers]
-    span = f"{min(accuracies):.1f} to {max(accuracies):.1f}" if accuracies else "–"
-    seeds = sorted({record.seed for record in records})
-    texts = (
-        "+".join(records[0].datasets),
-        ", ".join(map(str, seeds)),
-        str(pool.n),
-        ", ".join(f"{count} {name}" for name, count in sorted(pool.architectures.items())),
-        f"{100 * pool.mean_accuracy:.1f}",
-        span,
-        pool.sha256[:8],
-    )
-    return [label(text) for text in texts]
-
-
-def _texts(line: Sequence[Entry]) -> list[str]:
-    return [entry.text for entry in line]

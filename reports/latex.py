@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from reports.model import Entry, Table
+from reports.model import Column, Entry, Table
 
 _SPECIAL = {
     "\\": r"\textbackslash{}",
@@ -48,13 +48,13 @@ def latex(tables: Sequence[Table]) -> str:
 
 
 def _one(table: Table) -> str:
-    shape = "".join("r" if column.numeric else "l" for column in table.columns)
+    shapes = [_shape(column) for column in table.columns]
     legend = f"Bold: {table.strong_means}. " if table.strong_means else ""
     lines = [
         r"\begin{table}[t]",
         r"\centering",
         rf"\caption{{{escape(table.title)}. {escape(legend + table.caption)}}}",
-        rf"\begin{{tabular}}{{{shape}}}",
+        rf"\begin{{tabular}}{{{''.join(shapes)}}}",
         r"\toprule",
         _row([escape(column.title) for column in table.columns]),
     ]
@@ -62,12 +62,18 @@ def _one(table: Table) -> str:
         lines.append(r"\midrule")
         if section.heading:
             heading = escape(section.heading)
-            lines.append(rf"\multicolumn{{{len(shape)}}}{{l}}{{\emph{{{heading}}}}} \\")
+            lines.append(rf"\multicolumn{{{len(shapes)}}}{{l}}{{\emph{{{heading}}}}} \\")
         lines += [_row([_entry(entry) for entry in row]) for row in section.rows]
     lines += [r"\bottomrule", r"\end{tabular}"]
     for number, note in enumerate(table.notes, start=1):
         lines += ["", rf"{{\footnotesize\textsuperscript{{{number}}} {escape(note)}}}"]
     return "\n".join([*lines, r"\end{table}"]) + "\n"
+
+
+def _shape(column: Column) -> str:
+    if column.wraps:
+        return r"p{.5\linewidth}"
+    return "r" if column.numeric else "l"
 
 
 def _row(texts: Sequence[str]) -> str:

@@ -23,13 +23,15 @@ class Column:
     """A column; those of one `block` (a setting) stay together, then those of one `family`.
 
     A column without block names the row, and is repeated where a table is split for width. A
-    header with line breaks is broken there and nowhere else.
+    header with line breaks is broken there and nowhere else. Texts of a column that `wraps` are
+    broken between words where there is no room for them.
     """
 
     header: str
     block: str = ""
     family: str = ""
     numeric: bool = True
+    wraps: bool = False
 
     @property
     def title(self) -> str:

@@ -7,13 +7,14 @@ from collections.abc import Callable, Sequence
 from bench.errors import unknown_name
 from bench.records import StoredRecord
 from reports.accuracy import accuracy_table
-from reports.cost import cost_table, pools_table
+from reports.cost import cost_table
 from reports.families import Family, hazard_families
 from reports.groups import Group, make_groups
 from reports.hazards import hazards_table
 from reports.model import Table
 from reports.overview import overview_tables
 from reports.paired import paired_table
+from reports.pools import pools_table, teachers_table
 from reports.reproduction import reproduction_table
 
 KINDS: dict[str, Callable[[Group], Table | None]] = {
@@ -21,6 +22,7 @@ KINDS: dict[str, Callable[[Group], Table | None]] = {
     "paired": paired_table,
     "cost": cost_table,
     "pools": pools_table,
+    "teachers": teachers_table,
     "reproduction": reproduction_table,
 }
 

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 GAP = "  "
+NARROWEST = 24
+"""Characters that a column whose texts are wrapped keeps."""
+
 Chosen = list[int]
 """Numbers of the columns that stand side by side."""
 
@@ -61,7 +64,10 @@ def split(table: Table, width: int) -> list[Chosen]:
 
 
 def _width(table: Table, chosen: Chosen) -> int:
-    return sum(_widths(table, chosen)) + len(GAP) * (len(chosen) - 1)
+    """Return what the columns take at least."""
+    widths = zip(chosen, _widths(table, chosen), strict=True)
+    least = [min(w, NARROWEST) if table.columns[i].wraps else w for i, w in widths]
+    return sum(least) + len(GAP) * (len(chosen) - 1)
 
 
 def _widths(table: Table, chosen: Chosen) -> list[int]:
@@ -76,6 +82,18 @@ def _widths(table: Table, chosen: Chosen) -> list[int]:
     ]
 
 
+def _fitted(table: Table, chosen: Chosen, width: int) -> list[int]:
+    """Return column widths where columns that wrap give way until the sum is at most `width`."""
+    widths = _widths(table, chosen)
+    excess = sum(widths) + len(GAP) * (len(chosen) - 1) - width
+    for place, i in enumerate(chosen):
+        if table.columns[i].wraps and excess > 0:
+            less = max(NARROWEST, widths[place] - excess)
+            excess -= widths[place] - less
+            widths[place] = less
+    return widths
+
+
 def _pieces(header: str) -> list[str]:
     return header.split("\n") if "\n" in header else header.split()
 
@@ -87,7 +105,7 @@ def shown(entry: Entry) -> str:
 
 
 def _print_part(table: Table, chosen: Chosen, console: Console) -> None:
-    widths = _widths(table, chosen)
+    widths = _fitted(table, chosen, console.width)
     columns = [table.columns[i] for i in chosen]
     for line in _header(columns, widths):
         console.print(Text(line.rstrip(), "bold"), soft_wrap=True)
@@ -96,7 +114,8 @@ def _print_part(table: Table, chosen: Chosen, console: Console) -> None:
         if section.heading:
             console.print(Text(section.heading, "italic"), soft_wrap=True)
         for row in section.rows:
-            console.print(_line(row, chosen, columns, widths), soft_wrap=True)
+            for line in _lines(row, chosen, columns, widths):
+                console.print(line, soft_wrap=True)
     console.print()
 
 
@@ -120,15 +139,28 @@ def _header(columns: Sequence[Column], widths: Sequence[int]) -> list[str]:
     ]
 
 
-def _line(
+def _lines(
     row: Sequence[Entry], chosen: Chosen, columns: Sequence[Column], widths: Sequence[int]
-) -> Text:
-    line = Text()
-    for place, (i, column, width) in enumerate(zip(chosen, columns, widths, strict=True)):
-        style = "bold green" if row[i].strong else ""
-        line.append(GAP if place else "").append(_pad(shown(row[i]), column, width), style)
-    line.rstrip()
-    return line
+) -> list[Text]:
+    """Return a row's lines: one, or more where a text is wrapped."""
+    texts = [
+        _wrapped(shown(row[i]), width) if column.wraps else [shown(row[i])]
+        for i, column, width in zip(chosen, columns, widths, strict=True)
+    ]
+    lines = []
+    for k in range(max(map(len, texts))):
+        line = Text()
+        for place, (i, column, width) in enumerate(zip(chosen, columns, widths, strict=True)):
+            text = texts[place][k] if k < len(texts[place]) else ""
+            style = "bold green" if row[i].strong else ""
+            line.append(GAP if place else "").append(_pad(text, column, width), style)
+        line.rstrip()
+        lines.append(line)
+    return lines
+
+
+def _wrapped(text: str, width: int) -> list[str]:
+    return textwrap.wrap(text, width, break_on_hyphens=False)
 
 
 def _pad(text: str, column: Column, width: int) -> str:

@@ -178,6 +178,8 @@ def _pool(seed: int) -> PoolSummary:
             "name": f"cifar_fs/{i:02d}",
             "dataset": "cifar_fs",
             "architecture": "conv4",
+            "image_size": 32,
+            "classes": [f"class_{i:02d}{letter}" for letter in "abcde"],
             "accuracy": 0.8 + 0.01 * i + 0.001 * seed,
         }
         for i in range(13)

@@ -170,6 +170,20 @@ def test_a_wide_table_is_split_by_data_set_then_setting(tmp_path, width):
 NASTY = r"a_b & 5% | $x^2 ~ {#} <b> *c* \d ± –"
 
 
+def test_a_column_that_wraps_is_broken_between_words_and_nothing_is_lost():
+    names = ", ".join(f"a_class_of_some_length_{i:02}" for i in range(23))
+    columns = [Column("teacher", numeric=False), Column("classes", numeric=False, wraps=True)]
+    rows = [[Entry("glyphs/00"), Entry(names)], [Entry("glyphs/01"), Entry("short")]]
+    table = Table("teachers", "Teachers", columns, [Section("", rows)], "A caption.")
+    for width in (40, 100):
+        lines = terminal_text([table], width).splitlines()
+        assert max(map(len, lines)) <= width
+        shown = [line[11:] for line in lines if line.startswith(("glyphs/00", " " * 11))]
+        assert " ".join(shown) == names
+        assert "glyphs/01  short" in lines
+    assert r"p{.5\linewidth}" in latex([table])
+
+
 def test_nasty_text_survives_each_renderer():
     table = Table(
         kind="accuracy",

@@ -306,6 +306,17 @@ def test_pools_by_seed(tmp_path):
     assert rows[2][5].text == "80.2 to 92.2"
 
 
+def test_every_teacher_with_its_classes(tmp_path):
+    (path, *_) = seeded_suite(tmp_path)
+    table = table_of(tmp_path, "teachers")
+    names = [section.heading.rpartition(",")[0] for section in table.sections]
+    assert names == [f"cifar_fs, seed {seed}" for seed in range(3)]
+    stored = read_record(path).record.pool.teachers
+    rows = [[entry.text for entry in row] for row in table.sections[0].rows]
+    assert [row[0] for row in rows] == [one["name"] for one in stored]
+    assert rows[1] == ["cifar_fs/01", "conv4", "32", "81.0", ", ".join(stored[1]["classes"])]
+
+
 def test_caption_names_what_makes_the_numbers_comparable(tmp_path):
     make_record(
         tmp_path,
