@@ -64,8 +64,8 @@ def teachers_table(group: Group) -> Table | None:
         columns=TEACHER_COLUMNS,
         sections=sections,
         caption=(
-            "Accuracy on held-out images of the teacher's own classes; its image size; its "
-            f"classes, of more than {MOST_CLASSES} the first."
+            "Accuracy on held-out images of the teacher's own classes; px: the side of its images; "
+            f"of more than {MOST_CLASSES} classes the first."
         ),
     )
 
