@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 MAX_SETTINGS = 6
 """More settings than this are not drawn as panels beside one another."""
 MAX_ROWS = 20
-"""More rows than this make no readable square of differences."""
+"""A square of differences shows no more rows than this, the best."""
 
 
 def group_drawings(group: Group, prefix: str) -> list[Drawing]:
@@ -137,14 +137,18 @@ def _differences(
 
     found = []
     pairs = pandas.DataFrame(difference_rows(group, list(dict.fromkeys(few["setting"]))))
-    if len(pairs) and pairs["row"].nunique() <= MAX_ROWS:
+    if len(pairs):
+        names = list(dict.fromkeys(pairs["row"]))
+        best = names[:MAX_ROWS]
+        pairs = pairs[pairs["row"].isin(best) & pairs["column"].isin(best)]
+        which = "all" if len(best) == len(names) else f"the {len(best)} best of {len(names)}"
         found.append(
             Drawing(
                 f"{prefix}-differences",
                 "Paired differences",
-                "Row minus column in points, on the same tasks; in brackets: the 95 % t interval "
-                "contains 0.",
-                "Square of paired differences between all data-free methods, a panel a setting.",
+                f"Row minus column in points, on the same tasks, of {which} data-free rows; in "
+                "brackets: the 95 % t interval contains 0.",
+                f"Square of paired differences between {which} data-free rows, a panel a setting.",
                 lambda: difference_figure(pairs),
             )
         )

@@ -56,7 +56,7 @@ def pareto_figure(frame: pandas.DataFrame, cost: str) -> Figure:
                     fmt=MARKERS[row.knowledge], color=KNOWLEDGE[row.knowledge], markersize=5,
                 )  # fmt: skip
             axes.set(title=setting, xlabel=COSTS[cost], ylabel="accuracy %", xscale="log")
-            axes.margins(x=0.25, y=0.12)
+            axes.margins(x=0.33, y=0.12)
             few = x.max() / x.min() < 100
             axes.xaxis.set_major_locator(LogLocator(subs=(1, 3) if few else (1,)))
             axes.xaxis.set_major_formatter(EngFormatter(sep="") if cost != "fit_s" else "{x:g}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -16,6 +17,10 @@ WIDTH, HEIGHT = 0.58 * FONT, 1.25 * FONT
 """Of a letter and of a line, points: a little more than they are."""
 MARKER = 4
 """Half the side of a marker, points."""
+BOLD = 1.12
+"""How much wider bold letters are."""
+AT_ONCE = 3
+"""Names that are placed together: more would take long to try."""
 
 
 class Box(NamedTuple):
@@ -37,33 +42,73 @@ def name_points(
 ) -> None:
     """Write names beside points where there is room: those of `first` in bold, before the rest.
 
-    Scales and margins of the axes must be set; a name without room on any side is left out, unless
-    it is one of `first`.
+    Scales and margins of the axes must be set. Names keep off the points, off one another and off
+    the line through `first`; the highest come first, and one without room on any side is left out,
+    unless it is one of `first`.
 
     Args:
         axes: where the points are drawn.
         x, y: (n,) data coordinates.
         names: n names.
-        first: indices that are always named.
+        first: indices that are always named, in the order of the line that joins them.
     """
     axes.autoscale_view()  # transforms do not follow pending limits
     size = axes.get_window_extent().size * 72 / axes.figure.dpi
     inside = axes.transAxes.inverted().transform(axes.transData.transform(np.stack([x, y], 1)))
     centres = inside * size
-    taken = [Box(cx - MARKER, cy - MARKER, cx + MARKER, cy + MARKER) for cx, cy in centres]
-    for index in sorted(range(len(x)), key=lambda i: (i not in first, -y[i])):
+    taken = [_around(*centre, MARKER) for centre in centres]
+    taken += [_around(*point, 1.0) for point in _along(centres[list(first)])]
+
+    order = [*first, *sorted(set(range(len(x))) - set(first), key=lambda i: -y[i])]
+    boxes = _together(
+        [_free(centres[i], names[i], i in first, size) for i in order[:AT_ONCE]], taken
+    )
+    for place, index in enumerate(order):
         bold = index in first
-        places = _places(*centres[index], len(names[index]) * WIDTH * (1.12 if bold else 1))
-        fits = [p for p in places if _within(p, size) and not any(map(p.meets, taken))]
-        if not fits and not bold:
+        choices = boxes[place : place + 1] or _free(centres[index], names[index], bold, size)
+        box = min(choices, key=lambda one: _clashes(one, taken))
+        if not bold and (_clashes(box, taken) or not _within(box, size)):
             continue
-        box = (fits or places)[0]
         taken.append(box)
         axes.annotate(
             names[index], (x[index], y[index]), textcoords="offset points", va="bottom",
             xytext=np.array(box[:2]) - centres[index], fontsize=FONT,
             weight="bold" if bold else "normal",
         )  # fmt: skip
+
+
+def _free(centre: np.ndarray, name: str, bold: bool, size: np.ndarray) -> list[Box]:
+    """Return the places of a name that lie within the axes; one outside where there is none."""
+    places = _places(*centre, len(name) * WIDTH * (BOLD if bold else 1))
+    return [place for place in places if _within(place, size)] or places[:1]
+
+
+def _clashes(box: Box, taken: Sequence[Box]) -> int:
+    return sum(map(box.meets, taken))
+
+
+def _together(choices: Sequence[Sequence[Box]], taken: Sequence[Box]) -> list[Box]:
+    """Return one of the choices for each name, so that the fewest meet what is there or another."""
+    alone = {box: _clashes(box, taken) for places in choices for box in places}
+
+    def clashes(boxes: Sequence[Box]) -> int:
+        pairs = itertools.combinations(boxes, 2)
+        return sum(map(alone.__getitem__, boxes)) + sum(a.meets(b) for a, b in pairs)
+
+    return list(min(itertools.product(*choices), key=clashes))
+
+
+def _around(x: float, y: float, reach: float) -> Box:
+    return Box(x - reach, y - reach, x + reach, y + reach)
+
+
+def _along(corners: np.ndarray) -> np.ndarray:
+    """Return points (m, 2) on the line through the corners (n, 2), about two points apart."""
+    parts = [np.empty((0, 2))]
+    for start, end in itertools.pairwise(corners):
+        count = max(2, int(np.linalg.norm(end - start) / 2))
+        parts.append(np.linspace(start, end, count))
+    return np.concatenate(parts)
 
 
 def _places(x: float, y: float, width: float) -> list[Box]:
@@ -76,6 +121,10 @@ def _places(x: float, y: float, width: float) -> list[Box]:
         (x - width / 2, y - gap - HEIGHT),
         (x + gap, y + 2),
         (x + gap, y - 2 - HEIGHT),
+        (x - width / 3, y + gap),
+        (x - width / 3, y - gap - HEIGHT),
+        (x - width * 2 / 3, y + gap),
+        (x - width * 2 / 3, y - gap - HEIGHT),
     ]
     return [Box(left, bottom, left + width, bottom + HEIGHT) for left, bottom in corners]
 

@@ -11,6 +11,7 @@ from report_records import BUDGET, accuracies, make_record, standard_suite
 from test_reports_page import with_extras
 
 from bench.records import write_similarity
+from reports.figures import build
 from reports.figures.build import across_drawings, group_drawings
 from reports.figures.cost import pareto_front
 from reports.figures.curves import curves_figure, hard_steps
@@ -175,6 +176,16 @@ def test_a_layout_settled_once_is_the_layout_of_every_file(tmp_path):
         as_bytes(drawn, "svg")
         places.append(np.array([axes.get_position().bounds for axes in drawn.axes]))
     assert places[0] == pytest.approx(places[1], abs=0.02)
+
+
+def test_of_many_rows_the_best_are_compared(tmp_path, monkeypatch):
+    monkeypatch.setattr(build, "MAX_ROWS", 2)
+    for place, method in enumerate(("average", "random", "purer")):
+        make_record(tmp_path, method, accuracies(0.3 + 0.05 * place, method))
+    found = drawings(tmp_path)["differences"]
+    assert "the 2 best of 3 data-free rows" in found.caption
+    rows = [text.get_text() for text in found.draw().axes[0].get_yticklabels()]
+    assert rows == ["purer", "random"]
 
 
 def test_a_row_is_called_the_same_in_every_panel(tmp_path):

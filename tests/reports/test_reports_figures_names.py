@@ -48,3 +48,23 @@ def test_names_meet_neither_one_another_nor_a_point_and_the_first_are_all_there(
         assert min(width, height) <= 1.5  # pixels: letters' widths are estimated
     for place in axes.transData.transform(np.stack([x, y], axis=1)):
         assert not any(box.contains(*place) for box in shown.values())
+
+
+def test_the_first_names_keep_off_one_another_and_off_the_line_that_joins_them():
+    x, y = np.array([4.0, 52.0, 104.0, 4.0]), np.array([63.6, 64.3, 66.9, 62.9])
+    figure = Figure(figsize=(4.4, 3.4))
+    axes = figure.subplots()
+    axes.plot(x, y, "o", markersize=4)
+    axes.set(xscale="log", ylim=(20, 70))
+    axes.margins(x=0.33)
+    names = ["distill_ensemble", "ensemble_centroids", "ensemble_centroids (tuned)", "oracle"]
+    name_points(axes, x, y, names, [0, 1, 2])
+    figure.draw_without_rendering()
+    shown = {text.get_text(): text.get_window_extent() for text in axes.texts}
+    assert set(names[:3]) <= set(shown)
+    for one, other in itertools.combinations(shown.values(), 2):
+        assert not one.overlaps(other)
+    corners = axes.transData.transform(np.stack([x, y], axis=1))[:3]
+    for start, end in itertools.pairwise(corners):
+        for place in np.linspace(start, end, 50):
+            assert not any(box.contains(*place) for box in shown.values())
