@@ -55,7 +55,7 @@ def test_the_first_names_keep_off_one_another_and_off_the_line_that_joins_them()
     figure = Figure(figsize=(4.4, 3.4))
     axes = figure.subplots()
     axes.plot(x, y, "o", markersize=4)
-    axes.set(xscale="log", ylim=(20, 70))
+    axes.set(xscale="log", ylim=(45, 70))
     axes.margins(x=0.33)
     names = ["distill_ensemble", "ensemble_centroids", "ensemble_centroids (tuned)", "oracle"]
     name_points(axes, x, y, names, [0, 1, 2])
