@@ -7,6 +7,7 @@ from minutes.
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import time
@@ -131,6 +132,7 @@ class TeacherCost:
     spec: NetSpec
     n_classes: int
     training_images: int = 0
+    evaluated_images: int = 0
 
 
 def teacher_costs(
@@ -140,9 +142,11 @@ def teacher_costs(
     costs = []
     for plan, there in zip(plans, stored, strict=True):
         counts = data[plan.dataset].splits["train"].counts
-        images = sum(int(counts[c]) for c in plan.classes) * plan.recipe.train_fraction
-        images = 0 if there else round(images * plan.recipe.epochs)
-        costs.append(TeacherCost(plan.spec, len(plan.classes), images))
+        images = 0 if there else sum(int(counts[c]) for c in plan.classes)
+        trained = images * plan.recipe.train_fraction
+        evaluations = max(1, plan.recipe.epochs)  # on the held-out images
+        passes = round(trained * plan.recipe.epochs), round((images - trained) * evaluations)
+        costs.append(TeacherCost(plan.spec, len(plan.classes), *passes))
     return costs
 
 
@@ -161,8 +165,12 @@ def estimate_cell(
     """
     method = registry.load("method", cell.method)
     net = meta_spec(cell, [data[name] for name in cell.datasets])
-    memory = _memory(cell, method, max(data[name].image_size for name in cell.datasets))
-    pool = sum(seconds(t.spec) * t.training_images * (1 + BACKWARD) for t in teachers)
+    side = max(data[name].image_size for name in cell.datasets)
+    memory = _memory(cell, method, side) + sum(map(_held_bytes, teachers))
+    pool = sum(
+        seconds(t.spec) * (t.training_images * (1 + BACKWARD) + t.evaluated_images)
+        for t in teachers
+    )
     if method.knowledge == "features":
         an_image = _embedding_seconds(cell, teachers, seconds)
         return Estimate(pool, 0.0, 0.0, _embeddings(cell, data, an_image), memory)
@@ -189,6 +197,17 @@ def _memory(cell: Cell, method: type[Method], side: int) -> int:
     if method.validates and method.knowledge == "inversion":
         total += 2 * pixels * ACTIVATIONS_PER_PIXEL
     return total
+
+
+def _held_bytes(teacher: TeacherCost) -> int:
+    """Return the bytes of a teacher's weights: in the network, as stored, and while written."""
+    return 3 * 4 * _n_parameters(teacher.spec)
+
+
+@functools.cache
+def _n_parameters(spec: NetSpec) -> int:
+    with torch.device("meta"):
+        return sum(parameter.numel() for parameter in registry.build_net(spec).parameters())
 
 
 def _embeddings(cell: Cell, data: Mapping[str, ImageData], an_image: float) -> dict[str, float]:

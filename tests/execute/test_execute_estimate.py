@@ -126,6 +126,22 @@ def test_larger_images_take_more_memory(suite: str, data: dict[str, ImageData]) 
     assert 2**30 < needed[0] < needed[1] < 2**31
 
 
+def test_a_pool_is_trained_and_evaluated(suite: str, data: dict[str, ImageData]) -> None:
+    cell = cell_of(suite, "ensemble_centroids")
+    teachers = [TeacherCost(NetSpec("conv4", 5, 32), 5, training_images=10, evaluated_images=4)]
+    assert estimate_cell(cell, data, teachers, seconds).pool_s == 10 * 3 + 4
+
+
+def test_large_teachers_take_more_memory(suite: str, data: dict[str, ImageData]) -> None:
+    cell = cell_of(suite, "ensemble_centroids")
+    large = TeacherCost(NetSpec("torchvision:resnet50", 1000, 224), 5)
+    less, more = (
+        estimate_cell(cell, data, teachers, lambda spec: 1.0).memory_bytes
+        for teachers in ([large], [large, large, large])
+    )
+    assert more - less == 2 * 12 * 25_557_032  # torchvision's documented number of parameters
+
+
 def test_a_pass_is_measured_once(tmp_path: Path) -> None:
     spec = NetSpec("conv4", 5, 32)
     first = PassTimes(torch.device("cpu"), tmp_path)(spec)
