@@ -6,7 +6,7 @@ from itertools import groupby
 
 from bench.stats import mean_interval
 from reports.caption import budget_sentence, origin_sentence, protocol_sentence, seeds_sentence
-from reports.groups import KNOWLEDGE, Group, Result, Row, Setting, unpaired
+from reports.groups import KNOWLEDGE, Group, Result, Row, Setting, paired
 from reports.model import Column, Entry, Footnotes, Section, Table, label
 
 NAMES = [Column("method", numeric=False), Column("learner", numeric=False)]
@@ -37,7 +37,7 @@ def verdict(group: Group, setting: Setting) -> dict[Row, str]:
     """Return which data-free rows of a column are `best`, and which `tied` with the best.
 
     Tied: the 95 % t interval of the paired difference from the best contains 0. A row whose test
-    tasks or seeds differ from the best's cannot be told and is not marked.
+    tasks differ from the best's cannot be told and is not marked; seeds that both have count.
     """
     results = {
         row: result
@@ -51,8 +51,8 @@ def verdict(group: Group, setting: Setting) -> dict[Row, str]:
     for row, result in results.items():
         if result.mean == results[best].mean:
             found[row] = "best"
-        elif unpaired(result, results[best]) is None:
-            interval = mean_interval(results[best].tasks - result.tasks)
+        elif (pair := paired(results[best], result)).reason is None:
+            interval = mean_interval(pair.a.tasks - pair.b.tasks)
             if interval.low <= 0 <= interval.high:
                 found[row] = "tied"
     return found

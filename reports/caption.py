@@ -9,7 +9,7 @@ import numpy as np
 
 from bench.records import Record, StoredRecord
 from bench.stats import minimal_detectable_difference
-from reports.groups import Group, unpaired
+from reports.groups import Group, paired
 
 _ONE = re.compile(r"\b1 (core|thread)s\b")
 
@@ -91,9 +91,9 @@ def detectable_difference(group: Group) -> float | None:
         ]
         best = max(results, key=lambda result: result.mean, default=None)
         found += [
-            minimal_detectable_difference(best.tasks, result.tasks)
+            minimal_detectable_difference(pair.a.tasks, pair.b.tasks)
             for result in results
-            if result is not best and unpaired(best, result) is None
+            if result is not best and (pair := paired(best, result)).reason is None
         ]
     return max(found, default=None)
 

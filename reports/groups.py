@@ -28,6 +28,8 @@ KNOWLEDGE = {
 }
 """Headings of the sections, in their order."""
 
+OTHER_TASKS = "not the same test tasks"
+
 
 class Row(NamedTuple):
     """What a row stands for; `variant` names settings that tell it from its like."""
@@ -74,6 +76,7 @@ class Result:
     """The records of one row and setting: one for each seed."""
 
     def __init__(self, stored: Sequence[StoredRecord]):
+        self._stored = stored
         ordered = sorted(stored, key=lambda one: one.record.seed)
         self.done = [one for one in ordered if one.record.status == "done"]
         self.missed = [one.record for one in ordered if one.record.status != "done"]
@@ -106,6 +109,12 @@ class Result:
         digests = {one.record.task_list_sha256 for one in self.done}
         return digests.pop() if len(digests) == 1 else None
 
+    def on(self, seeds: Sequence[int]) -> Result:
+        """Return the result of some of the seeds."""
+        if self.seeds == tuple(seeds):
+            return self
+        return Result([one for one in self._stored if one.record.seed in seeds])
+
     @functools.cached_property
     def by_seed(self) -> np.ndarray:
         """The accuracy of each task for each seed, (seeds, n) fractions."""
@@ -122,15 +131,31 @@ class Result:
         return task_table(self.done[0])[1] if self.task_list else None
 
 
-def unpaired(a: Result | None, b: Result | None) -> str | None:
-    """Return why two results cannot be compared task by task, or None where they can."""
-    if a is None or b is None or not a.done or not b.done:
-        return "one of the two has no result"
+class Pair(NamedTuple):
+    """Two results on the seeds that both have; without tasks in common there is a reason."""
+
+    a: Result
+    b: Result
+    reason: str | None = None
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """The seeds that both have."""
+        return self.a.seeds
+
+
+def paired(a: Result | None, b: Result | None) -> Pair:
+    """Return two results on the seeds that both have, or why no task can be compared."""
+    a, b = a or Result([]), b or Result([])
+    seeds = [seed for seed in a.seeds if seed in b.seeds]
+    if not a.done or not b.done:
+        return Pair(a, b, "one of the two has no result")
+    if not seeds:
+        return Pair(a, b, "no seed in common")
+    a, b = a.on(seeds), b.on(seeds)
     if a.task_list is None or a.task_list != b.task_list:
-        return "not the same test tasks"
-    if a.seeds != b.seeds:
-        return "not the same seeds"
-    return "a single test task" if a.done[0].record.accuracy.n < 2 else None
+        return Pair(a, b, OTHER_TASKS)
+    return Pair(a, b, "a single test task" if a.done[0].record.accuracy.n < 2 else None)
 
 
 @dataclass(frozen=True)

@@ -15,11 +15,10 @@ from bench.stats import (
 )
 from reports.caption import budget_sentence, origin_sentence, protocol_sentence, seeds_sentence
 from reports.families import Family
-from reports.groups import Group, Result, Setting, unpaired
+from reports.groups import OTHER_TASKS, Group, Result, Setting, paired
 from reports.model import Column, Entry, Footnotes, Section, Table, label
 from reports.paired import ALPHA, FLIPS, p_text, signed
 
-OTHER_TASKS = "not the same test tasks"
 UNPAIRED = "other test tasks: Welch's interval of the unpaired difference, no test"
 
 
@@ -49,13 +48,13 @@ def worths(family: Family) -> list[Worth]:
 
 def _worth(family: Family, choice: int, setting: Setting) -> Worth:
     a, b = family.result(choice, setting), family.result(family.against[choice], setting)
-    reason = unpaired(a, b)
+    a, b, reason = paired(a, b)
     if reason is None:
         cells = (one.record.cell_hash for one in (*a.done, *b.done))
         generator = numpy_generator("hazards", *cells)
         difference = paired_difference(a.tasks, b.tasks, FLIPS, generator)
         return Worth(choice, setting, paired=difference)
-    if reason == OTHER_TASKS and a.seeds == b.seeds and len(a.tasks) > 1:
+    if reason == OTHER_TASKS and len(a.tasks) > 1:
         return Worth(choice, setting, unpaired=unpaired_difference(a.tasks, b.tasks))
     return Worth(choice, setting, reason=reason)
 

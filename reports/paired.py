@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from bench.seeds import numpy_generator
 from bench.stats import PairedDifference, holm, paired_difference
 from reports.accuracy import NAMES
 from reports.caption import detectable_sentence, origin_sentence, protocol_sentence, seeds_sentence
-from reports.groups import Group, Result, Row, Setting, unpaired
+from reports.groups import Group, Result, Row, Setting, paired
 from reports.memo import Memo
 from reports.model import Column, Entry, Footnotes, Section, Table, label
 
@@ -23,7 +23,10 @@ ANY_LEARNER = ("ensemble_centroids",)
 
 @dataclass(frozen=True)
 class Comparison:
-    """A row minus a reference in one setting; without `difference` there is a reason."""
+    """A row minus a reference in one setting; without `difference` there is a reason.
+
+    `seeds`: those that both have, where either has more.
+    """
 
     row: Row
     reference: Row
@@ -31,6 +34,7 @@ class Comparison:
     difference: PairedDifference | None = None
     p_holm: float | None = None
     reason: str | None = None
+    seeds: tuple[int, ...] = ()
 
 
 def comparisons(group: Group) -> list[Comparison]:
@@ -42,12 +46,7 @@ def comparisons(group: Group) -> list[Comparison]:
     ]
     made = [one for one in found if one.difference]
     adjusted = iter(holm([one.difference.p_value for one in made]))
-    return [
-        Comparison(one.row, one.reference, one.setting, one.difference, float(next(adjusted)))
-        if one.difference
-        else one
-        for one in found
-    ]
+    return [replace(one, p_holm=float(next(adjusted))) if one.difference else one for one in found]
 
 
 def reference_pairs(rows: Sequence[Row]) -> list[tuple[Row, Row]]:
@@ -88,10 +87,11 @@ def _calibrates(row: Row, other: Row) -> bool:
 
 def _compare(group: Group, row: Row, reference: Row, setting: Setting) -> Comparison:
     a, b = group.results.get((row, setting)), group.results.get((reference, setting))
-    reason = unpaired(a, b)
-    if reason:
-        return Comparison(row, reference, setting, reason=reason)
-    return Comparison(row, reference, setting, compare(a, b, group.memo))
+    pair = paired(a, b)
+    if pair.reason:
+        return Comparison(row, reference, setting, reason=pair.reason)
+    some = pair.seeds if (a.seeds, b.seeds) != (pair.seeds, pair.seeds) else ()
+    return Comparison(row, reference, setting, compare(pair.a, pair.b, group.memo), seeds=some)
 
 
 def compare(a: Result, b: Result, memo: Memo) -> PairedDifference:
@@ -139,11 +139,14 @@ def _columns(group: Group) -> list[Column]:
 
 
 def _lines(chosen: Sequence[Comparison], notes: Footnotes) -> list[list[Entry]]:
-    lines: dict[Row, list[Entry]] = {}
-    for one in chosen:
-        line = lines.setdefault(one.row, [label(one.row.name), label(one.row.head)])
-        line += _entries(one, notes)
-    return list(lines.values())
+    lines = []
+    for row in dict.fromkeys(one.row for one in chosen):
+        mine = [one for one in chosen if one.row == row]
+        some = sorted({", ".join(map(str, one.seeds)) for one in mine if one.seeds})
+        marks = tuple(notes.number(f"on the seeds that both have: {seeds}") for seeds in some)
+        line = [Entry(row.name, notes=marks), label(row.head)]
+        lines.append(line + [entry for one in mine for entry in _entries(one, notes)])
+    return lines
 
 
 def _entries(one: Comparison, notes: Footnotes) -> list[Entry]:

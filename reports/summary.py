@@ -18,7 +18,7 @@ from bench.stats import (
 )
 from reports.accuracy import verdict
 from reports.frame import open_interval_of
-from reports.groups import Group, Result, Row, Setting, unpaired
+from reports.groups import Group, Result, Row, Setting, paired
 
 
 @dataclass(frozen=True)
@@ -61,8 +61,8 @@ def _leader(group: Group, setting: Setting) -> Leader | None:
     best, rest = ranked[0], ranked[1:]
     marks = verdict(group, setting)
     parts: dict[str, Any] = {}
-    if rest and unpaired(done[best], done[rest[0]]) is None:
-        a, b = done[best].tasks, done[rest[0]].tasks
+    if rest and (pair := paired(done[best], done[rest[0]])).reason is None:
+        a, b = pair.a.tasks, pair.b.tasks
         parts = {
             "lead": mean_interval(a - b),
             "ahead": improvement(a, b).mean,

@@ -12,7 +12,7 @@ from reports.figures.differences import MIN_SETTINGS, difference_figure, ranks_f
 from reports.figures.drawing import Drawing
 from reports.figures.fits import fit_drawings, pool_drawings
 from reports.figures.style import labels
-from reports.groups import Group, Result, Row, unpaired
+from reports.groups import Group, Pair, Row, paired
 from reports.summary import summary_rows
 
 if TYPE_CHECKING:
@@ -181,10 +181,10 @@ def difference_rows(group: Group, settings: Sequence[str]) -> list[dict[str, Any
         order = sorted(done, key=lambda row: -done[row].mean)
         rows += [
             {"setting": name, "row": _shown(a, group.rows), "column": _shown(b, group.rows)}
-            | _difference(done[a], done[b])
+            | _difference(pair)
             for a in order
             for b in order
-            if a != b and unpaired(done[a], done[b]) is None
+            if a != b and (pair := paired(done[a], done[b])).reason is None
         ]
     return rows
 
@@ -194,6 +194,6 @@ def _shown(row: Row, rows: Sequence[Row]) -> str:
     return f"{row.name} · {row.head}" if several else row.name
 
 
-def _difference(a: Result, b: Result) -> dict[str, float]:
-    found = mean_interval(a.tasks - b.tasks)
+def _difference(pair: Pair) -> dict[str, float]:
+    found = mean_interval(pair.a.tasks - pair.b.tasks)
     return {"difference": found.mean, "low": found.low, "high": found.high}

@@ -130,15 +130,33 @@ def test_pairs_of_several_seeds_use_each_tasks_mean(tmp_path):
     places = [read_record(place) for place in seeded_suite(tmp_path)]
     (group,) = make_groups(load_records(tmp_path))
     found = {(c.row.method, c.reference.method): c for c in comparisons(group)}
-    assert found["purer", "random"].reason == "not the same seeds"
-    average, purer = (
-        np.mean([p.accuracies() for p in places if p.record.method == name], axis=0)
-        for name in ("average", "purer")
-    )
-    expected = mean_interval(purer - average)
-    difference = found["purer", "average"].difference
-    assert (difference.mean, difference.low, difference.high) == pytest.approx(expected)
-    assert difference.n == 20
+    random = {p.record.seed: p for p in places if p.record.method == "random"}
+    assert random[2].record.status == "failed"
+    for reference, seeds in (("average", (0, 1, 2)), ("random", (0, 1))):
+        values, purer = (
+            np.mean(
+                [
+                    p.accuracies()
+                    for p in places
+                    if p.record.method == name and p.record.seed in seeds
+                ],
+                axis=0,
+            )
+            for name in (reference, "purer")
+        )
+        expected = mean_interval(purer - values)
+        one = found["purer", reference]
+        assert one.seeds == (seeds if reference == "random" else ())
+        d = one.difference
+        assert (d.mean, d.low, d.high) == pytest.approx(expected)
+        assert d.n == 20
+
+
+def test_what_has_no_seed_in_common_is_not_compared(tmp_path):
+    for seed, method in ((0, "purer"), (1, "random")):
+        make_record(tmp_path, method, accuracies(0.3, method), seed=seed)
+    (group,) = make_groups(load_records(tmp_path))
+    assert [one.reason for one in comparisons(group)] == ["no seed in common"]
 
 
 def test_references_are_met_under_the_same_learner_and_once(tmp_path):
