@@ -51,7 +51,8 @@ def pool_phrase(group: Group) -> str:
     for name, found in sorted(pools.items()):
         sizes = "/".join(str(n) for n in sorted({n for n, _ in found.values()}))
         accuracy = 100 * np.mean([accuracy for _, accuracy in found.values()])
-        phrases.append(f"{name} {sizes} teachers, mean held-out accuracy {accuracy:.1f} %; ")
+        teachers = "teacher" if sizes == "1" else "teachers"
+        phrases.append(f"{name} {sizes} {teachers}, mean held-out accuracy {accuracy:.1f} %; ")
     return "".join(phrases)
 
 
