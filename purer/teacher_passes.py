@@ -39,6 +39,9 @@ from purer.inversion import (
 
 Layers = list[tuple[nn.BatchNorm2d, Tensor, Tensor]]
 
+PEAK = 2.5
+"""What a backward pass holds at its peak, in times of what its graph keeps."""
+
 
 class TeacherPasses(Protocol):
     """A way to compute the gradients of all teachers."""
@@ -106,17 +109,25 @@ class OneByOne:
         """Return how many images' activations fit in the memory, from what one image saves."""
         net = self._teachers[index].net
         image = _laid_out(block[:1].clone()).requires_grad_()
-        per_image = saved_bytes(lambda: net(image, self._norm()))
-        return max(1, min(len(block), self._memory // max(1, per_image)))
+        per_image = PEAK * saved_bytes(lambda: net(image, self._norm()), held_by=net)
+        return max(1, min(len(block), int(self._memory / max(1, per_image))))
 
 
-def saved_bytes(run: Callable[[], object]) -> int:
-    """Return the bytes of the distinct storages that a differentiable computation keeps."""
+def saved_bytes(run: Callable[[], object], held_by: nn.Module) -> int:
+    """Return the bytes of the distinct storages that a differentiable computation keeps.
+
+    Args:
+        run: the computation.
+        held_by: a module whose parameters and buffers are there anyway, and do not count.
+    """
     sizes: dict[int, int] = {}
+    held = [*held_by.parameters(), *held_by.buffers()]
+    places = {tensor.untyped_storage().data_ptr() for tensor in held}
 
     def note(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
-        sizes[storage.data_ptr()] = storage.nbytes()
+        if storage.data_ptr() not in places:
+            sizes[storage.data_ptr()] = storage.nbytes()
         return tensor
 
     with torch.enable_grad(), saved_tensors_hooks(note, lambda tensor: tensor):

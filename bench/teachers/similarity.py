@@ -17,6 +17,7 @@ from torch import Tensor
 from bench.contract import Pool, Teacher
 from bench.data.base import ImageData
 from bench.data.images import normalise
+from bench.learners.resized import resize
 from bench.records import content_hash, write_similarity
 
 N_IMAGES = 256
@@ -78,7 +79,7 @@ def pool_similarity(
     data set has an equal share. None where there are fewer than two teachers or too few images.
 
     Args:
-        pool: teachers that take the images of all data sets.
+        pool: teachers that take images of the largest data set's size.
         sets: the data sets, normalised as the pool takes them.
         device: where the pool is.
         n_images: of all data sets together, at most.
@@ -86,11 +87,12 @@ def pool_similarity(
     chosen = [_spread(one, n_images // len(sets)) for one in sets]
     if len(pool) < 2 or sum(map(len, chosen)) < MIN_IMAGES:
         return None
-    batches = [
-        normalise(torch.from_numpy(one.splits["val"].images[indices]).to(device), one.mean, one.std)
-        for one, indices in zip(sets, chosen, strict=True)
-        if len(indices)
-    ]
+    side = max(one.image_size for one in sets)
+    batches = []
+    for one, indices in zip(sets, chosen, strict=True):
+        if len(indices):
+            images = torch.from_numpy(one.splits["val"].images[indices]).to(device)
+            batches.append(resize(normalise(images, one.mean, one.std), side))
     return linear_cka(
         [torch.cat([teacher_features(teacher, batch) for batch in batches]) for teacher in pool]
     )

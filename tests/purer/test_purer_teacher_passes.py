@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from bench.contract import NetSpec, Pool, Teacher
 from bench.nets.base import initialise
@@ -23,7 +24,7 @@ from purer.inversion import (
     roll,
     total_variation_loss,
 )
-from purer.teacher_passes import OneByOne, candidates, network_gradient, saved_bytes
+from purer.teacher_passes import PEAK, OneByOne, candidates, network_gradient, saved_bytes
 from tests.purer.test_purer_inversion import golden_teacher
 
 RELEASED = InversionWeights(1.0, 1e-2, 1e-4, 1e-5)
@@ -133,8 +134,9 @@ def test_a_block_beyond_its_memory_is_cut_and_gives_the_same():
     pool, labels, blocks = mixed_pool()
     whole = OneByOne(pool, labels, STRONG, MANY, fused=True)
     image = blocks[0][:1].clone().requires_grad_()
-    per_image = saved_bytes(lambda: pool[0].net(image, FrozenStatisticsNorm({})))
-    cut = OneByOne(pool, labels, STRONG, 2 * per_image, fused=True)
+    net = pool[0].net
+    per_image = saved_bytes(lambda: net(image, FrozenStatisticsNorm({})), held_by=net)
+    cut = OneByOne(pool, labels, STRONG, int(2 * PEAK * per_image), fused=True)
     results = whole(range(4), blocks), cut(range(4), blocks)
     assert whole._chunks[0] == 6
     assert cut._chunks[0] == 2
@@ -148,7 +150,14 @@ def test_saved_bytes_count_what_a_graph_keeps():
     """A product of two tensors that are not leaves keeps both: 2 · 100 · 8 bytes."""
     x = torch.ones(100, dtype=torch.float64, requires_grad=True)
     a, b = x + 1, x + 2
-    assert saved_bytes(lambda: a * b) == 1600
+    assert saved_bytes(lambda: a * b, held_by=nn.Module()) == 1600
+
+
+def test_weights_are_there_whether_or_not_a_graph_is():
+    layer = nn.Linear(10, 1000, bias=False, dtype=torch.float64).requires_grad_(False)
+    x = torch.ones(1, 10, dtype=torch.float64, requires_grad=True)
+    assert saved_bytes(lambda: layer(x), held_by=nn.Module()) >= 80_000
+    assert saved_bytes(lambda: layer(x), held_by=layer) < 1_000
 
 
 @pytest.mark.parametrize("weights", [RELEASED, InversionWeights(1, 1, 0, 3), STRONG])

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 import torch
 
+from bench.contract import Pool
 from bench.records import SIMILARITY
 from bench.seeds import torch_generator
+from bench.teachers.adapt import adapt_pool
 from bench.teachers.similarity import MIN_IMAGES, linear_cka, pool_similarity, similarity_file
 from tests.helpers import cell_of, run_toy, tiny_pool, toy_data
 
@@ -104,6 +106,19 @@ def test_it_is_measured_on_validation_images_alone(tmp_path):
         swapped = dataclasses.replace(split, images=255 - split.images[::-1])
         other = dataclasses.replace(data, splits={**data.splits, name: swapped})
         assert torch.equal(pool_similarity(pool, [other], cpu), found) == same
+
+
+def test_images_of_two_sizes_are_seen_at_the_larger(tmp_path):
+    """As a pool of both sizes is made: only teachers of the smaller size resize by themselves."""
+    small, large = toy_data(16), toy_data(48)
+    teachers = [
+        next(iter(tiny_pool(["conv4"], 3, side, torch_generator("pool", str(side)))))
+        for side in (16, 48, 48)
+    ]
+    pool = adapt_pool(Pool(teachers, "p"), small.mean, small.std, 48)
+    found = pool_similarity(pool, [small, large], torch.device("cpu"))
+    assert found.shape == (3, 3)
+    assert found.diagonal().tolist() == pytest.approx([1.0] * 3)
 
 
 def test_too_few_images_or_teachers_have_none(tmp_path):
