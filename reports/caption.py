@@ -35,8 +35,12 @@ def _training(group: Group) -> str:
     imported = sorted({pool.name for pool in pools if pool.name})
     if imported:
         return f"imported pool {', '.join(imported)}"
-    epochs, checkpoint = record.budget["teacher_epochs"], record.protocol["teacher_checkpoint"]
-    return f"{epochs} epochs a teacher ({checkpoint} checkpoint)"
+    epochs = f"{record.budget['teacher_epochs']} epochs a teacher"
+    own = record.budget.get("teacher_epochs_of") or {}
+    for other in sorted({count for name, count in own.items() if name in record.architectures}):
+        names = sorted(name for name, count in own.items() if count == other)
+        epochs += f", {other} a {' or '.join(n for n in names if n in record.architectures)}"
+    return f"{epochs} ({record.protocol['teacher_checkpoint']} checkpoint)"
 
 
 def pool_phrase(group: Group) -> str:

@@ -335,6 +335,19 @@ def test_every_teacher_with_its_classes(tmp_path):
     assert rows[1] == ["cifar_fs/01", "conv4", "32", "81.0", ", ".join(stored[1]["classes"])]
 
 
+def test_caption_names_the_epochs_of_architectures_that_have_their_own(tmp_path):
+    own = {"resnet10": 5, "resnet18": 5, "resnet50": 3}
+    make_record(
+        tmp_path,
+        "average",
+        accuracies(0.5, "a"),
+        architectures=["conv4", "resnet10", "resnet18"],
+        budget={**budget("short").model_dump(mode="json"), "teacher_epochs_of": own},
+    )
+    caption = table_of(tmp_path).caption
+    assert "60 epochs a teacher, 5 a resnet10 or resnet18 (best checkpoint)" in caption
+
+
 def test_caption_names_what_makes_the_numbers_comparable(tmp_path):
     make_record(
         tmp_path,
