@@ -66,8 +66,22 @@ def slug(group: Group, groups: Sequence[Group]) -> str:
 def short_name(group: Group) -> str:
     """Return what a group is called in headings."""
     data = ", ".join(dict.fromkeys(setting.data for setting in group.settings))
-    variant = f", {group.first.variant}" if group.first.variant else ""
-    return f"{group.first.scenario} {data}: {group.first.protocol_label}{variant}"
+    return f"{group.first.scenario} {data}: {_protocol(group)}"
+
+
+def protocol_name(group: Group) -> str:
+    """Return a group's scenario and protocol."""
+    return f"{group.first.scenario}, {_protocol(group)}"
+
+
+def _protocol(group: Group) -> str:
+    return group.first.protocol_label + (f", {group.first.variant}" if group.first.variant else "")
+
+
+def compared(groups: Sequence[Group]) -> list[Group]:
+    """Return the groups whose accuracies compare methods; all where no teacher is trained."""
+    trained = [one for one in groups if one.first.protocol.get("teachers") != "untrained"]
+    return trained or list(groups)
 
 
 def percent(value: float) -> str:
@@ -89,7 +103,7 @@ def _leader_line(group: Group, leader: Leader) -> dict[str, str]:
     records = [one.record for one in leader.result.done]
     return {
         "where": group.setting_name(leader.setting),
-        "scenario": f"{group.first.scenario}, {group.first.protocol_label}",
+        "scenario": protocol_name(group),
         "best": shown_row(leader.row, group),
         "accuracy": f"{percent(leader.result.mean)} ± {percent(leader.result.ci95)}",
         "classes": span(over_classes(group, leader.result)),
@@ -161,7 +175,7 @@ def headline(groups: Sequence[Group]) -> list[str]:
             surely = "all clearly" if clear == len(won) else f"{clear} clearly"
             texts.append(
                 f"{name} is best in {len(won)} of {len(found)} settings of {where} "
-                f"({group.first.scenario}, {group.first.protocol_label}), {surely}."
+                f"({protocol_name(group)}), {surely}."
             )
     return texts
 

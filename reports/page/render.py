@@ -45,8 +45,10 @@ def render_page(
         title=title,
         style=Markup((FOLDER / "page.css").read_text(encoding="utf-8")),
         script=Markup((FOLDER / "page.js").read_text(encoding="utf-8")),
-        headline=content.headline(report.shown),
-        lines=[line for group in report.shown for line in content.leader_lines(group)],
+        headline=content.headline(content.compared(report.shown)),
+        lines=[
+            line for group in content.compared(report.shown) for line in content.leader_lines(group)
+        ],
         warnings=content.warnings(report.groups, stored),
         parts=parts,
         overview=report.overview,

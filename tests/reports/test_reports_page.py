@@ -9,9 +9,10 @@ import subprocess
 import numpy as np
 import pytest
 from report_browser import evaluate, node_module
-from report_records import accuracies, make_record, seeded_suite, standard_suite
+from report_records import PROTOCOL, accuracies, make_record, seeded_suite, standard_suite
 
 from bench.records import write_parquet
+from reports.groups import make_groups
 from reports.make import compute, write_report
 from reports.page import content
 from reports.select import load_records
@@ -171,6 +172,40 @@ def test_cells_filter_and_links_open_them(page):
     assert "bench reproduce" in found["text"]
 
 
+def test_the_summary_names_variants_and_passes_untrained_pools_over(tmp_path):
+    plain = {**PROTOCOL, "teachers": "trained"}
+    for method, value in (("average", 0.3), ("purer", 0.4)):
+        make_record(tmp_path, method, accuracies(value, method), protocol=plain)
+        other = {**plain, "shared_initialisation": True}
+        make_record(
+            tmp_path,
+            method,
+            accuracies(value, method + "s"),
+            protocol=other,
+            variant="shared_initialisation=True",
+        )
+        make_record(
+            tmp_path,
+            method,
+            accuracies(value, method + "u"),
+            protocol={**plain, "teachers": "untrained"},
+        )
+    groups = make_groups(load_records(tmp_path))
+    assert len(groups) == 3
+    named = [
+        line["scenario"]
+        for group in content.compared(groups)
+        for line in content.leader_lines(group)
+    ]
+    label = groups[0].first.protocol_label
+    assert sorted(named) == [f"SS, {label}", f"SS, {label}, shared_initialisation=True"]
+    assert any(
+        "shared_initialisation=True), all clearly" in text for text in content.headline(groups)
+    )
+    alone = [group for group in groups if group.first.protocol["teachers"] == "untrained"]
+    assert content.compared(alone) == alone
+
+
 WIDE = """
 const sizes = [];
 for (const width of %s) {
@@ -184,7 +219,10 @@ for (const width of %s) {
   const summary = inner.getElementById('summary-t').getBoundingClientRect();
   const small = [...inner.querySelectorAll('img')].every(
     (i) => i.getBoundingClientRect().width <= width);
-  sizes.push([width, inner.documentElement.scrollWidth, small, summary.top]);
+  const field = inner.querySelector('#summary-t td'), name = getComputedStyle(field, '::before');
+  const named = name.content === 'none' || parseFloat(getComputedStyle(field).paddingLeft)
+    + parseFloat(name.marginLeft) >= 0;
+  sizes.push([width, inner.documentElement.scrollWidth, small && named, summary.top]);
   frame.remove();
 }
 return {sizes, problems: window.problems};
@@ -196,9 +234,9 @@ def test_nothing_is_wider_than_the_window(page):
     found = evaluate(page, WIDE % list(WIDTHS), width=1700)
     assert found["problems"] == []
     assert [size[0] for size in found["sizes"]] == list(WIDTHS)
-    for width, content_width, small, top in found["sizes"]:
+    for width, content_width, seen, top in found["sizes"]:
         assert content_width <= width
-        assert small
+        assert seen  # pictures fit, and names of fields stand within the window
         assert top < 520  # the summary's table begins on the first screen
 
 
