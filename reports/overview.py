@@ -15,12 +15,19 @@ Place = tuple[Group, Setting]
 
 
 def overview_tables(groups: Sequence[Group]) -> list[Table]:
-    """Return a table for each protocol that has several groups; numbers compare down a column."""
-    found: dict[tuple[str, int, int], list[Group]] = defaultdict(list)
+    """Return a table for each protocol that has several groups; numbers compare down a column.
+
+    A variant of a protocol is another protocol.
+    """
+    found: dict[tuple[str, str, int, int], list[Group]] = defaultdict(list)
     for group in groups:
         first = group.first
-        found[first.protocol_label, first.n_test_tasks, first.n_query].append(group)
-    return [_table(label_, members) for (label_, *_), members in found.items() if len(members) > 1]
+        found[first.protocol_label, first.variant, first.n_test_tasks, first.n_query].append(group)
+    several = [(key, members) for key, members in found.items() if len(members) > 1]
+    return [
+        _table(", ".join(filter(None, (name, variant))), members)
+        for (name, variant, *_), members in several
+    ]
 
 
 def _table(protocol: str, groups: Sequence[Group]) -> Table:

@@ -426,3 +426,20 @@ def test_captions_say_how_teachers_came_to_their_weights(tmp_path):
         (True, False),
         (False, True),
     ]
+
+
+def test_the_overview_keeps_variants_of_a_protocol_apart(tmp_path):
+    for scenario in ("SS", "SH"):
+        make_record(tmp_path, "average", accuracies(0.3, scenario), scenario=scenario)
+    variant = {"shared_initialisation": True}
+    make_record(
+        tmp_path,
+        "average",
+        accuracies(0.4, "other"),
+        protocol={**PROTOCOL, **variant},
+        variant="shared_initialisation=True",
+    )
+    (table,) = build_tables(load_records(tmp_path), ["overview"])
+    headers = [column.title.split()[0] for column in table.columns if column.block]
+    assert headers == ["SS", "SH"]
+    assert "shared_initialisation" not in table.title
