@@ -68,8 +68,8 @@ class Setting(NamedTuple):
 
     @property
     def data(self) -> str:
-        """The data sets as shown."""
-        return "+".join(self.datasets)
+        """The data sets as shown: test tasks are of one, or of all of the scenario together."""
+        return self.datasets[0] if len(self.datasets) == 1 else f"all {len(self.datasets)}"
 
 
 class Result:
@@ -174,8 +174,8 @@ class Group:
 
     @functools.cached_property
     def settings(self) -> list[Setting]:
-        """The columns, by data set and shots."""
-        return sorted({setting for _, setting in self.results})
+        """The columns, by data set and shots; those of several data sets together last."""
+        return sorted({setting for _, setting in self.results}, key=lambda s: (len(s.datasets), s))
 
     @functools.cached_property
     def rows(self) -> list[Row]:

@@ -443,3 +443,20 @@ def test_the_overview_keeps_variants_of_a_protocol_apart(tmp_path):
     headers = [column.title.split()[0] for column in table.columns if column.block]
     assert headers == ["SS", "SH"]
     assert "shared_initialisation" not in table.title
+
+
+def test_tasks_of_all_data_sets_together_stand_last(tmp_path):
+    sets = ["cifar_fs", "cub", "mini_imagenet"]
+    digests = {name: "d" * 64 for name in sets}
+    for tested in (*([name] for name in sets), []):
+        make_record(
+            tmp_path,
+            "average",
+            accuracies(0.3, str(tested)),
+            scenario="MH",
+            datasets=sets,
+            dataset_digests=digests,
+            test_datasets=tested,
+        )
+    headers = [column.title for column in table_of(tmp_path).columns if column.block]
+    assert headers == [f"{name} 5-way 1-shot" for name in (*sets, "all 3")]
