@@ -212,7 +212,12 @@ def make_groups(stored: Sequence[StoredRecord], memo: Memo | None = None) -> lis
         Group(name, group, _results(group), memo)
         for name, group in zip(names, members.values(), strict=True)
     ]
-    return sorted(groups, key=lambda g: (_place(SCENARIOS, g.first.scenario), g.name))
+
+    def order(group: Group) -> tuple[Any, ...]:
+        scenario = _place(SCENARIOS, group.first.scenario)
+        return scenario, group.first.protocol_label, bool(group.first.variant), group.name
+
+    return sorted(groups, key=order)
 
 
 def _place(names: Sequence[str], name: str) -> int:

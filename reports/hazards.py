@@ -82,7 +82,10 @@ def hazards_table(family: Family) -> Table:
 
 
 def _columns(family: Family) -> list[Column]:
-    columns = [Column("choice", numeric=False), Column("value", numeric=False)]
+    columns = [
+        Column("choice", numeric=False, wraps=True),
+        Column("value", numeric=False, wraps=True),
+    ]
     for setting in family.settings:
         name = f"{setting.data}\n{setting.n_way}-way {setting.k_shot}-shot"
         columns += [

@@ -48,7 +48,8 @@ def latex(tables: Sequence[Table]) -> str:
 
 
 def _one(table: Table) -> str:
-    shapes = [_shape(column) for column in table.columns]
+    wrapping = sum(column.wraps for column in table.columns)
+    shapes = [_shape(column, wrapping) for column in table.columns]
     legend = f"Bold: {table.strong_means}. " if table.strong_means else ""
     lines = [
         r"\begin{table}[t]",
@@ -70,9 +71,9 @@ def _one(table: Table) -> str:
     return "\n".join([*lines, r"\end{table}"]) + "\n"
 
 
-def _shape(column: Column) -> str:
+def _shape(column: Column, wrapping: int) -> str:
     if column.wraps:
-        return r"p{.5\linewidth}"
+        return rf"p{{{0.5 / wrapping:g}\linewidth}}"
     return "r" if column.numeric else "l"
 
 

@@ -11,6 +11,9 @@ from bench.cells import suite_names
 from bench.cli import cli, main
 from bench.records import find_records
 from bench.registry import names
+from reports.render import terminal_text
+from reports.select import load_records
+from reports.tables import build_tables
 
 ROOT = Path(__file__).resolve().parents[1]
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -52,6 +55,11 @@ def test_stored_records_are_complete_and_clean() -> None:
             assert one.record.status == "done"
             assert one.accuracies().mean() == pytest.approx(one.record.accuracy.mean)
             assert files == {"record.json", "tasks.parquet"}
+
+
+def test_tables_of_the_stored_records_fit_a_terminal() -> None:
+    tables = build_tables(load_records(ROOT / "results"), ["accuracy", "teachers", "hazards"])
+    assert max(map(len, terminal_text(tables, 100).splitlines())) <= 100
 
 
 def test_every_method_and_suite_is_listed() -> None:

@@ -181,7 +181,7 @@ def test_a_column_that_wraps_is_broken_between_words_and_nothing_is_lost():
         shown = [line[11:] for line in lines if line.startswith(("glyphs/00", " " * 11))]
         assert " ".join(shown) == names
         assert "glyphs/01  short" in lines
-    assert r"p{.5\linewidth}" in latex([table])
+    assert r"p{0.5\linewidth}" in latex([table])
 
 
 def test_nasty_text_survives_each_renderer():
