@@ -6,8 +6,9 @@ from itertools import groupby
 
 from bench.stats import mean_interval
 from reports.caption import budget_sentence, origin_sentence, protocol_sentence, seeds_sentence
-from reports.groups import KNOWLEDGE, Group, Result, Row, Setting, paired
+from reports.groups import KNOWLEDGE, Group
 from reports.model import Column, Entry, Footnotes, Section, Table, label
+from reports.results import Result, Row, Setting, paired
 
 NAMES = [Column("method", numeric=False), Column("learner", numeric=False)]
 BEST = "the best data-free mean of its column"

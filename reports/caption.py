@@ -9,7 +9,8 @@ import numpy as np
 
 from bench.records import Record, StoredRecord
 from bench.stats import minimal_detectable_difference
-from reports.groups import Group, paired
+from reports.groups import Group
+from reports.results import paired
 
 _ONE = re.compile(r"\b1 (core|thread)s\b")
 

@@ -9,8 +9,9 @@ import numpy as np
 from bench.records import Record, StoredRecord
 from reports.accuracy import NAMES
 from reports.caption import device_name, origin_sentence
-from reports.groups import Group, Row
+from reports.groups import Group
 from reports.model import Column, Entry, Footnotes, Section, Table, label
+from reports.results import Row
 
 Measure = tuple[str, Callable[[Record], float | None], Callable[[float], str]]
 

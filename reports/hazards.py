@@ -15,9 +15,10 @@ from bench.stats import (
 )
 from reports.caption import budget_sentence, origin_sentence, protocol_sentence, seeds_sentence
 from reports.families import Family
-from reports.groups import OTHER_TASKS, Group, Result, Setting, paired
+from reports.groups import Group
 from reports.model import Column, Entry, Footnotes, Section, Table, label
 from reports.paired import ALPHA, FLIPS, p_text, signed
+from reports.results import OTHER_TASKS, Result, Setting, paired
 
 UNPAIRED = "other test tasks: Welch's interval of the unpaired difference, no test"
 

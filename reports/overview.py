@@ -1,4 +1,4 @@
-"""The table over all groups: methods × scenarios, of one protocol and as many test tasks."""
+"""The tables over all groups: methods × scenarios, of one protocol, task shape and task count."""
 
 from __future__ import annotations
 
@@ -8,16 +8,17 @@ from itertools import groupby
 
 from reports.accuracy import BEST, NAMES, verdict
 from reports.caption import origin_sentence
-from reports.groups import KNOWLEDGE, Group, Row, Setting
+from reports.groups import KNOWLEDGE, Group
 from reports.model import Column, Entry, Section, Table, label
+from reports.results import Row, Setting
 
 Place = tuple[Group, Setting]
 
 
 def overview_tables(groups: Sequence[Group]) -> list[Table]:
-    """Return a table for each protocol that has several groups; numbers compare down a column.
+    """Return the tables of each protocol that has several groups, one for each shape of tasks.
 
-    A variant of a protocol is another protocol.
+    Numbers compare down a column. A variant of a protocol is another protocol.
     """
     found: dict[tuple[str, str, int, int], list[Group]] = defaultdict(list)
     for group in groups:
@@ -25,15 +26,17 @@ def overview_tables(groups: Sequence[Group]) -> list[Table]:
         found[first.protocol_label, first.variant, first.n_test_tasks, first.n_query].append(group)
     several = [(key, members) for key, members in found.items() if len(members) > 1]
     return [
-        _table(", ".join(filter(None, (name, variant))), members)
+        _table(", ".join(filter(None, (name, variant))), members, shape)
         for (name, variant, *_), members in several
+        for shape in sorted({s.shape for group in members for s in group.settings})
     ]
 
 
-def _table(protocol: str, groups: Sequence[Group]) -> Table:
-    places = [(group, setting) for group in groups for setting in group.settings]
+def _table(protocol: str, groups: Sequence[Group], shape: tuple[int, int]) -> Table:
+    places = [(g, setting) for g in groups for setting in g.settings if setting.shape == shape]
+    groups = list({id(group): group for group, _ in places}.values())
     marks = [verdict(group, setting) for group, setting in places]
-    rows = sorted({row for group in groups for row in group.rows}, key=_order)
+    rows = sorted({row for g, setting in places for row in g.rows_of(setting)}, key=_order)
     sections = [
         Section(
             KNOWLEDGE.get(kind, kind),
@@ -48,7 +51,7 @@ def _table(protocol: str, groups: Sequence[Group]) -> Table:
     stored = [one for group in groups for one in group.stored]
     return Table(
         kind="overview",
-        title=f"Methods and scenarios: protocol {protocol}, "
+        title=f"Methods and scenarios, {shape[0]}-way {shape[1]}-shot: protocol {protocol}, "
         f"{groups[0].first.n_test_tasks} test tasks",
         columns=[*NAMES, *(_column(group, setting, groups) for group, setting in places)],
         sections=sections,
@@ -68,7 +71,7 @@ def _column(group: Group, setting: Setting, groups: Sequence[Group]) -> Column:
     first = group.first
     twins = [g for g in groups if g.first.scenario == first.scenario and setting in g.settings]
     number = f" ({[g is group for g in twins].index(True) + 1})" if len(twins) > 1 else ""
-    header = f"{first.scenario}{number} {group.setting_header(setting)}"
+    header = f"{first.scenario}{number}\n{group.setting_data(setting)}"
     return Column(header, header, f"{first.scenario} {setting.data}")
 
 

@@ -10,9 +10,10 @@ from bench.seeds import numpy_generator
 from bench.stats import PairedDifference, holm, paired_difference
 from reports.accuracy import NAMES
 from reports.caption import detectable_sentence, origin_sentence, protocol_sentence, seeds_sentence
-from reports.groups import Group, Result, Row, Setting, paired
+from reports.groups import Group
 from reports.memo import Memo
 from reports.model import Column, Entry, Footnotes, Section, Table, label
+from reports.results import Result, Row, Setting, paired
 
 FLIPS = 10_000
 ALPHA = 0.05

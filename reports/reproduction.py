@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from reports.caption import origin_sentence, protocol_sentence
-from reports.groups import Group, Result, Row, Setting
+from reports.groups import Group
 from reports.model import Column, Entry, Footnotes, Section, Table, label
+from reports.results import Result, Row, Setting
 
 FILE = Path(__file__).parent / "published" / "published.csv"
 SOUGHT = ("purer",)

@@ -18,7 +18,8 @@ from bench.stats import (
 )
 from reports.accuracy import verdict
 from reports.frame import open_interval_of
-from reports.groups import Group, Result, Row, Setting, paired
+from reports.groups import Group
+from reports.results import Result, Row, Setting, paired
 
 
 @dataclass(frozen=True)

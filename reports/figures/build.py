@@ -12,7 +12,8 @@ from reports.figures.differences import MIN_SETTINGS, difference_figure, ranks_f
 from reports.figures.drawing import Drawing
 from reports.figures.fits import fit_drawings, pool_drawings
 from reports.figures.style import labels
-from reports.groups import Group, Pair, Row, paired
+from reports.groups import Group
+from reports.results import Pair, Row, paired
 from reports.summary import summary_rows
 
 if TYPE_CHECKING:

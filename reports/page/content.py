@@ -13,9 +13,10 @@ from bench.records import Record, StoredRecord
 from bench.stats import Interval
 from reports.cost import amount, rate
 from reports.figures.drawing import Drawing
-from reports.groups import Group, Row
+from reports.groups import Group
 from reports.model import Table
 from reports.paired import signed
+from reports.results import Row
 from reports.summary import Leader, leaders, over_classes, over_seeds
 
 HALF_PAGE = 650

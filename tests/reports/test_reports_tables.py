@@ -10,8 +10,9 @@ from bench.errors import BenchError
 from bench.protocols import budget, protocol
 from bench.records import read_record
 from bench.stats import mean_interval
-from reports.groups import Group, Result, Row, Setting, make_groups
+from reports.groups import Group, make_groups
 from reports.paired import comparisons, signed
+from reports.results import Result, Row, Setting
 from reports.select import load_records
 from reports.tables import build_tables
 
@@ -443,6 +444,19 @@ def test_the_overview_keeps_variants_of_a_protocol_apart(tmp_path):
     headers = [column.title.split()[0] for column in table.columns if column.block]
     assert headers == ["SS", "SH"]
     assert "shared_initialisation" not in table.title
+
+
+def test_the_overview_has_a_table_for_each_shape_of_tasks(tmp_path):
+    for scenario, shots in (("SS", 1), ("SS", 5), ("SH", 1)):
+        values = accuracies(0.3, f"{scenario}{shots}")
+        make_record(tmp_path, "average", values, scenario=scenario, k_shot=shots)
+    make_record(tmp_path, "random", accuracies(0.4, "z"), scenario="SS", k_shot=5)
+    one, five = build_tables(load_records(tmp_path), ["overview"])
+    assert ["5-way 1-shot" in one.title, "5-way 5-shot" in five.title] == [True, True]
+    assert [c.title for c in one.columns if c.block] == ["SS cifar_fs", "SH cifar_fs"]
+    assert [c.title for c in five.columns if c.block] == ["SS cifar_fs"]
+    names = [[r[0].text for section in t.sections for r in section.rows] for t in (one, five)]
+    assert names == [["average"], ["average", "random"]]
 
 
 def test_tasks_of_all_data_sets_together_stand_last():

@@ -1,0 +1,147 @@
+"""What a row and a column stand for, and the records where they meet: one for each seed."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from bench.records import StoredRecord
+from bench.stats import seed_spread
+from reports.frame import task_table
+
+OTHER_TASKS = "not the same test tasks"
+
+
+class Row(NamedTuple):
+    """What a row stands for; `variant` names settings that tell it from its like."""
+
+    knowledge: str
+    method: str
+    preset: str
+    learner: str
+    calibration: str
+    variant: str
+
+    @property
+    def name(self) -> str:
+        """The method as shown."""
+        preset = "" if self.preset == "released" else f" ({self.preset})"
+        return self.method + preset + (f" [{self.variant}]" if self.variant else "")
+
+    @property
+    def head(self) -> str:
+        """The learner as shown, with its calibration."""
+        return self.learner + ("" if self.calibration == "none" else f" + {self.calibration}")
+
+    @property
+    def ranked(self) -> bool:
+        """Whether the method is data-free."""
+        return self.knowledge != "real_data"
+
+
+class Setting(NamedTuple):
+    """What a column stands for; other image files are another column."""
+
+    datasets: tuple[str, ...]
+    n_way: int
+    k_shot: int
+    digests: tuple[str, ...]
+
+    @property
+    def data(self) -> str:
+        """The data sets as shown: test tasks are of one, or of all of the scenario together."""
+        return self.datasets[0] if len(self.datasets) == 1 else f"all {len(self.datasets)}"
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Ways and shots."""
+        return self.n_way, self.k_shot
+
+
+class Result:
+    """The records of one row and setting: one for each seed."""
+
+    def __init__(self, stored: Sequence[StoredRecord]):
+        self._stored = stored
+        ordered = sorted(stored, key=lambda one: one.record.seed)
+        self.done = [one for one in ordered if one.record.status == "done"]
+        self.missed = [one.record for one in ordered if one.record.status != "done"]
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """The repetitions that have a result."""
+        return tuple(one.record.seed for one in self.done)
+
+    @property
+    def mean(self) -> float:
+        """The mean of the seeds' mean accuracies, a fraction."""
+        return float(np.mean([one.record.accuracy.mean for one in self.done]))
+
+    @property
+    def ci95(self) -> float:
+        """The mean of the seeds' task intervals: tasks of several seeds are never pooled."""
+        return float(np.mean([one.record.accuracy.ci95 for one in self.done]))
+
+    @property
+    def spread(self) -> float | None:
+        """The standard deviation (n - 1) of the seeds' means; None for one seed."""
+        if len(self.done) < 2:
+            return None
+        return seed_spread([one.record.accuracy.mean for one in self.done]).std
+
+    @property
+    def task_list(self) -> str | None:
+        """The digest of the tasks that all seeds met; None where they met different ones."""
+        digests = {one.record.task_list_sha256 for one in self.done}
+        return digests.pop() if len(digests) == 1 else None
+
+    def on(self, seeds: Sequence[int]) -> Result:
+        """Return the result of some of the seeds."""
+        if self.seeds == tuple(seeds):
+            return self
+        return Result([one for one in self._stored if one.record.seed in seeds])
+
+    @functools.cached_property
+    def by_seed(self) -> np.ndarray:
+        """The accuracy of each task for each seed, (seeds, n) fractions."""
+        return np.stack([task_table(one)[0] for one in self.done])
+
+    @functools.cached_property
+    def tasks(self) -> np.ndarray:
+        """The accuracy of each task averaged over the seeds, (n,) fractions."""
+        return np.mean(self.by_seed, axis=0)
+
+    @functools.cached_property
+    def classes(self) -> np.ndarray | None:
+        """The classes of each task, (n, n_way), where stored and the same for all seeds."""
+        return task_table(self.done[0])[1] if self.task_list else None
+
+
+class Pair(NamedTuple):
+    """Two results on the seeds that both have; without tasks in common there is a reason."""
+
+    a: Result
+    b: Result
+    reason: str | None = None
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """The seeds that both have."""
+        return self.a.seeds
+
+
+def paired(a: Result | None, b: Result | None) -> Pair:
+    """Return two results on the seeds that both have, or why no task can be compared."""
+    a, b = a or Result([]), b or Result([])
+    seeds = [seed for seed in a.seeds if seed in b.seeds]
+    if not a.done or not b.done:
+        return Pair(a, b, "one of the two has no result")
+    if not seeds:
+        return Pair(a, b, "no seed in common")
+    a, b = a.on(seeds), b.on(seeds)
+    if a.task_list is None or a.task_list != b.task_list:
+        return Pair(a, b, OTHER_TASKS)
+    return Pair(a, b, "a single test task" if a.done[0].record.accuracy.n < 2 else None)
