@@ -26,7 +26,7 @@ ANY_LEARNER = ("ensemble_centroids",)
 class Comparison:
     """A row minus a reference in one setting; without `difference` there is a reason.
 
-    `seeds`: those that both have, where either has more.
+    `seeds` are those that both have; `partial` where either has more.
     """
 
     row: Row
@@ -36,6 +36,7 @@ class Comparison:
     p_holm: float | None = None
     reason: str | None = None
     seeds: tuple[int, ...] = ()
+    partial: bool = False
 
 
 def comparisons(group: Group) -> list[Comparison]:
@@ -91,8 +92,9 @@ def _compare(group: Group, row: Row, reference: Row, setting: Setting) -> Compar
     pair = paired(a, b)
     if pair.reason:
         return Comparison(row, reference, setting, reason=pair.reason)
-    some = pair.seeds if (a.seeds, b.seeds) != (pair.seeds, pair.seeds) else ()
-    return Comparison(row, reference, setting, compare(pair.a, pair.b, group.memo), seeds=some)
+    difference = compare(pair.a, pair.b, group.memo)
+    partial = (a.seeds, b.seeds) != (pair.seeds, pair.seeds)
+    return Comparison(row, reference, setting, difference, seeds=pair.seeds, partial=partial)
 
 
 def compare(a: Result, b: Result, memo: Memo) -> PairedDifference:
@@ -143,7 +145,7 @@ def _lines(chosen: Sequence[Comparison], notes: Footnotes) -> list[list[Entry]]:
     lines = []
     for row in dict.fromkeys(one.row for one in chosen):
         mine = [one for one in chosen if one.row == row]
-        some = sorted({", ".join(map(str, one.seeds)) for one in mine if one.seeds})
+        some = sorted({", ".join(map(str, one.seeds)) for one in mine if one.partial})
         marks = tuple(notes.number(f"on the seeds that both have: {seeds}") for seeds in some)
         line = [Entry(row.name, notes=marks), label(row.head)]
         lines.append(line + [entry for one in mine for entry in _entries(one, notes)])
@@ -200,6 +202,7 @@ def comparison_rows(group: Group) -> list[dict[str, Any]]:
                 "p_value": d.p_value if d else None,
                 "p_holm": one.p_holm,
                 "n": d.n if d else None,
+                "seeds": list(one.seeds),
                 "reason": one.reason,
             }
         )

@@ -15,6 +15,7 @@ from reports.cost import amount, rate
 from reports.figures.drawing import Drawing
 from reports.groups import Group
 from reports.model import Table
+from reports.page.compact import compact
 from reports.paired import signed
 from reports.results import Row
 from reports.summary import Leader, leaders, over_classes, over_seeds
@@ -49,7 +50,7 @@ class Part:
 
 def picture(drawing: Drawing, svg: bytes) -> Picture:
     """Return a figure as the page shows it."""
-    address = "data:image/svg+xml;base64," + base64.b64encode(svg).decode()
+    address = "data:image/svg+xml;base64," + base64.b64encode(compact(svg)).decode()
     width = re.search(rb'<svg[^>]* width="([\d.]+)pt"', svg)
     wide = width is not None and float(width[1]) > HALF_PAGE
     return Picture(drawing.name, drawing.title, drawing.caption, drawing.alt, address, wide)
