@@ -164,22 +164,26 @@ def _oracle(leader: Leader) -> str:
 
 
 def headline(groups: Sequence[Group]) -> list[str]:
-    """Return a sentence a group: which method leads in how many settings."""
-    texts = []
+    """Return a sentence for each method that leads anywhere: in how many settings, and which."""
+    won: dict[str, list[tuple[Group, Leader]]] = {}
     for group in groups:
-        found = leaders(group)
-        wins: dict[str, list[Leader]] = {}
-        for one in found:
-            wins.setdefault(shown_row(one.row, group), []).append(one)
-        for name, won in sorted(wins.items(), key=lambda item: -len(item[1])):
-            clear = sum(one.lead is not None and not one.ties for one in won)
-            where = ", ".join(dict.fromkeys(one.setting.data for one in won))
-            surely = "all clearly" if clear == len(won) else f"{clear} clearly"
-            texts.append(
-                f"{name} is best in {len(won)} of {len(found)} settings of {where} "
-                f"({protocol_name(group)}), {surely}."
-            )
-    return texts
+        for one in leaders(group):
+            won.setdefault(shown_row(one.row, group), []).append((group, one))
+    n_settings = sum(map(len, won.values()))
+    return [
+        _headline(name, wins, n_settings)
+        for name, wins in sorted(won.items(), key=lambda item: -len(item[1]))
+    ]
+
+
+def _headline(name: str, wins: Sequence[tuple[Group, Leader]], n_settings: int) -> str:
+    clear = sum(one.lead is not None and not one.ties for _, one in wins)
+    surely = "all clearly" if clear == len(wins) else f"{clear} clearly"
+    places: dict[str, list[str]] = {}
+    for group, one in wins:
+        places.setdefault(protocol_name(group), []).append(one.setting.data)
+    where = "; ".join(f"{', '.join(dict.fromkeys(d))} ({p})" for p, d in places.items())
+    return f"{name} is best in {len(wins)} of {n_settings} settings, {surely}: {where}."
 
 
 def warnings(groups: Sequence[Group], stored: Sequence[StoredRecord]) -> list[str]:
