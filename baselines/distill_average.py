@@ -9,7 +9,7 @@ from baselines.distillation import Course, Distillation, state_of
 from baselines.pseudo_views import draw_views
 from baselines.single_dfkd import SingleConfig
 from baselines.student import STATISTICS_VIEWS, set_statistics
-from bench.contract import FitContext, Teacher
+from bench.contract import FitContext
 from bench.learners.initialisation import average_state
 
 
@@ -29,13 +29,9 @@ class DistillAverage(Distillation):
     name = "distill_average"
     Config = SingleConfig
 
-    def taught_by(self, context: FitContext) -> list[Teacher]:
-        """Return the whole pool."""
-        return list(context.pool)
-
     def fit(self, context: FitContext) -> dict[str, Tensor]:
         """Invert each teacher, train each student, and average."""
-        teachers = self.taught_by(context)
+        teachers = self.teachers_used(context)
         course = Course(context, teachers, [[number] for number in range(len(teachers))])
         state = average_state(course.run())
         net = context.build_net(context.generator("initialisation"))

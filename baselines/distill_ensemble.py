@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from baselines.distillation import Course, Distillation
-from bench.contract import FitContext, Teacher
+from bench.contract import FitContext
 
 
 class DistillEnsemble(Distillation):
@@ -27,11 +27,7 @@ class DistillEnsemble(Distillation):
 
     name = "distill_ensemble"
 
-    def taught_by(self, context: FitContext) -> list[Teacher]:
-        """Return the whole pool."""
-        return list(context.pool)
-
     def fit(self, context: FitContext) -> dict[str, Tensor]:
         """Invert each teacher and train the student of all."""
-        teachers = self.taught_by(context)
+        teachers = self.teachers_used(context)
         return Course(context, teachers, [range(len(teachers))]).run()[0]

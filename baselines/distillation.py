@@ -6,7 +6,6 @@ streams' states, let it go on bit by bit.
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from typing import Any, Literal
@@ -46,11 +45,7 @@ class Distillation(Method):
 
     def skip(self, context: FitContext) -> str | None:
         """All teachers look at the same pixels, so these must be normalised alike."""
-        return differing_normalisation(self.taught_by(context))
-
-    @abstractmethod
-    def taught_by(self, context: FitContext) -> list[Teacher]:
-        """Return the teachers that are used."""
+        return differing_normalisation(self.teachers_used(context))
 
     def learner(self, context: FitContext, fitted: Mapping[str, Tensor]) -> Learner:
         """Return the nearest-centroid learner with stored statistics, or the cell's around it."""

@@ -48,10 +48,14 @@ class Merge(Method):
         """One group of a mixed pool is of one architecture by itself."""
         return cls.needs - {"same_architecture"} if config.group == "largest" else cls.needs
 
+    def teachers_used(self, context: FitContext) -> tuple[Teacher, ...]:
+        """Return those that are merged."""
+        return merged_teachers(context.pool, context.net, context.config.group)
+
     def skip(self, context: FitContext) -> str | None:
         """Weights are merged entry by entry, so every merged teacher must fit the meta-model."""
         net, config = context.net, context.config
-        for teacher in merged_teachers(context.pool, net, config.group):
+        for teacher in self.teachers_used(context):
             if not fits_body(teacher.spec, net):
                 return (
                     f"teacher {teacher.name} is a {teacher.spec.architecture} at "
@@ -67,8 +71,7 @@ class Merge(Method):
 
     def fit(self, context: FitContext) -> dict[str, Tensor]:
         """Merge, and put a head on top."""
-        teachers = merged_teachers(context.pool, context.net, context.config.group)
-        merged = self.merge(context, teachers)
+        merged = self.merge(context, self.teachers_used(context))
         return dict(net_at(context, merged, context.config.head).state_dict())
 
     def learner(self, context: FitContext, fitted: Mapping[str, Tensor]) -> Learner:

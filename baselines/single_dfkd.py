@@ -39,10 +39,10 @@ class SingleDfkd(Distillation):
     name = "single_dfkd"
     Config = SingleConfig
 
-    def taught_by(self, context: FitContext) -> list[Teacher]:
+    def teachers_used(self, context: FitContext) -> list[Teacher]:
         """Return the most accurate teacher of any architecture, the first of equals."""
         return [best_teacher(context.pool)]
 
     def fit(self, context: FitContext) -> dict[str, Tensor]:
         """Invert the teacher and train the student."""
-        return Course(context, self.taught_by(context), [[0]]).run()[0]
+        return Course(context, self.teachers_used(context), [[0]]).run()[0]

@@ -422,6 +422,10 @@ class Method(ABC):
         """Return the kind of knowledge that the method uses under a configuration."""
         return cls.knowledge
 
+    def teachers_used(self, context: FitContext) -> Sequence[Teacher]:
+        """Return the teachers that a fit uses, of whom alone `bn_statistics` are needed."""
+        return tuple(context.pool)
+
     def skip(self, context: FitContext) -> str | None:
         """Return why this pool or shape cannot be served, or None; beyond `needs`."""
         return None

@@ -16,7 +16,7 @@ from filelock import FileLock
 
 from bench import registry
 from bench.cells import UNCALIBRATED, Cell, PoolChoice
-from bench.contract import Learner, Method, Pool
+from bench.contract import FitContext, Learner, Method, Pool
 from bench.data.base import ImageData
 from bench.errors import BenchError
 from bench.evaluate import evaluate, inference_cost
@@ -138,13 +138,12 @@ def _score(cell: Cell, folder: Path, place: Workplace, logger: logging.Logger) -
     if reason:
         raise Skipped(reason)
     pool = obtain_pool(cell, place) if method.uses_pool else Pool([], "")
-    _refuse_by_pool(method_class, cell, pool)
     net = meta_spec(cell, sets)
     strategies = Strategies(place.cache, place.device)
     make_context = functools.partial(
         fit_context, cell, method, pool, net, sets, place.device, strategies
     )
-    reason = method.skip(make_context())
+    reason = _lacking_statistics(method, make_context()) or method.skip(make_context())
     if reason:
         raise Skipped(reason)
     key = fit_key(method_class, cell, net, pool.sha256, data_digest(sets))
@@ -217,14 +216,15 @@ def calibrated(cell: Cell, learner: Learner) -> Learner:
     )
 
 
-def _refuse_by_pool(method: type[Method], cell: Cell, pool: Pool) -> None:
-    if "bn_statistics" in method.needs_of(method.Config.model_validate(cell.method_config)):
-        for teacher in pool:
+def _lacking_statistics(method: Method, context: FitContext) -> str | None:
+    if "bn_statistics" in method.needs_of(context.config):
+        for teacher in method.teachers_used(context):
             if not any(isinstance(part, torch.nn.BatchNorm2d) for part in teacher.net.modules()):
-                raise Skipped(
+                return (
                     f"needs batch norm statistics; teacher {teacher.name} "
                     f"({teacher.spec.architecture}) has no batch norm"
                 )
+    return None
 
 
 def data_digest(sets: Sequence[ImageData]) -> str:

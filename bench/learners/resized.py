@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
-from bench.contract import EmbeddingLearner, Learner, TaskBatch
+from bench.contract import DrawingLearner, EmbeddingLearner, Learner, TaskBatch
 
 
 def resize(images: Tensor, size: int) -> Tensor:
@@ -30,8 +30,11 @@ def resized(learner: Learner, size: int) -> Learner:
         learner: what predicts.
         size: the side of the images it takes, pixels.
     """
-    kind = _ResizedEmbedding if isinstance(learner, EmbeddingLearner) else _Resized
-    return kind(learner, size)
+    if isinstance(learner, EmbeddingLearner):
+        return _ResizedEmbedding(learner, size)
+    if isinstance(learner, DrawingLearner):
+        return _ResizedDrawing(learner, size)
+    return _Resized(learner, size)
 
 
 class _Resized(Learner):
@@ -45,6 +48,17 @@ class _Resized(Learner):
     def predict(self, support_x: Tensor, support_y: Tensor, query_x: Tensor) -> Tensor:
         return self.learner.predict(
             resize(support_x, self.size), support_y, resize(query_x, self.size)
+        )
+
+
+class _ResizedDrawing(_Resized, DrawingLearner):
+    learner: DrawingLearner
+
+    def predict_from(
+        self, first: int, support_x: Tensor, support_y: Tensor, query_x: Tensor
+    ) -> Tensor:
+        return self.learner.predict_from(
+            first, resize(support_x, self.size), support_y, resize(query_x, self.size)
         )
 
 

@@ -303,7 +303,7 @@ def test_differently_normalised_teachers_are_refused_by_all_but_single():
 def test_single_takes_the_best_teacher_and_ensemble_starts_from_it_where_asked():
     pool = conv_pool(3, accuracies=(0.5, 0.9, 0.7))
     context = tiny_context(SingleDfkd, pool)
-    assert SingleDfkd().taught_by(context) == [pool[1]]
+    assert SingleDfkd().teachers_used(context) == [pool[1]]
     config = {**QUICK, "steps": 1, "learning_rate": 1e-9, "initialisation": "best_teacher"}
     fitted = DistillEnsemble().fit(tiny_context(DistillEnsemble, pool, config=config))
     torch.testing.assert_close(fitted["convs.0.weight"], pool[1].net.convs[0].weight)

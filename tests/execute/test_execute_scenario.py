@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,11 +19,12 @@ from bench.data.images import denormalise, normalise
 from bench.execute.cell import run_cell
 from bench.execute.scenario import plan_teachers, scenario_data, shares
 from bench.execute.workplace import Workplace
+from bench.nets.imported import Imported
 from bench.records import StoredRecord, read_record
 from bench.registry import build_net
 from bench.teachers.adapt import adapt
 from bench.teachers.store import build_pool
-from bench.teachers.transfer import export_pool, import_pool
+from bench.teachers.transfer import export_pool, import_pool, load_pool
 from tests.helpers import cell_of, run_toy, tiny_net, tiny_pool, toy_data
 
 CPU = torch.device("cpu")
@@ -244,23 +246,17 @@ class Flat(nn.Module):
 def test_teachers_without_batch_norm_serve_who_needs_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from bench import registry
-    from bench.nets.imported import Imported
-    from bench.teachers import transfer
-
     load = registry.load
     monkeypatch.setattr(
         registry, "load", lambda kind, name: Flat if name == "flat" else load(kind, name)
     )
     teacher = tiny_pool(["conv4"], 3, 16, torch.Generator().manual_seed(0))[0]
-    import dataclasses
-
-    flat = dataclasses.replace(teacher, spec=NetSpec("flat", 3, 16), net=Imported(Flat(3, 16)))
-    transfer.export_pool([flat], "flat", "here", tmp_path / "exported")
-    index = transfer.import_pool(tmp_path / "cache", "mine", tmp_path / "exported")
+    flat = replace(teacher, spec=NetSpec("flat", 3, 16), net=Imported(Flat(3, 16)))
+    export_pool([flat], "flat", "here", tmp_path / "exported")
+    index = import_pool(tmp_path / "cache", "mine", tmp_path / "exported")
     choice = PoolChoice(name="mine", sha256=index.sha256)
     assert run(ss_cell("ensemble_centroids", choice), tmp_path).record.status == "done"
-    assert isinstance(transfer.load_pool(tmp_path / "cache", "mine"), Pool)
+    assert isinstance(load_pool(tmp_path / "cache", "mine"), Pool)
     by_batch = ss_cell("ensemble_centroids", choice, "ensemble_centroids.bn=batch")
     refused = run(by_batch, tmp_path).record
     assert (refused.status, "has no batch norm" in refused.reason) == ("skipped", True)
@@ -272,6 +268,30 @@ def test_teachers_without_batch_norm_serve_who_needs_none(
     curve = pd.read_parquet(inverted.folder / "curve.parquet").groupby("name")["value"]
     assert curve.get_group("bn_statistics").eq(0).all()
     assert curve.get_group("cross_entropy").gt(0).all()
+
+
+def test_batch_norm_is_asked_only_of_the_teachers_that_a_method_uses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load = registry.load
+    monkeypatch.setattr(
+        registry, "load", lambda kind, name: Flat if name == "flat" else load(kind, name)
+    )
+    pool = tiny_pool(["conv4", "conv4", "conv4"], 3, 16, torch.Generator().manual_seed(0))
+    flat = {"name": "flat", "spec": NetSpec("flat", 3, 16), "net": Imported(Flat(3, 16))}
+    worst = replace(pool[0], accuracy=0.1, **flat)
+    best = replace(pool[0], accuracy=0.99, **flat)
+    for name, odd in (("worst", worst), ("best", best)):
+        folder = tmp_path / name
+        export_pool([odd, pool[1], pool[2]], name, "here", folder / "exported")
+        index = import_pool(folder / "cache", name, folder / "exported")
+        choice = PoolChoice(name=name, sha256=index.sha256)
+        merged = run(ss_cell("fisher", choice, "fisher.group=largest", "n_way=3"), folder).record
+        assert merged.status == "done", merged.reason
+        everyone = run(ss_cell("distill_ensemble", choice), folder).record
+        assert (everyone.status, "flat" in everyone.reason) == ("skipped", True)
+        single = run(ss_cell("single_dfkd", choice), folder).record
+        assert single.status == ("done" if name == "worst" else "skipped"), single.reason
 
 
 UNTRAINED = ("protocol.teachers=untrained", "protocol.teacher_image_size=24")
