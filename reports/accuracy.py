@@ -102,11 +102,11 @@ def _entry(result: Result | None, mark: str | None, notes: Footnotes) -> Entry:
 
 
 def spread_text(result: Result | None) -> str:
-    """Return the seeds' spread in points, as `±0.4 over 3 seeds`."""
+    """Return the seeds' spread in points, as `±0.4 over 3 seeds`, or which seed there is."""
     if result is None or not result.done:
         return "–"
     if result.spread is None:
-        return "1 seed"
+        return f"seed {result.seeds[0]}"
     return f"±{100 * result.spread:.1f} over {len(result.done)} seeds"
 
 

@@ -22,9 +22,15 @@ def protocol_sentence(group: Group) -> str:
     steps = f"{p['inner_steps_train']} in training, {p['inner_steps_test']} at test"
     return (
         f"Protocol {record.protocol_label}: {pool_phrase(group)}{_training(group)}; inner steps "
-        f"{steps}, rate {p['inner_lr']:g}; BN {p['bn']}; selection {p['selection']}; test tasks "
-        f"{p['task_list']}."
+        f"{steps}, rate {p['inner_lr']:g}; BN {p['bn']}{_own_statistics(group)}; selection "
+        f"{p['selection']}; test tasks {p['task_list']}."
     )
+
+
+def _own_statistics(group: Group) -> str:
+    """Say who does not follow the protocol's batch norm, where such rows are there."""
+    own = any(row.learner == "centroids" for row in group.rows)
+    return " (ensembles and distilled students keep stored statistics unless set otherwise)" * own
 
 
 def _training(group: Group) -> str:
@@ -76,9 +82,12 @@ def seeds_sentence(group: Group) -> str:
     seeds = sorted({one.record.seed for one in group.stored})
     if len(seeds) == 1:
         return f"Seed {seeds[0]}."
+    unlike = len({result.seeds for result in group.results.values() if result.done}) > 1
     return (
         f"Seeds {', '.join(map(str, seeds))}: mean of the seeds' means; ± is the mean of their "
         "task intervals, 'over seeds' the standard deviation of their means."
+        + " Rows of unlike seeds compare by their paired difference only."
+        * unlike
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +11,17 @@ import numpy as np
 
 from bench.errors import BenchError
 from bench.records import RECORD, Record, StoredRecord, canonical_json, find_records
-from bench.seeds import numpy_generator
-from bench.stats import Equivalence, Interval, equivalence, holm, improvement, paired_difference
+from bench.stats import (
+    Equivalence,
+    Interval,
+    PairedDifference,
+    equivalence,
+    holm,
+    improvement,
+)
 from reports.frame import task_accuracies
-from reports.paired import ALPHA, FLIPS
+from reports.memo import Memo
+from reports.paired import ALPHA, compare_all
 from reports.select import load_records
 
 MARGIN = 0.01
@@ -147,14 +154,11 @@ def compare_sides(a: Side, b: Side, methods: bool, margin: float = MARGIN) -> Co
             f"no cell of '{a.name}' has one of '{b.name}' beside it (same data, task shape, seed"
             f"{'' if methods else ' and method'}); compare runs of one suite"
         )
-    changes = [
-        _change(_name(first[key].record, methods), first[key], second[key], margin)
-        for key in common
-    ]
+    changes = _changes([(first[key], second[key]) for key in common], methods, margin)
     return Comparison(
         a=a,
         b=b,
-        changes=_adjusted(changes),
+        changes=changes,
         only_a=[_name(first[key].record, methods) for key in first if key not in second],
         only_b=[_name(second[key].record, methods) for key in second if key not in first],
         configuration=_configuration(changes, methods),
@@ -186,36 +190,52 @@ def _name(record: Record, methods: bool) -> str:
     return where + seed if methods else f"{shown(record)}, {where}{seed}"
 
 
-def _change(name: str, a: StoredRecord, b: StoredRecord, margin: float) -> Change:
+def _changes(
+    pairs: Sequence[tuple[StoredRecord, StoredRecord]], methods: bool, margin: float
+) -> list[Change]:
+    """Return what changed from a to b in each pair, p-values adjusted by Holm over all."""
+    reasons = [_incomparable(a, b) for a, b in pairs]
+    tasks = [
+        (task_accuracies(b), task_accuracies(a))
+        for (a, b), reason in zip(pairs, reasons, strict=True)
+        if reason is None
+    ]
+    made = compare_all(tasks, Memo())
+    adjusted = holm([one.p_value for one in made])
+    numbers = iter(zip(tasks, made, adjusted, strict=True))
+    changes = []
+    for (a, b), reason in zip(pairs, reasons, strict=True):
+        change = Change(_name(a.record, methods), a, b, reason=reason)
+        changes.append(change if reason else _with_numbers(change, *next(numbers), margin))
+    return changes
+
+
+def _incomparable(a: StoredRecord, b: StoredRecord) -> str | None:
     for one, word in ((a, "first"), (b, "second")):
         if one.record.status != "done":
-            reason = f"the {word} is {one.record.status}: {one.record.reason}"
-            return Change(name, a, b, reason=reason)
+            return f"the {word} is {one.record.status}: {one.record.reason}"
     if a.record.task_list_sha256 != b.record.task_list_sha256:
-        return Change(name, a, b, reason="not the same test tasks")
-    first, second = task_accuracies(a), task_accuracies(b)
-    if len(first) < 2:
-        return Change(name, a, b, reason="a single test task")
-    generator = numpy_generator("compare", a.record.cell_hash, b.record.cell_hash)
-    found = paired_difference(second, first, FLIPS, generator)
-    return Change(
-        name=name,
-        a=a,
-        b=b,
+        return "not the same test tasks"
+    return "a single test task" if a.record.accuracy.n < 2 else None
+
+
+def _with_numbers(
+    change: Change,
+    tasks: tuple[np.ndarray, np.ndarray],
+    found: PairedDifference,
+    p_holm: float,
+    margin: float,
+) -> Change:
+    second, first = tasks
+    return replace(
+        change,
         difference=Interval(found.mean, found.low, found.high),
         p_value=found.p_value,
+        p_holm=float(p_holm),
         ahead=improvement(second, first).mean,
         within=equivalence(second, first, margin),
         bitwise=bool(np.array_equal(first, second)),
     )
-
-
-def _adjusted(changes: Sequence[Change]) -> list[Change]:
-    values = iter(holm([one.p_value for one in changes if one.p_value is not None]))
-    return [
-        Change(**{**one.__dict__, "p_holm": float(next(values))}) if one.difference else one
-        for one in changes
-    ]
 
 
 def _configuration(changes: Sequence[Change], methods: bool) -> dict[str, list[str]]:

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
-from bench.seeds import numpy_generator
 from bench.stats import (
     Interval,
     PairedDifference,
     holm,
-    paired_difference,
     unpaired_difference,
 )
 from reports.caption import budget_sentence, origin_sentence, protocol_sentence, seeds_sentence
 from reports.families import Family
 from reports.groups import Group
+from reports.memo import Memo
 from reports.model import Column, Entry, Footnotes, Section, Table, label
-from reports.paired import ALPHA, FLIPS, p_text, signed
-from reports.results import OTHER_TASKS, Result, Setting, paired
+from reports.paired import ALPHA, FLIPS, compare_all, p_text, signed
+from reports.results import OTHER_TASKS, Pair, Result, Setting, paired
 
 UNPAIRED = "other test tasks: Welch's interval of the unpaired difference, no test"
 
@@ -37,27 +36,31 @@ class Worth:
 
 def worths(family: Family) -> list[Worth]:
     """Return what each choice is worth, p-values adjusted by Holm over the whole family."""
-    found = [
-        _worth(family, choice, setting)
-        for choice in range(1, len(family.choices))
-        for setting in family.settings
+    asked = [
+        (choice, setting) for choice in range(1, len(family.choices)) for setting in family.settings
     ]
-    made = [one.paired.p_value for one in found if one.paired]
-    adjusted = iter(holm(made))
-    return [replace(one, p_holm=float(next(adjusted))) if one.paired else one for one in found]
+    pairs = [
+        paired(family.result(choice, setting), family.result(family.against[choice], setting))
+        for choice, setting in asked
+    ]
+    tasks = [(pair.a.tasks, pair.b.tasks) for pair in pairs if pair.reason is None]
+    made = compare_all(tasks, Memo())
+    numbers = iter(zip(made, holm([one.p_value for one in made]), strict=True))
+    return [
+        _unpaired(*one, pair) if pair.reason else _paired(*one, *next(numbers))
+        for one, pair in zip(asked, pairs, strict=True)
+    ]
 
 
-def _worth(family: Family, choice: int, setting: Setting) -> Worth:
-    a, b = family.result(choice, setting), family.result(family.against[choice], setting)
-    a, b, reason = paired(a, b)
-    if reason is None:
-        cells = (one.record.cell_hash for one in (*a.done, *b.done))
-        generator = numpy_generator("hazards", *cells)
-        difference = paired_difference(a.tasks, b.tasks, FLIPS, generator)
-        return Worth(choice, setting, paired=difference)
-    if reason == OTHER_TASKS and len(a.tasks) > 1:
-        return Worth(choice, setting, unpaired=unpaired_difference(a.tasks, b.tasks))
-    return Worth(choice, setting, reason=reason)
+def _paired(choice: int, setting: Setting, difference: PairedDifference, p_holm: float) -> Worth:
+    return Worth(choice, setting, paired=difference, p_holm=float(p_holm))
+
+
+def _unpaired(choice: int, setting: Setting, pair: Pair) -> Worth:
+    if pair.reason == OTHER_TASKS and len(pair.a.tasks) > 1:
+        difference = unpaired_difference(pair.a.tasks, pair.b.tasks)
+        return Worth(choice, setting, unpaired=difference)
+    return Worth(choice, setting, reason=pair.reason)
 
 
 def hazards_table(family: Family) -> Table:
@@ -153,7 +156,7 @@ def _caption(family: Family, n: int) -> str:
     return (
         "Percent, mean ± 1.96·std/√n over the test tasks. Difference in points from the reference, "
         "everything else equal, with its 95 % t interval over the same test tasks. p: two-sided "
-        f"sign-flip permutation test ({FLIPS} flips), Holm-adjusted over the comparisons of this "
+        f"sign-flip permutation test ({FLIPS:,} flips), Holm-adjusted over the comparisons of this "
         f"table (n = {n}). One fit each: the interval covers test tasks, not another run of the "
         f"same choice. {seeds_sentence(group).split(':')[0].rstrip('.')}. The reference: "
         f"{protocol_sentence(group)} {budget_sentence(group)} {origin_sentence(everything)}"

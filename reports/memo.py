@@ -11,7 +11,7 @@ import numpy as np
 
 from bench.records import content_hash, write_text
 
-VERSION = 2
+VERSION = 3
 """Raised when a change of the statistics makes kept numbers stale."""
 
 
@@ -38,17 +38,39 @@ class Memo:
             compute: called where nothing is known.
             words: seeds and settings of the computation.
         """
-        digests = [hashlib.sha256(np.ascontiguousarray(a).tobytes()).hexdigest() for a in arrays]
-        key = content_hash([VERSION, name, digests, list(words)])[:24]
-        if key not in self._used:
-            known = self._known.get(key)
-            self._used[key] = [float(v) for v in compute()] if known is None else known
-        return self._used[key]
+        return self.many(name, [arrays], lambda _: [compute()], *words)[0]
+
+    def many(
+        self,
+        name: str,
+        items: Sequence[Sequence[np.ndarray]],
+        compute: Callable[[list[int]], Sequence[Sequence[float]]],
+        *words: str | int,
+    ) -> list[list[float]]:
+        """Return the numbers of several items, as `numbers` for each.
+
+        Args:
+            name, words: as in `numbers`.
+            items: the arrays of each.
+            compute: places of unknown items → their numbers; not called where all are known.
+        """
+        keys = [_key(name, arrays, words) for arrays in items]
+        self._used |= {key: self._known[key] for key in keys if key in self._known}
+        unknown = [place for place, key in enumerate(keys) if key not in self._used]
+        if unknown:
+            for place, values in zip(unknown, compute(unknown), strict=True):
+                self._used[keys[place]] = [float(value) for value in values]
+        return [self._used[key] for key in keys]
 
     def save(self) -> None:
         """Write what was used in this report; what it no longer needs is dropped."""
         if self._path is not None and self._used != self._known:
             write_text(self._path, json.dumps({"version": VERSION, "numbers": self._used}))
+
+
+def _key(name: str, arrays: Sequence[np.ndarray], words: Sequence[str | int]) -> str:
+    digests = [hashlib.sha256(np.ascontiguousarray(a).tobytes()).hexdigest() for a in arrays]
+    return content_hash([VERSION, name, digests, list(words)])[:24]
 
 
 def _read(path: Path | None) -> dict[str, list[float]]:

@@ -55,8 +55,8 @@ def _table(protocol: str, groups: Sequence[Group], shape: tuple[int, int]) -> Ta
         f"{groups[0].first.n_test_tasks} test tasks",
         columns=[*NAMES, *(_column(group, setting, groups) for group, setting in places)],
         sections=sections,
-        caption="Percent, mean ± 1.96·std/√n over test tasks; – is not run or has no result, the "
-        "table of the scenario says why. † tied with the best by the paired interval. Columns "
+        caption="Percent, mean ± 1.96·std/√n over test tasks; – is not run, or has no result and "
+        "the table of the scenario says why. † tied with the best by the paired interval. Columns "
         f"differ in data, pools or counts: compare down, not across. {origin_sentence(stored)}",
         strong_means=BEST,
     )

@@ -14,6 +14,7 @@ from bench.stats.paired import (
     improvement,
     minimal_detectable_difference,
     paired_difference,
+    paired_differences,
 )
 from bench.stats.resamples import N_RESAMPLES, resample_counts
 from bench.stats.seeds import Spread, hierarchical_interval, seed_spread
@@ -37,6 +38,7 @@ __all__ = [
     "minimal_detectable_difference",
     "open_interval",
     "paired_difference",
+    "paired_differences",
     "resample_counts",
     "seed_spread",
     "unpaired_difference",

@@ -20,6 +20,25 @@ def test_numbers_are_computed_once_and_kept(tmp_path):
     assert kept == values.tolist()
 
 
+def test_of_many_only_the_unknown_are_computed(tmp_path):
+    path, items = tmp_path / "memo.json", [[np.array([value])] for value in (1.0, 2.0, 3.0)]
+    first = Memo(path)
+    first.numbers("x", items[1], lambda: [20.0])
+    first.save()
+    second, asked = Memo(path), []
+
+    def compute(places: list[int]) -> list[list[float]]:
+        asked.append(places)
+        return [[10 * items[place][0][0]] for place in places]
+
+    expected = [[10.0], [20.0], [30.0]]
+    assert second.many("x", items, compute) == expected
+    assert asked == [[0, 2]]
+    second.save()
+    kept = Memo(path).many("x", items, lambda places: pytest.fail("computed again"))
+    assert kept == expected
+
+
 @pytest.mark.parametrize("change", ["name", "values", "words"])
 def test_anything_else_is_computed(tmp_path, change):
     path, values = tmp_path / "memo.json", np.array([0.1, 0.2])

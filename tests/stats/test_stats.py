@@ -16,6 +16,7 @@ from bench.stats import (
     holm,
     mean_interval,
     paired_difference,
+    paired_differences,
     resample_counts,
 )
 
@@ -134,6 +135,15 @@ def test_the_order_of_tasks_does_not_matter():
     assert (other.mean, other.low) == pytest.approx((one.mean, one.low), abs=1e-12)
 
 
+def test_the_pairs_beside_a_pair_change_nothing():
+    pairs = [(draws(f"a {i}"), draws(f"b {i}") + 0.01 * i) for i in range(5)]
+    together = paired_differences(pairs, 2_500, numpy_generator("flips"))
+    alone = [paired_difference(a, b, 2_500, numpy_generator("flips")) for a, b in pairs]
+    assert together == alone
+    assert len({one.p_value for one in together}) > 2
+    assert paired_differences([], 9, numpy_generator("flips")) == []
+
+
 def test_flips_are_counted_over_chunks():
     a, b = draws("left"), draws("right") - 1
     flips = 2 * FLIPS_PER_CHUNK + 7
@@ -173,6 +183,10 @@ def test_holm_never_lowers_and_keeps_order():
         (lambda g: resample_counts(1, g), "at least 2"),
         (lambda g: paired_difference([1, 2, 3], [1, 2], 9, g), "3 and 2 values"),
         (lambda g: paired_difference([1, 2], [1, 2], 0, g), "n_permutations = 0"),
+        (
+            lambda g: paired_differences([([1, 2], [2, 1]), ([1, 2, 3], [3, 2, 1])], 9, g),
+            "pairs of [2, 3] tasks",
+        ),
         (lambda g: holm([0.1, 1.2]), "within [0, 1]"),
     ],
 )
