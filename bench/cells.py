@@ -18,6 +18,8 @@ from bench.records import SCHEMA, content_hash
 
 SUITES = Path(__file__).parent / "suites"
 UNCALIBRATED = "none"
+TEXTS = {"pool"}
+"""Fields of a suite whose value is a name, whatever else YAML would take it for."""
 UNSETTABLE = {"name", "parts", "methods", "budgets", "variants"}
 """Fields of a suite that only its file may set."""
 
@@ -237,7 +239,7 @@ def read_suite(name: str, settings: Sequence[str] = ()) -> tuple[Suite, dict[str
         key, separator, text = setting.partition("=")
         if not separator or not key:
             raise BenchError(f"--set '{setting}' is not KEY=VALUE, as in --set budget=short")
-        value = yaml.safe_load(text) if text else ""
+        value = text or None if key in TEXTS else yaml.safe_load(text) if text else ""
         room, dot, leaf = key.partition(".")
         if dot:
             overrides.setdefault(room, {})[leaf] = value
@@ -275,7 +277,14 @@ def suite_parts(suite: Suite) -> list[Suite]:
         return [suite]
     said = suite.model_fields_set - {"name", "title", "parts"}
     common = {key: getattr(suite, key) for key in said}
-    return [read_suite(name)[0].model_copy(update=common) for name in suite.parts]
+    parts = [read_suite(name)[0] for name in suite.parts]
+    for part in parts:
+        if part.pool not in (None, suite.pool):
+            raise BenchError(
+                f"part '{part.name}' names pool '{part.pool}', suite '{suite.name}' does not; "
+                "say there which pool all parts take"
+            )
+    return [part.model_copy(update=common) for part in parts]
 
 
 def suite_methods(suite: Suite) -> set[str]:
@@ -486,8 +495,3 @@ def _check_counts(cells: Sequence[Cell]) -> None:
         for name, low in (("n_way", 2), ("k_shot", 1), ("n_query", 1), ("n_test_tasks", 1)):
             if getattr(cell, name) < low:
                 raise BenchError(f"{name} = {getattr(cell, name)}; it must be at least {low}")
-        for name in ("teacher_epochs", "oracle_iterations", "validate_every", "n_val_tasks"):
-            if getattr(cell.budget, name) < 1:
-                raise BenchError(
-                    f"budget.{name} = {getattr(cell.budget, name)}; it must be at least 1"
-                )

@@ -155,7 +155,7 @@ def plan(**options: Any) -> None:
 def run(context: click.Context, **options: Any) -> None:
     """Run a suite; finished cells are not run again."""
     from bench.display import make_display
-    from bench.run import check_plan, run_inline, run_plan
+    from bench.run import check_plan, run_inline, run_plan, unfinished
 
     as_json, executor = options.pop("as_json"), options.pop("executor")
     with_mlflow, figures = options.pop("mlflow"), options.pop("figures")
@@ -167,6 +167,8 @@ def run(context: click.Context, **options: Any) -> None:
         from bench.execute.dask import run_dask as execute
     echo = _nothing if as_json else click.echo
     trackers: list[Any] = []
+    if with_mlflow and unfinished(resolved, request):
+        _ingest(trackers, request.runs, [])  # a store that cannot be opened stops no cell half-way
 
     def finished(stored: Any) -> None:
         if with_mlflow:
@@ -225,7 +227,15 @@ def _ingest(trackers: list[Any], runs: Path, stored: list[Any]) -> None:
     if not trackers:
         trackers.append(open_tracker(runs))
     for one in stored:
-        trackers[0].ingest(one)
+        try:
+            trackers[0].ingest(one)
+        except Exception as error:  # the store is a view: whatever breaks it breaks no run
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            click.echo(
+                f"MLflow store: {one.record.cell_hash} was not written ({reason}); its record is: "
+                f"bench ingest --runs {runs} tries again",
+                err=True,
+            )
 
 
 def _say_interrupted(resolved: Any, request: Any) -> None:

@@ -113,7 +113,7 @@ def add_teachers(
 def _pools(resolved: Any, request: Any) -> Iterator[tuple[str, Any]]:
     """Yield each distinct pool of a plan's cells with a line that says what it is."""
     from bench import registry
-    from bench.execute.workplace import Workplace, obtain_pool
+    from bench.execute.workplace import Workplace, own_pool
     from bench.run import check_plan
     from bench.runtime import choose_device, prepare_process
 
@@ -131,7 +131,7 @@ def _pools(resolved: Any, request: Any) -> Iterator[tuple[str, Any]]:
     seen = set()
     for cell in resolved.cells:
         if registry.load("method", cell.method).uses_pool:
-            pool = obtain_pool(cell, place)
+            pool = own_pool(cell, place)
             if pool.sha256 not in seen:
                 seen.add(pool.sha256)
                 yield (

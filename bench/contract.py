@@ -10,7 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic.fields import FieldInfo
@@ -298,15 +298,15 @@ class Budget(Config):
     """Counts that a named budget (micro, short, paper) resolves to; all are in the record."""
 
     name: str
-    teacher_epochs: int
-    teacher_epochs_of: dict[str, int] = {}
+    teacher_epochs: int = Field(ge=1)
+    teacher_epochs_of: dict[str, Annotated[int, Field(ge=1)]] = {}
     """epochs of the architectures that are trained for other than `teacher_epochs`"""
-    max_teachers: int | None = None
-    meta_iterations: int
-    oracle_iterations: int
+    max_teachers: int | None = Field(None, ge=1)
+    meta_iterations: int = Field(ge=0)
+    oracle_iterations: int = Field(ge=1)
     """meta-iterations of the oracles, whose tasks cost no inversion"""
-    validate_every: int
-    n_val_tasks: int
+    validate_every: int = Field(ge=1)
+    n_val_tasks: int = Field(ge=1)
 
 
 class ProtocolConstants(Config):

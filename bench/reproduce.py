@@ -104,11 +104,11 @@ def open_data(
     Raises:
         BenchError: a data set is missing or has another digest.
     """
-    from bench import registry
+    from bench.data.sources import dataset_source
 
     data = {}
     for name in record.datasets:
-        source = registry.load("dataset", name)()
+        source = dataset_source(name, dataset_dirs)
         data[name] = source.open(cache, data_dir, dataset_dirs.get(name), progress)
         wanted = record.dataset_digests.get(name)
         if data[name].digest != wanted:
@@ -121,9 +121,10 @@ def open_data(
 
 @contextlib.contextmanager
 def fresh_cache(cache: Path, keep: str) -> Iterator[Path]:
-    """Give an empty cache, which shares with another one what `keep` says."""
+    """Give an empty cache, which shares with another one imported pools and what `keep` says."""
     with tempfile.TemporaryDirectory(prefix="purer-bench-") as name:
-        for room in ROOMS[keep]:
+        imported = ("pools",) if (cache / "pools").is_dir() else ()
+        for room in (*imported, *ROOMS[keep]):
             (cache / room).mkdir(parents=True, exist_ok=True)
             (Path(name) / room).symlink_to((cache / room).resolve(), target_is_directory=True)
         yield Path(name)
@@ -144,16 +145,21 @@ def run_again(
         stored: what is repeated.
         data: its data sets by name.
         cache: where teachers and fits are looked for and kept.
-        runs: an empty folder.
+        runs: a folder that does not hold the cell.
         device, threads: where to compute; None takes the record's kind and number.
         display: where progress is shown.
 
     Raises:
-        BenchError: the repetition did not finish.
+        BenchError: the folder holds the cell, or the repetition did not finish.
     """
     from bench.run import Request, run_inline, run_plan
 
     record, cell = stored.record, cell_of(stored.record)
+    if (runs / record.suite / record.cell_hash).exists():
+        raise BenchError(
+            f"'{runs}' holds cell {record.cell_hash} already; name a folder for the repetition "
+            "that is not there yet"
+        )
     suite = Suite(
         name=record.suite,
         title="a repetition",

@@ -73,6 +73,11 @@ def _check_writable(name: str, folder: Path) -> None:
         ) from None
 
 
+def unfinished(plan: Plan, request: Request) -> list[Cell]:
+    """Return the cells that a run would make, in plan order."""
+    return [cell for cell in plan.cells if _is_open(plan, request, cell)]
+
+
 def _is_open(plan: Plan, request: Request, cell: Cell) -> bool:
     return cell_status(plan, request.runs, cell) not in ("done", "skipped")
 
@@ -136,7 +141,7 @@ def run_plan(
         display: where progress is shown.
         finished: called in this process with each record as it comes in.
     """
-    todo = [cell for cell in plan.cells if _is_open(plan, request, cell)]
+    todo = unfinished(plan, request)
     for cell, folder in execute(plan, todo, request, display) if todo else ():
         stored = read_record(folder)
         finished(stored)

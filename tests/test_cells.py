@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from bench.cells import Cell, expand, read_suite, select, suite_names
+from bench.cells import SUITES, Cell, expand, read_suite, select, suite_names, suite_parts
 from bench.contract import Config, added
 from bench.errors import BenchError
 from bench.protocols import BUDGETS, PROTOCOLS
@@ -98,6 +98,23 @@ def test_every_stored_record_has_its_hash_in_this_version(path: Path) -> None:
     assert cell_of(record).hash(record.dataset_digests) == path.parent.name
 
 
+@pytest.mark.parametrize("name", ["2024", "null", "true", "mine"])
+def test_a_pools_name_is_taken_as_it_stands(name: str) -> None:
+    assert read_suite("micro", [f"pool={name}"])[0].pool == name
+
+
+def test_a_part_does_not_lose_its_pool_silently(tmp_path: Path) -> None:
+    part = tmp_path / "part.yaml"
+    micro = (SUITES / "micro.yaml").read_text(encoding="utf-8")
+    part.write_text(micro + "\npool: mine\n", encoding="utf-8")
+    whole = tmp_path / "whole.yaml"
+    whole.write_text(f"title: both\nparts: ['{part}']\n", encoding="utf-8")
+    with pytest.raises(BenchError, match="names pool 'mine'"):
+        read_suite(str(whole))
+    suite, _ = read_suite(str(whole), ["pool=mine"])
+    assert {one.pool for one in suite_parts(suite)} == {"mine"}
+
+
 def test_only_selects() -> None:
     found = cells("glyphs")
     assert {c.method for c in select(found, ["method=purer", "method=average"])} == {
@@ -119,6 +136,9 @@ def test_only_selects() -> None:
         (["pruer.pixel_lr=0.1"], ["pruer", "purer"]),
         (["protocol.bn=batch"], ["bn", "batch", "transductive"]),
         (["budget.teacher_epochs=0"], ["teacher_epochs", "0"]),
+        (["budget.max_teachers=0"], ["max_teachers", "0", "greater than or equal to 1"]),
+        (["budget.meta_iterations=-5"], ["meta_iterations", "-5", "equal to 0"]),
+        (["budget.validate_every=0"], ["validate_every", "0", "equal to 1"]),
         (["n_way=1"], ["n_way", "1"]),
         (["datasets=glyph"], ["glyph", "glyphs"]),
         (["architectures=[conv5]"], ["conv5", "conv4"]),

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from PIL import Image
 
 from bench.cli import main
 from bench.errors import BenchError
@@ -20,6 +22,8 @@ from bench.records import (
     write_tasks,
 )
 from bench.reproduce import as_row, cell_of, find_cell, fresh_cache, judge
+from bench.teachers.transfer import export_pool
+from tests.helpers import tiny_pool
 
 TINY = ["--set=n_test_tasks=8", "--set=budget.teacher_epochs=1", "--set=budget.max_teachers=2"]
 
@@ -72,6 +76,40 @@ def test_a_cell_from_its_record_alone_agrees_bitwise(place, tmp_path, capsys):
     assert sorted((cache / "teachers").rglob("*")) == teachers
     (again,) = (tmp_path / "again" / "micro").glob("*/record.json")
     assert read_record(again.parent).record.fit.reused is False
+
+
+def test_a_folder_that_holds_the_cell_is_no_repetition(place, tmp_path, capsys):
+    runs, cache = place
+    (folder,) = runs.glob("micro/*/")
+    before = (folder / "DONE").stat().st_mtime_ns
+    capsys.readouterr()
+    assert run("reproduce", folder, f"--cache={cache}", "-o", runs) == 2
+    errors = capsys.readouterr().err
+    assert f"holds cell {folder.name} already" in errors
+    assert errors.count("\n") == 1
+    assert (folder / "DONE").stat().st_mtime_ns == before
+
+
+def test_a_cell_of_own_images_and_an_imported_pool(tmp_path, capsys):
+    generator = np.random.default_rng(0)
+    for number in range(30):
+        folder = tmp_path / "birds" / f"c{number:02}"
+        folder.mkdir(parents=True)
+        for image in range(20):
+            pixels = generator.integers(0, 255, (32, 32, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / f"{image}.png")
+    pool = tiny_pool(["conv4", "conv4"], 5, 32, torch.Generator().manual_seed(0))
+    export_pool(list(pool), "mine", "made here", tmp_path / "exported")
+    cache = f"--cache={tmp_path / 'cache'}"
+    assert run("teachers", "import", "mine", tmp_path / "exported", cache) == 0
+    birds = f"--dataset-dir=birds={tmp_path / 'birds'}"
+    words = [f"--runs={tmp_path / 'runs'}", cache, birds, "--pool=mine", "--set=n_test_tasks=8"]
+    few = ["--only=method=ensemble_centroids", "--only=k_shot=1", "--no-mlflow", "--no-figures"]
+    assert run("run", "own", *words, *few, "--json") == 0
+    (folder,) = (tmp_path / "runs").glob("own/*/DONE")
+    capsys.readouterr()
+    assert run("reproduce", folder.parent, cache, birds) == 0
+    assert "agrees bitwise" in capsys.readouterr().out
 
 
 def test_by_hash_with_the_kept_fit_and_in_words(place, capsys):
@@ -137,6 +175,10 @@ def test_a_fresh_cache_shares_what_it_is_told(tmp_path):
     (tmp_path / "teachers" / "x").write_text("kept")
     with fresh_cache(tmp_path, "nothing") as fresh:
         assert not list(fresh.iterdir())
+    (tmp_path / "pools").mkdir()
+    with fresh_cache(tmp_path, "nothing") as fresh:
+        assert [path.name for path in fresh.iterdir()] == ["pools"]
+    (tmp_path / "pools").rmdir()
     with fresh_cache(tmp_path, "teachers") as fresh:
         assert [path.name for path in fresh.iterdir()] == ["teachers"]
         assert (fresh / "teachers" / "x").read_text() == "kept"

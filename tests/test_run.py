@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -146,6 +147,35 @@ def _check_mlflow(runs: Path, stored: dict[str, StoredRecord]) -> None:
     (parent,) = tracker._search("tags.kind = 'suite'")
     assert tracker.client.list_artifacts(parent.info.run_id, "report")
     assert "0 of 5" in bench("ingest", f"--runs={runs}").stdout
+
+
+def test_a_store_that_cannot_be_opened_is_said_before_the_first_cell(
+    cache: Path, tmp_path: Path
+) -> None:
+    runs = tmp_path / "runs"
+    runs.mkdir()
+    (runs / "mlflow.db").write_text("junk\n")
+    result = bench(*arguments(cache, runs, "--only=method=random"))
+    assert (result.returncode, result.stderr.count("\n")) == (2, 1)
+    assert "cannot be opened" in result.stderr
+    assert not find_records(runs)
+
+
+def test_a_store_that_breaks_later_breaks_no_run(tmp_path: Path, capsys, monkeypatch) -> None:
+    from bench import cli
+
+    class Broken:
+        def ingest(self, stored: StoredRecord) -> None:
+            raise OSError("disk full")
+
+    class Stored:
+        record = SimpleNamespace(cell_hash="0123")
+
+    cli._ingest([Broken()], tmp_path, [Stored(), Stored()])
+    errors = capsys.readouterr().err.splitlines()
+    assert len(errors) == 2
+    assert "0123 was not written (disk full)" in errors[0]
+    assert f"bench ingest --runs {tmp_path}" in errors[0]
 
 
 @pytest.mark.parametrize("progress", ["random", "purer start", "purer checkpoint"])

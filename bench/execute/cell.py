@@ -51,6 +51,7 @@ from bench.records import (
 )
 from bench.runtime import describe_device, describe_environment
 from bench.seeds import seed_global_state, torch_generator
+from bench.teachers.adapt import normalises_otherwise
 from bench.teachers.similarity import similarity_file
 from bench.timing import Stopwatch, SystemSampler
 
@@ -146,7 +147,8 @@ def _score(cell: Cell, folder: Path, place: Workplace, logger: logging.Logger) -
     reason = _lacking_statistics(method, make_context()) or method.skip(make_context())
     if reason:
         raise Skipped(reason)
-    key = fit_key(method_class, cell, net, pool.sha256, data_digest(sets))
+    pixels = sets[0].mean, sets[0].std
+    key = fit_key(method_class, cell, net, pool.sha256, data_digest(sets), pixels)
     say = functools.partial(place.progress, "fit")
     fit = obtain_fit(place.cache, key, method, make_context, place.device, say, strategies)
     logger.info("fit %s: %.1f s%s", key, fit.seconds, " (reused)" if fit.reused else "")
@@ -188,7 +190,7 @@ def _score(cell: Cell, folder: Path, place: Workplace, logger: logging.Logger) -
         "pool": summarise_pool(pool, cell.pool) if len(pool) else None,
         "fit": FitSummary(sha256=fit.sha256, reused=fit.reused, strategies=fit.strategies),
         "validated": method.validates,
-        "notes": method.notes(make_context()),
+        "notes": (*method.notes(make_context()), *_taken_over(method, pool)),
     }
 
 
@@ -214,6 +216,17 @@ def calibrated(cell: Cell, learner: Learner) -> Learner:
         kind.Config.model_validate(cell.calibration_config),
         lambda task: torch_generator("calibration", cell.calibration, cell.seed, task),
     )
+
+
+def _taken_over(method: Method, pool: Pool) -> list[str]:
+    """Say which teachers' weights meet other pixels than they were trained on."""
+    names = [teacher.name for teacher in pool if normalises_otherwise(teacher)]
+    if not names or method.knowledge == "features":
+        return []
+    return [
+        f"teachers trained on pixels of another mean and deviation ({', '.join(names)}): their "
+        "predictions allow for it, weights that are merged or started from do not"
+    ]
 
 
 def _lacking_statistics(method: Method, context: FitContext) -> str | None:

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from bench import registry
 from bench.cells import Cell
 from bench.display import PlainDisplay
 from bench.errors import BenchError
@@ -54,7 +55,7 @@ def run_dask(
             for cell, index in _missing_teachers(plan, cells, request)
         ]
         for number, future in enumerate(as_completed(trained), 1):
-            future.result()
+            future.exception()  # waits; what fails here fails the cells that need the teacher
             display.stage("teachers", number, len(trained))
         futures = {
             client.submit(_run, plan.suite.name, cell, request, retries=RETRIES, pure=False): cell
@@ -93,6 +94,8 @@ def _pinned(request: Request) -> Request:
         threads=request.threads or 1,
         runs=request.runs.resolve(),
         cache=request.cache.resolve(),
+        data_dir=request.data_dir and request.data_dir.resolve(),
+        dataset_dirs={name: path.resolve() for name, path in request.dataset_dirs.items()},
     )
 
 
@@ -117,11 +120,14 @@ def _exists(path: str) -> bool:
 def _missing_teachers(
     plan: Plan, cells: Sequence[Cell], request: Request
 ) -> list[tuple[Cell, int]]:
-    from bench.execute.scenario import plan_teachers
+    from bench.execute.scenario import plan_teachers, refused_by_plan
     from bench.teachers.store import is_stored
 
     wanted: dict[str, tuple[Cell, int]] = {}
     for cell in cells:
+        method = registry.load("method", cell.method)
+        if not method.uses_pool or refused_by_plan(method, cell):
+            continue
         for index, teacher in enumerate(plan_teachers(cell, plan.data)):
             if not is_stored(request.cache, teacher):
                 wanted.setdefault(teacher.model_dump_json(), (cell, index))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,18 +63,27 @@ class Fit:
 
 
 def fit_key(
-    method: type[Method], cell: Cell, net: NetSpec, pool_sha256: str, data_digest: str
+    method: type[Method],
+    cell: Cell,
+    net: NetSpec,
+    pool_sha256: str,
+    data_digest: str,
+    normalised: Sequence[Sequence[float]] = (),
 ) -> str:
     """Return the hash of everything that a fit depends on.
 
     The shape and the learner enter only where the method says so; the data only where the method
     sees any (oracles, or a validator), the test tasks only where it is selected on them; the pool
-    only where the method uses one.
+    only where the method uses one; the mean and deviation of the pixels only where a pool may be
+    made to take others than it was trained on: an imported one, or one of several data sets.
     """
     sees_data = method.knowledge == "real_data" or method.validates
     sees_tests = method.validates and cell.protocol.selection == "test_max"
+    adapted = method.uses_pool and (cell.pool is not None or len(cell.datasets) > 1)
+    pixels = {"pixels": [list(one) for one in normalised]} if adapted else {}
     return content_hash(
-        {
+        pixels
+        | {
             "method": cell.method,
             "config": cell.method_identity(),
             "net": [net.architecture, net.image_size],

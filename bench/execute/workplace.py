@@ -66,27 +66,33 @@ class Skipped(Exception):
 
 def obtain_pool(cell: Cell, place: Workplace) -> Pool:
     """Return a cell's pool, trained or imported, taking the cell's images; kept for the next."""
-    plans = plan_teachers(cell, place.data)
     sets = scenario_data(cell, place.data)
-    first = sets[0]
-    recipe = [plan.model_dump(mode="json") for plan in plans]
+    first, size = sets[0], meta_spec(cell, sets).image_size
+    recipe = [plan.model_dump(mode="json") for plan in plan_teachers(cell, place.data)]
     chosen = cell.pool.model_dump() if cell.pool else None
-    key = content_hash([recipe, chosen, first.mean, first.std])
+    key = content_hash([recipe, chosen, first.mean, first.std, size])
     if key not in place.pools:
         place.pools.clear()
-        if cell.pool is not None:
-            pool = load_pool(place.cache, cell.pool.name, place.device)
-            if pool.sha256 != cell.pool.sha256:
-                raise BenchError(
-                    f"pool '{cell.pool.name}' changed since the plan was made; run the command "
-                    "again"
-                )
-        else:
-            with computing_in("float32", place.device):
-                pool = build_pool(place.cache, plans, place.data, place.device, place.progress)
-        size = meta_spec(cell, sets).image_size
-        place.pools[key] = adapt_pool(pool, first.mean, first.std, size)
+        place.pools[key] = adapt_pool(own_pool(cell, place), first.mean, first.std, size)
     return place.pools[key]
+
+
+def own_pool(cell: Cell, place: Workplace) -> Pool:
+    """Return a cell's pool as it was trained or imported: each teacher takes its own images.
+
+    Raises:
+        BenchError: the imported pool is not the one that the cell names.
+    """
+    if cell.pool is None:
+        plans = plan_teachers(cell, place.data)
+        with computing_in("float32", place.device):
+            return build_pool(place.cache, plans, place.data, place.device, place.progress)
+    pool = load_pool(place.cache, cell.pool.name, place.device)
+    if pool.sha256 != cell.pool.sha256:
+        raise BenchError(
+            f"pool '{cell.pool.name}' changed since the plan was made; run the command again"
+        )
+    return pool
 
 
 def embedding_table(place: Workplace, key: str, data: ImageData) -> EmbeddingTable:

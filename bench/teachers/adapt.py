@@ -24,6 +24,7 @@ class _Adapted:
         self, net: Backbone, size: int, scale: tuple[float, ...], shift: tuple[float, ...]
     ):
         self.own, self.size, self.scale, self.shift = net.features, size, scale, shift
+        self.renormalises = any(one != 1 for one in scale) or any(shift)
 
     def __call__(self, x: Tensor, norm: Norm = running_norm) -> Tensor:
         scale = x.new_tensor(self.scale).view(-1, 1, 1)
@@ -52,6 +53,12 @@ def adapt(teacher: Teacher, mean: Sequence[float], std: Sequence[float], size: i
     )
     teacher.net.features = _Adapted(teacher.net, teacher.spec.image_size, scale, shift)
     return dataclasses.replace(teacher, mean=tuple(mean), std=tuple(std))
+
+
+def normalises_otherwise(teacher: Teacher) -> bool:
+    """Tell whether a teacher's own pixels have another mean or deviation than those it takes."""
+    features = teacher.net.features
+    return isinstance(features, _Adapted) and features.renormalises
 
 
 def adapt_pool(pool: Pool, mean: Sequence[float], std: Sequence[float], size: int) -> Pool:

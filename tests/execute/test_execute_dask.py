@@ -7,10 +7,49 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
+from bench.execute.dask import _missing_teachers, _pinned
+from bench.plan import make_plan
+from bench.run import Request
 from tests.test_run import arguments, bench, by_method
 
 pytest.importorskip("distributed", reason="the extra 'dask' is not installed")
+
+
+def test_only_teachers_that_a_cell_needs_are_trained_ahead(tmp_path: Path) -> None:
+    plan = make_plan("micro", [], [], None, tmp_path, None, {})
+    request = Request(Path("runs"), tmp_path, Path("data"), {"x": Path("x")}, "cpu", None, "bench")
+    by_name = {cell.method: [cell] for cell in plan.cells}
+    assert not _missing_teachers(plan, by_name["random"], request)
+    assert not _missing_teachers(plan, by_name["oracle_protonet"], request)
+    assert len(_missing_teachers(plan, by_name["average"], request)) == 3
+    pinned = _pinned(request)
+    paths = (pinned.runs, pinned.cache, pinned.data_dir, pinned.dataset_dirs["x"])
+    assert all(path.is_absolute() for path in paths)
+
+
+@pytest.mark.slow
+def test_a_teacher_that_fails_fails_its_cells_only(cache: Path, tmp_path: Path) -> None:
+    """A class of one image leaves none to hold out."""
+    generator = np.random.default_rng(0)
+    for split in ("train", "val", "test"):
+        for number in range(5):
+            folder = tmp_path / "birds" / split / f"{split}{number}"
+            folder.mkdir(parents=True)
+            for image in range(1 if (split, number) == ("train", 0) else 20):
+                pixels = generator.integers(0, 255, (32, 32, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(folder / f"{image}.png")
+    words = [f"--dataset-dir=birds={tmp_path / 'birds'}", "--set=n_test_tasks=8", "--no-mlflow"]
+    words += [f"--runs={tmp_path / 'runs'}", f"--cache={tmp_path / 'cache'}", "--no-figures"]
+    words += ["--only=method=random", "--only=method=ensemble_centroids", "--only=k_shot=1"]
+    result = bench("run", "own", *words, "--set=budget.teacher_epochs=1", "--executor=dask")
+    found = by_method(tmp_path / "runs")
+    assert result.returncode == 1, result.stderr
+    assert {name: one.record.status for name, one in found.items()} == {
+        "random": "done",
+        "ensemble_centroids": "failed",
+    }
 
 
 @pytest.mark.slow

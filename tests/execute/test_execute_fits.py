@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from bench import registry
-from bench.cells import expand, read_suite
+from bench.cells import Cell, PoolChoice, expand, read_suite
 from bench.contract import Config, Method, NetSpec
 from bench.errors import BenchError
 from bench.execute.fits import fit_folder, fit_key, obtain_fit
@@ -59,6 +59,22 @@ def test_a_fit_follows_from_what_it_sees() -> None:
         "oracle_protonet",
     }
     assert {k[0] for k, v in keys("purer.pixel_lr=0.3").items() if v != plain[k]} == {"purer"}
+
+
+def test_pixels_are_part_of_a_fit_where_a_pool_may_be_adapted_to_them() -> None:
+    cell = next(c for c in expand(*read_suite("micro")) if c.method == "average")
+    imported = cell.model_copy(update={"pool": PoolChoice(name="mine", sha256="0" * 64)})
+    several = cell.model_copy(update={"datasets": ("glyphs", "cub")})
+    method = registry.load("method", "average")
+    random = registry.load("method", "random")
+
+    def key(cell: Cell, mean: float, method: type[Method] = method) -> str:
+        return fit_key(method, cell, NET, "p", "d", ((mean,) * 3, (0.2,) * 3))
+
+    assert key(cell, 0.4) == key(cell, 0.5) == fit_key(method, cell, NET, "p", "d")
+    assert key(imported, 0.4) != key(imported, 0.5)
+    assert key(several, 0.4) != key(several, 0.5)
+    assert key(imported, 0.4, random) == key(imported, 0.5, random)
 
 
 def test_a_calibration_is_no_part_of_a_fit() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,11 +20,11 @@ from bench.data.base import ImageData, make_split
 from bench.data.images import denormalise, normalise
 from bench.execute.cell import run_cell
 from bench.execute.scenario import plan_teachers, scenario_data, shares
-from bench.execute.workplace import Workplace
+from bench.execute.workplace import Workplace, obtain_pool, own_pool
 from bench.nets.imported import Imported
 from bench.records import StoredRecord, read_record
 from bench.registry import build_net
-from bench.teachers.adapt import adapt
+from bench.teachers.adapt import adapt, normalises_otherwise
 from bench.teachers.store import build_pool
 from bench.teachers.transfer import export_pool, import_pool, load_pool
 from tests.helpers import cell_of, run_toy, tiny_net, tiny_pool, toy_data
@@ -229,6 +231,40 @@ def test_a_cell_runs_on_an_imported_pool(tmp_path: Path) -> None:
     assert other.hash({}) != cell.hash({})
     failed = run(other, tmp_path).record
     assert (failed.status, "changed since the plan" in failed.reason) == ("failed", True)
+
+
+def test_a_shared_pool_is_made_to_take_each_cells_images(tmp_path: Path) -> None:
+    choice = imported(tmp_path, ["conv4"])
+    own = load_pool(tmp_path / "cache", "mine")[0]
+    alike = {name: replace(SETS[name], mean=own.mean, std=own.std) for name in ("cifar_fs", "cub")}
+    place = Workplace("toy", tmp_path / "runs", tmp_path / "cache", CPU, alike, "bench run own")
+    cell = ss_cell("ensemble_centroids", choice)
+    for name, size in (("cifar_fs", 16), ("cub", 24), ("cifar_fs", 16)):
+        (teacher,) = obtain_pool(cell.model_copy(update={"datasets": (name,)}), place)
+        assert teacher.net(torch.zeros(1, 3, size, size)).shape == (1, 3)
+        assert not normalises_otherwise(teacher)
+
+
+def test_a_pool_of_ones_own_is_not_made_to_take_a_cells_images(tmp_path: Path) -> None:
+    choice = imported(tmp_path, ["conv4"])
+    place = Workplace("toy", tmp_path / "runs", tmp_path / "cache", CPU, SETS, "bench run own")
+    cell = ss_cell("ensemble_centroids", choice).model_copy(update={"datasets": ("cub",)})
+    taken, own = obtain_pool(cell, place)[0], own_pool(cell, place)[0]
+    assert normalises_otherwise(taken)
+    assert taken.mean == SETS["cub"].mean != own.mean
+    assert not normalises_otherwise(own)
+
+
+def test_weights_that_meet_other_pixels_are_named(tmp_path: Path) -> None:
+    choice = imported(tmp_path, ["conv4", "conv4"])
+    cells = [ss_cell(name, choice, "n_way=3") for name in ("average", "ensemble_centroids")]
+    dark = {"cifar_fs": replace(SETS["cifar_fs"], mean=(0.4, 0.4, 0.4))}
+    warned = []
+    for cell, sets in itertools.product(cells, (SETS, dark)):
+        shutil.rmtree(tmp_path / "runs", ignore_errors=True)  # the digest says nothing of the mean
+        warnings = run(cell, tmp_path, sets).record.warnings
+        warned.append(any("pixels of another mean" in one for one in warnings))
+    assert warned == [False, True, False, False]
 
 
 class Flat(nn.Module):
