@@ -29,6 +29,7 @@ LEAST_TOTAL = 1 << 30
 GROWTH = 20
 """An archive may unpack to 1 GiB, or to 20 times its own size where that is more; images grow
 little."""
+_CHUNK = 1 << 20
 _DAMAGE = (
     zipfile.BadZipFile,
     tarfile.TarError,
@@ -114,7 +115,8 @@ def open_zip(path: Path) -> Iterator[tuple[list[str], Callable[[str], bytes]]]:
     """Open a zip: its members' names, folders ending in '/', and a function that reads one.
 
     Raises:
-        BenchError: the file is no complete zip, or a member is not on the allow-list.
+        BenchError: the file is no complete zip, or a member is not on the allow-list; and from
+            the function, a member is damaged.
     """
     try:
         archive = zipfile.ZipFile(path)
@@ -126,7 +128,20 @@ def open_zip(path: Path) -> Iterator[tuple[list[str], Callable[[str], bytes]]]:
             allowed.check(info.filename, info.file_size, _zip_kind(info)): info
             for info in archive.infolist()
         }
-        yield list(originals), lambda name: archive.read(originals[name])
+        yield list(originals), lambda name: _read_member(path, archive, originals[name])
+
+
+def _read_member(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
+    try:
+        return archive.read(info)
+    except _DAMAGE as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        reason = " ".join(str(error).split())
+        raise BenchError(
+            f"member '{info.filename}' of '{path}' is damaged ({reason}); download the archive "
+            "again"
+        ) from None
 
 
 def _zip_kind(info: zipfile.ZipInfo) -> str | None:
@@ -148,12 +163,15 @@ class _Bounded:
 
     def __init__(self, file: Any, allowed: _AllowList):
         self._file, self._allowed = file, allowed
+        self.last = b""
+        """What was read last."""
 
     def read(self, size: int = -1) -> bytes:
         if not 0 <= size <= MEMBER_BYTES:
             refuse(self._allowed.path, f"a header claims {size} bytes")
         self._allowed.check_total(self._file.tell() + size - MEMBER_BYTES)
-        return self._file.read(size)
+        self.last = self._file.read(size)
+        return self.last
 
     def seek(self, position: int, whence: int = 0) -> int:
         self._allowed.check_total(position - MEMBER_BYTES)
@@ -183,12 +201,25 @@ def unpack_tar(path: Path, folder: Path, wanted: Callable[[str], bool]) -> None:
                     name = allowed.check(member.name, member.size, _tar_kind(member))
                     if member.isreg() and wanted(name):
                         _write(archive, member, folder / name)
+            _check_end(bounded)
     except (FileExistsError, NotADirectoryError):
         refuse(path, "one member is both a file and a folder")
     except _DAMAGE as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise
         _not_an_archive(path, "tar", error)
+
+
+def _check_end(stream: _Bounded) -> None:
+    """Raise where a tar does not close with zeros, read to the end of its compressed stream.
+
+    `tarfile` takes a header that is cut or damaged for the end; what it read last tells.
+    """
+    if stream.last != bytes(tarfile.BLOCKSIZE):
+        raise tarfile.ReadError("it is cut or damaged at a member's header")
+    while block := stream.read(_CHUNK):
+        if block.count(0) != len(block):
+            raise tarfile.ReadError("more follows its closing block")
 
 
 def _tar_kind(member: tarfile.TarInfo) -> str | None:
@@ -204,4 +235,4 @@ def _tar_kind(member: tarfile.TarInfo) -> str | None:
 def _write(archive: tarfile.TarFile, member: tarfile.TarInfo, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     with archive.extractfile(member) as source, open(target, "xb") as file:
-        shutil.copyfileobj(source, file, 1 << 20)
+        shutil.copyfileobj(source, file, _CHUNK)

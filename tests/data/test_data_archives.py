@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import lzma
 import os
 import stat
 import tarfile
@@ -103,6 +104,31 @@ def random_tar(path: Path, compressed: bool = True) -> Path:
     return path
 
 
+def damaged_tar(path: Path, damage: str, mode: str) -> Path:
+    """A tar of three members, of 1,024 bytes each, whose second header is cut, damaged or zero."""
+    content = io.BytesIO()
+    with tarfile.open(fileobj=content, mode="w") as archive:
+        for name in ("train/a/0.png", "train/a/1.png", "train/a/2.png"):
+            member = tarfile.TarInfo(name)
+            member.size = 512
+            archive.addfile(member, io.BytesIO(os.urandom(512)))
+    data = bytearray(content.getvalue())
+    if damage == "cut inside":
+        data = data[: 1024 + 200]
+    elif damage == "cut before":
+        data = data[:1024]
+    elif damage == "cut at the end":
+        data = data[: 3 * 1024]
+    elif damage == "flipped":
+        data[1024 + 3] ^= 0xFF
+    else:
+        data[1024:1536] = bytes(512)
+    opener = {"gz": gzip.open, "xz": lzma.open, "plain": open}[mode]
+    with opener(path, "wb") as file:
+        file.write(data)
+    return path
+
+
 def cut(path: Path, size: int) -> Path:
     path.write_bytes(path.read_bytes()[:size])
     return path
@@ -163,6 +189,27 @@ def test_tars_are_refused(tmp_path: Path, case: str) -> None:
     assert not outside
 
 
+@pytest.mark.parametrize("mode", ["plain", "gz", "xz"])
+@pytest.mark.parametrize(
+    "damage", ["cut inside", "cut before", "cut at the end", "flipped", "zero"]
+)
+def test_a_tar_with_a_lost_header_is_not_complete(tmp_path: Path, damage: str, mode: str) -> None:
+    path = damaged_tar(tmp_path / "set.tar", damage, mode)
+    (tmp_path / "target").mkdir()
+    with pytest.raises(BenchError, match=r"not a complete tar.*(header|closing)"):
+        unpack_tar(path, tmp_path / "target", lambda name: True)
+
+
+def test_a_flipped_byte_in_a_compressed_tar_is_noticed(tmp_path: Path) -> None:
+    path = random_tar(tmp_path / "set.tar.gz")
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1  # random data is stored as it is, so it still unpacks
+    path.write_bytes(content)
+    (tmp_path / "target").mkdir()
+    with pytest.raises(BenchError, match=r"not a complete tar.*CRC"):
+        unpack_tar(path, tmp_path / "target", lambda name: True)
+
+
 @pytest.mark.parametrize("case", ZIPS)
 def test_zips_are_refused(tmp_path: Path, case: str) -> None:
     make, expected = ZIPS[case]
@@ -213,6 +260,15 @@ def test_honest_zips_read_their_members(tmp_path: Path) -> None:
     with open_zip(path) as (members, read):
         assert members == ["train/", "train/0.png"]
         assert read("train/0.png") == b"data"
+
+
+def test_a_damaged_member_of_a_zip_is_named(tmp_path: Path) -> None:
+    path = zip_of(tmp_path / "set.zip", "set/settings.json")
+    path.write_bytes(path.read_bytes().replace(b"data", b"dada", 1))
+    expected = r"member 'set/settings.json' of .*CRC"
+    with open_zip(path) as (_, read), pytest.raises(BenchError, match=expected) as caught:
+        read("set/settings.json")
+    assert "\n" not in str(caught.value)
 
 
 def test_a_large_archive_may_unpack_to_more(tmp_path: Path, monkeypatch) -> None:
