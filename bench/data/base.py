@@ -131,7 +131,8 @@ class DatasetSource(ABC):
     `expected` gives (classes, images a class or None) for each split; `official` names the file
     of the class split in `splits/`; `n_images` is the number of all images, where known;
     `known_digests` names source digests that have been checked; `downloads` lists what can be
-    fetched from the authors; `how_to_get` completes the sentence of a missing set.
+    fetched from the authors; `how_to_get` completes the sentence of a missing set;
+    `reader_version` is part of the digest, and counts the changes of how this set is read.
     """
 
     name: ClassVar[str]
@@ -145,6 +146,7 @@ class DatasetSource(ABC):
     n_images: ClassVar[int | None] = None
     known_digests: ClassVar[Mapping[str, str]] = {}
     downloads: ClassVar[Sequence[Download]] = ()
+    reader_version: ClassVar[int] = READER_VERSION
 
     def class_split(self) -> ClassSplit | None:
         """Return the official classes of each split, or None where there is no such split."""
@@ -185,7 +187,7 @@ class DatasetSource(ABC):
     def digest(self, cache: Path, path: Path) -> str:
         """Return the digest of the data as this version reads it (see `ImageData`)."""
         source = self.source_digest(path, DigestMemory(cache))
-        return content_hash([self.name, self.image_size, source, READER_VERSION])
+        return content_hash([self.name, self.image_size, source, self.reader_version])
 
     def open(
         self,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,11 +17,11 @@ import numpy as np
 from bench.data.archives import is_tar, open_zip, unpack_tar
 from bench.data.base import ClassImages, DatasetSource, Listing
 from bench.data.class_splits import SPLITS, ClassSplit
+from bench.data.decoding import ENDINGS, decode_image
 from bench.data.digests import DigestMemory
 from bench.errors import BenchError
 from bench.runtime import available_cores
 
-ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 SPLIT_NAMES = {
     "train": "train",
     "meta_train": "train",
@@ -157,7 +156,7 @@ def open_tree(path: Path, wanted: Callable[[str], bool] = lambda member: True) -
             yield _folder_tree(path, Path(place))
     else:
         with open_zip(path) as (members, read):
-            yield Tree(path, sorted(filter(_is_visible, members)), read)
+            yield Tree(path, sorted(filter(is_visible, members)), read)
 
 
 def merge(trees: Sequence[Tree]) -> Tree:
@@ -267,42 +266,20 @@ def _decode(tree: Tree, files: list[str], image_size: int, pool: ThreadPoolExecu
     return images
 
 
-def decode_image(tree: Tree, member: str, image_size: int) -> np.ndarray:
-    """Return one image as RGB, uint8 (H, W, 3); another size is resized bilinearly.
-
-    Raises:
-        BenchError: the image cannot be read; the line names the member.
-    """
-    from PIL import Image
-
-    size = (image_size, image_size)
-    try:
-        with Image.open(io.BytesIO(tree.read(member))) as image:
-            rgb = image.convert("RGB")
-    except Exception as error:  # Pillow and zipfile raise a dozen kinds for damaged input
-        reason = " ".join(str(error).split())
-        raise BenchError(
-            f"image '{member}' in '{tree.path}' cannot be read ({reason}); replace it or "
-            "download the archive again"
-        ) from error
-    if rgb.size != size:
-        rgb = rgb.resize(size, Image.Resampling.BILINEAR)
-    return np.asarray(rgb)
-
-
 def _walk(folder: Path) -> Iterator[str]:
     """Yield the visible files below a folder, and its empty folders with a closing '/'."""
     for place, folders, files in os.walk(folder, followlinks=True):
-        folders[:] = filter(_is_visible, folders)
+        folders[:] = filter(is_visible, folders)
         relative = Path(place).relative_to(folder).as_posix()
         prefix = "" if relative == "." else f"{relative}/"
-        visible = [prefix + name for name in files if _is_visible(name)]
+        visible = [prefix + name for name in files if is_visible(name)]
         yield from visible
         if prefix and not visible and not folders:
             yield prefix
 
 
-def _is_visible(member: str) -> bool:
+def is_visible(member: str) -> bool:
+    """Tell whether a member is neither hidden nor what macOS adds to archives."""
     parts = PurePosixPath(member).parts
     return not any(part.startswith(".") or part == "__MACOSX" for part in parts)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -11,6 +12,7 @@ from pydantic import Field, ValidationError
 
 from bench.contract import Config
 from bench.data.class_splits import SPLITS
+from bench.data.decoding import ENDINGS, UNREAD
 from bench.data.folders import (
     Arrangement,
     FolderSource,
@@ -19,6 +21,7 @@ from bench.data.folders import (
     find_one_of,
     holds_splits,
     is_image,
+    is_visible,
     open_tree,
 )
 from bench.data.mini_imagenet import IMAGENET_MEAN, IMAGENET_STD
@@ -29,6 +32,8 @@ SETTINGS = "dataset.json"
 SMALL = 48
 """Images whose shorter side is at most this many pixels are kept at 32 px, others at 84 px."""
 SHARES = {"val": 0.16, "test": 0.20}
+READER_VERSION = 2
+"""Counts the changes to which of the images are taken, and to their pixels."""
 LEAST_CLASSES = 5
 """Fewest classes of val and test where there are enough: five-way tasks need five."""
 
@@ -54,7 +59,8 @@ class ImageFolder(FolderSource):
     """A data set of the user's: `<split>/<class>/<image>`, or one level of classes.
 
     One level of classes is divided 64/16/20 at random by the seed, with at least five classes in
-    val and test; the draw depends on the class names and the seed alone.
+    val and test; the draw depends on the class names and the seed alone. No image is left out
+    silently: one that lies elsewhere or is not read is refused, and so is a class without images.
 
     Args:
         name: the data set's name, as in `--dataset-dir NAME=PATH`.
@@ -67,6 +73,7 @@ class ImageFolder(FolderSource):
     how_to_get = "name its folder or archive with --dataset-dir NAME=PATH"
     expected = {}
     split_files = (SETTINGS,)
+    reader_version = READER_VERSION
 
     def __init__(self, name: str, path: Path):
         self.name = name
@@ -77,11 +84,20 @@ class ImageFolder(FolderSource):
         self.mean, self.std = self.settings.mean, self.settings.std
         self.licence = self.settings.licence
 
+    def is_part(self, member: str) -> bool:
+        """Tell that a file counts: all do, since what is not read may have to be refused."""
+        return True
+
     def arrange(self, tree: Tree) -> Arrangement:
         """Return the members of every class, in the splits given or drawn."""
+        _check_endings(tree)
         if self.settings.splits is None and holds_splits(tree):
-            return arrange_splits(tree)
+            arrangement = arrange_splits(tree)
+            _check_taken(tree, arrangement)
+            return arrangement
         classes = _classes(tree)
+        if self.settings.splits is None:
+            _check_folders(tree, classes)
         splits = self.settings.splits or draw_splits(list(classes), self.settings.seed)
         missing = [name for part in splits.values() for name in part if name not in classes]
         if missing or set(splits) != set(SPLITS):
@@ -100,7 +116,7 @@ class _Glance:
         self.image: str | None = None
 
     def __call__(self, member: str) -> bool:
-        if self.image is None and is_image(member):
+        if self.image is None and is_image(member) and is_visible(member):
             self.image = member
         return member == self.image or PurePosixPath(member).name == SETTINGS
 
@@ -147,6 +163,43 @@ def _classes(tree: Tree) -> dict[str, list[str]]:
     for parts in places:
         found.setdefault(parts[-2], []).append("/".join(parts))
     return {name: sorted(files) for name, files in sorted(found.items())}
+
+
+def _check_endings(tree: Tree) -> None:
+    """Refuse what may be an image and is not read."""
+    for member in tree.members:
+        if member.lower().endswith(UNREAD):
+            raise BenchError(
+                f"'{member}' in '{tree.path}' is not read: images are {', '.join(ENDINGS)}; "
+                "convert it or take it out"
+            )
+
+
+def _check_taken(tree: Tree, arrangement: Arrangement) -> None:
+    """Refuse images that lie in no class of a split."""
+    taken = {
+        file for classes in arrangement.values() for files in classes.values() for file in files
+    }
+    for member in filter(is_image, tree.members):
+        if member not in taken:
+            raise BenchError(
+                f"image '{member}' in '{tree.path}' is not laid out <split>/<class>/<image>; move "
+                "it into its class's folder or take it out"
+            )
+
+
+def _check_folders(tree: Tree, classes: Mapping[str, list[str]]) -> None:
+    """Refuse folders beside those of the classes that hold no images."""
+    beside = PurePosixPath(next(iter(classes.values()))[0]).parent.parent
+    for member in tree.members:
+        place = PurePosixPath(member)
+        folders = [place, *place.parents] if member.endswith("/") else place.parents
+        for folder in folders:
+            if folder.name and folder.parent == beside and folder.name not in classes:
+                raise BenchError(
+                    f"class '{folder.name}' in '{tree.path}' has no images "
+                    f"({', '.join(ENDINGS)}); add them or remove the folder"
+                )
 
 
 def _read_settings(tree: Tree) -> FolderSettings:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from bench.data.decoding import to_rgb
 from bench.data.image_folder import ImageFolder, draw_splits
 from bench.data.sources import dataset_source
 from bench.data.verify import verify
@@ -67,6 +68,122 @@ def test_a_tar_with_a_link_is_refused(tmp_path: Path) -> None:
         archive.addfile(link)
     with pytest.raises(BenchError, match="is a symbolic link"):
         ImageFolder("birds", path)
+
+
+def test_gif_tif_and_bmp_are_images_too(tmp_path: Path) -> None:
+    folder = birds(tmp_path / "birds", 6)
+    for number, ending in enumerate(("gif", "tif", "TIFF", "bmp")):
+        path = folder / f"bird{number:02d}" / "1.png"
+        with Image.open(path) as image:
+            image.save(path.with_suffix(f".{ending}"))
+        path.unlink()
+    for path in (folder / "bird01").glob("*.png"):
+        path.unlink()
+    data = ImageFolder("birds", folder).open(tmp_path / "cache", explicit=folder)
+    counts = {c: n for s in data.splits.values() for c, n in zip(s.classes, s.counts, strict=True)}
+    assert counts == {f"bird{i:02d}": 1 if i == 1 else 2 for i in range(6)}
+    for split in data.splits.values():
+        for index, name in enumerate(split.classes):
+            assert np.all(split.class_images(index)[..., 0] == int(name[4:]))
+
+
+def clutter(folder: Path) -> None:
+    """Put in what belongs to no data set and is passed over."""
+    (folder / ".thumbnails").mkdir()
+    for name in (".thumbnails/a.png", "Thumbs.db", "README", "labels.csv", "bird00/notes.txt"):
+        (folder / name).write_bytes(b"clutter")
+
+
+@pytest.mark.parametrize("form", ["folder", "zip", "tar"])
+@pytest.mark.parametrize(
+    ("place", "expected"),
+    [
+        ("bird06/0.heic", "'bird06/0.heic' in .* is not read: images are .png.*convert it"),
+        ("bird00/7.PPM", "'bird00/7.PPM' in .* is not read"),
+        ("bird06/0001", "class 'bird06' in .* has no images"),
+        ("bird06/more/0001", "class 'bird06' in .* has no images"),
+        ("bird06/more/0.png", "images lie 1 and 2 folders deep"),
+    ],
+)
+def test_nothing_of_one_level_is_left_out(
+    tmp_path: Path, writers, form: str, place: str, expected: str
+) -> None:
+    folder = birds(tmp_path / "birds", 6)
+    clutter(folder)
+    ImageFolder("birds", folder).open(tmp_path / "cache", explicit=folder)
+    refused_with(folder, place, expected, form, writers)
+
+
+@pytest.mark.parametrize("form", ["folder", "zip", "tar"])
+@pytest.mark.parametrize(
+    ("place", "expected"),
+    [
+        ("train/a/more/0.png", "image 'train/a/more/0.png' in .* is not laid out <split>"),
+        ("extra/a/0.png", "image 'extra/a/0.png' in .* take it out"),
+        ("train/a/0.svg", "is not read"),
+        ("val/z/0001", "class 'z' of split val in .* has no images"),
+    ],
+)
+def test_nothing_of_split_folders_is_left_out(
+    tmp_path: Path, pixels, writers, form: str, place: str, expected: str
+) -> None:
+    folder = writers[0](tmp_path / "own", pixels)
+    refused_with(folder, place, expected, form, writers)
+
+
+def refused_with(folder: Path, place: str, expected: str, form: str, writers) -> None:
+    """Expect one line for an image folder with one file more, in a form of it."""
+    (folder / place).parent.mkdir(parents=True, exist_ok=True)
+    Image.new("L", (20, 20)).save(folder / place, "png")
+    path = folder
+    if form == "zip":
+        path = writers[1](folder, folder.with_suffix(".zip"))
+    elif form == "tar":
+        path = folder.with_suffix(".tar")
+        with tarfile.open(path, "w") as archive:
+            archive.add(folder, ".")
+    with pytest.raises(BenchError, match=expected) as caught:
+        ImageFolder("own", path).open(folder.parent / "cache", explicit=path)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_empty_class_folder_is_refused(tmp_path: Path) -> None:
+    folder = birds(tmp_path / "birds", 6)
+    (folder / "bird06").mkdir()
+    with pytest.raises(BenchError, match=r"class 'bird06' .* has no images"):
+        ImageFolder("birds", folder).open(tmp_path / "cache", explicit=folder)
+
+
+@pytest.mark.parametrize("ending", ["png", "tif"])
+def test_sixteen_bits_of_grey_are_scaled(tmp_path: Path, ending: str) -> None:
+    folder = birds(tmp_path / "birds", 6, side=32)
+    ramp = np.tile(np.linspace(0, 65535, 32).astype(np.uint16), (32, 1))
+    Image.fromarray(ramp).save(folder / "bird00" / f"2.{ending}")
+    data = ImageFolder("birds", folder).open(tmp_path / "cache", explicit=folder)
+    split = next(split for split in data.splits.values() if "bird00" in split.classes)
+    image = split.class_images(split.classes.index("bird00"))[2]
+    np.testing.assert_array_equal(image, np.rint(ramp / 257).astype(np.uint8)[..., None] + [0] * 3)
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        (np.array([[0, 200]], np.int32), [0, 200]),
+        (np.array([[0, 51400]], np.int32), [0, 200]),
+        (np.array([[0, 51400]], ">u2"), [0, 200]),
+    ],
+)
+def test_whole_numbers_of_more_bits(values: np.ndarray, expected: list[int]) -> None:
+    image = Image.fromarray(values)
+    assert np.asarray(to_rgb(image))[0, :, 2].tolist() == expected
+
+
+@pytest.mark.parametrize(
+    "values", [np.array([[0, 1]], np.float32), np.array([[-1, 70000]], np.int32)]
+)
+def test_values_that_are_no_brightness(values: np.ndarray) -> None:
+    with pytest.raises(ValueError, match="not those of 8 or 16 bits"):
+        to_rgb(Image.fromarray(values))
 
 
 def test_the_draw_depends_on_names_and_seed_only() -> None:
