@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
@@ -110,19 +110,21 @@ def listed(names: Sequence[str]) -> str:
 
 
 def _published(source: DatasetSource, path: Path) -> list[Finding]:
-    """Compare a file with the digest that its authors publish, where its name is theirs."""
+    """Compare the files with the digests that their authors publish, where the names are theirs."""
+    findings = []
     for download in source.downloads:
-        if path.is_file() and path.name == download.file:
-            found = digest_of(path, download.digest)
-            if found == download.digest:
-                return [Finding("ok", f"{path.name} is the published file ({found})")]
-            return [
-                Finding(
-                    "error",
-                    f"{path.name} has {found}, published is {download.digest}; download it again",
-                )
-            ]
-    return []
+        name = PurePosixPath(download.file).name
+        for file in sorted(path.rglob(name)) if path.is_dir() else [path]:
+            if file.name == name and file.is_file():
+                findings.append(_published_finding(file, download.digest))
+    return findings
+
+
+def _published_finding(file: Path, published: str) -> Finding:
+    found = digest_of(file, published)
+    if found == published:
+        return Finding("ok", f"{file.name} is the published file ({found})")
+    return Finding("error", f"{file.name} has {found}, published is {published}; download it again")
 
 
 def digest_of(path: Path, like: str) -> str:

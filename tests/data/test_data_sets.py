@@ -6,6 +6,7 @@ import io
 import json
 import tarfile
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from bench.data.class_splits import SPLITS, read_split
 from bench.data.cub import Cub, CubSubsetCropped
 from bench.data.mini_imagenet import MiniImagenet, MiniImagenetSubset
 from bench.data.omniglot import Omniglot
-from bench.data.verify import verify
+from bench.data.verify import digest_of, verify
 from bench.data.vgg_flower import VggFlower
 from bench.errors import BenchError
 
@@ -305,12 +306,23 @@ def test_published_digest_is_compared(tmp_path: Path, monkeypatch) -> None:
     texts = {f.level: f.text for f in verify(source, path, tmp_path)}
     assert "published is md5:97ec" in texts["error"]
     assert "is unknown" in texts["note"]
-    from bench.data.verify import digest_of
-
     download = source.downloads[0]
     own = type(download)(download.file, download.url, digest_of(path, "md5:"))
     monkeypatch.setattr(type(source), "downloads", (own,))
     assert [f.level for f in verify(source, path, tmp_path)] == ["ok", "ok", "ok", "ok", "note"]
+
+
+def test_published_digests_are_compared_inside_a_folder(tmp_path: Path, monkeypatch) -> None:
+    folder = omniglot_zips(tmp_path / "omniglot")
+    errors = [f.text for f in verify(Omniglot(), folder, tmp_path) if f.level == "error"]
+    assert any("images_background.zip has md5:" in t and "is md5:68d2" in t for t in errors)
+    assert any("images_evaluation.zip has md5:" in t and "is md5:6b91" in t for t in errors)
+    downloads = tuple(
+        replace(one, digest=digest_of(tmp_path / one.file, "md5:")) for one in Omniglot.downloads
+    )
+    monkeypatch.setattr(Omniglot, "downloads", downloads)
+    texts = [f.text for f in verify(Omniglot(), folder, tmp_path) if f.level == "ok"]
+    assert sum("is the published file" in text for text in texts) == 2
 
 
 @pytest.mark.realdata
