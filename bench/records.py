@@ -25,6 +25,8 @@ from bench.errors import BenchError
 SCHEMA = 1
 DONE = "DONE"
 RECORD = "record.json"
+ARTIFACTS = "mlartifacts"
+"""The folder, below one of runs, where the MLflow store keeps copies of their files."""
 TASKS = "tasks.parquet"
 CURVE = "curve.parquet"
 SIMILARITY = "similarity.parquet"
@@ -372,7 +374,8 @@ def find_records(root: Path) -> list[StoredRecord]:
     """Read every record below a folder: finished cells of a runs folder, and stored results.
 
     A cell without a valid `DONE` counts only where the folder has no `config.json`, which marks
-    it as stored for reading (`results/<suite>/<cell hash>/`) rather than left half-written.
+    it as stored for reading (`results/<suite>/<cell hash>/`) rather than left half-written. The
+    copies in the MLflow store's folder of artifacts are passed over.
     """
     if not root.is_dir():
         raise BenchError(f"'{root}' is not a folder; name the folder of runs, as in --runs DIR")
@@ -380,5 +383,6 @@ def find_records(root: Path) -> list[StoredRecord]:
     return [
         read_record(folder)
         for folder in folders
-        if not (folder / "config.json").exists() or is_finished(folder)
+        if ARTIFACTS not in folder.relative_to(root).parts
+        and (not (folder / "config.json").exists() or is_finished(folder))
     ]

@@ -14,6 +14,7 @@ from filelock import FileLock
 
 from bench.errors import BenchError
 from bench.records import (
+    ARTIFACTS,
     DONE,
     SIMILARITY,
     TASKS,
@@ -85,7 +86,7 @@ class Tracker:
             return found.experiment_id
         for mark in self.runs.glob(f"*/*/{MARK}"):  # a fresh store holds nothing
             mark.unlink()
-        location = (self.runs.resolve() / "mlartifacts").as_uri()
+        location = (self.runs.resolve() / ARTIFACTS).as_uri()
         return self.client.create_experiment(EXPERIMENT, artifact_location=location)
 
     def _close_abandoned(self) -> None:

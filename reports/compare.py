@@ -101,7 +101,7 @@ def resolve(name_a: str, name_b: str, runs: Path) -> tuple[Side, Side, bool]:
             False,
         )
     if not any(folders):
-        stored = [s for s in find_records(runs) if "mlartifacts" not in s.folder.parts]
+        stored = find_records(runs)
         found = [_named(name, stored) for name in (name_a, name_b)]
         if all(found):
             kinds = {kind for kind, _ in found}

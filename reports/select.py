@@ -30,8 +30,7 @@ KEYS = (
 def load_records(root: Path, only: Sequence[str] = ()) -> list[StoredRecord]:
     """Read the records below a folder, one for each cell, and keep those that match.
 
-    Copies in the MLflow artifact folder are passed over. Where several suites hold one cell, a
-    finished one counts, then the latest.
+    Where several suites hold one cell, a finished one counts, then the latest.
 
     Args:
         root: a folder of runs, of one suite, or of stored results.
@@ -40,9 +39,8 @@ def load_records(root: Path, only: Sequence[str] = ()) -> list[StoredRecord]:
     Raises:
         BenchError: no folder, no records, an unreadable one, or a condition that nothing meets.
     """
-    found = [s for s in find_records(root) if "mlartifacts" not in s.folder.relative_to(root).parts]
     cells: dict[str, StoredRecord] = {}
-    for stored in sorted(found, key=_precedence):
+    for stored in sorted(find_records(root), key=_precedence):
         cells[stored.record.cell_hash] = stored
     if not cells:
         raise BenchError(f"no finished record below '{root}'; run a suite first: bench run micro")

@@ -116,6 +116,16 @@ def test_an_unreadable_record_is_one_line(tmp_path: Path, text: str) -> None:
     assert "record.json" in str(caught.value)
 
 
+def test_copies_in_the_mlflow_store_are_passed_over(tmp_path: Path) -> None:
+    stored = next((Path(__file__).parents[1] / "results").glob("*/*/record.json")).read_bytes()
+    for place in ("suite/cell", "mlartifacts/1/run/artifacts"):
+        (tmp_path / place).mkdir(parents=True)
+        (tmp_path / place / "record.json").write_bytes(stored)
+    (found,) = records.find_records(tmp_path)
+    assert found.folder == tmp_path / "suite" / "cell"
+    assert len(records.find_records(tmp_path / "mlartifacts")) == 1
+
+
 def test_an_older_record_has_what_was_added_since_at_its_default() -> None:
     path = sorted((Path(__file__).parent.parent / "results").glob("*/*/record.json"))[0]
     written = json.loads(path.read_text(encoding="utf-8"))
