@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import os
 import tempfile
 import urllib.error
@@ -87,8 +88,8 @@ def _receive(download: Download, file: BinaryIO, progress: Progress | None) -> N
             total = int(answer.headers.get("Content-Length") or 0)
             file.write(start)
             _copy(answer, file, len(start), total, download, progress)
-    except (urllib.error.URLError, OSError, ValueError) as error:
-        reason = getattr(error, "reason", None) or error
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        reason = " ".join(str(getattr(error, "reason", None) or repr(error)).split())
         if isinstance(error, urllib.error.HTTPError):
             error.close()
         raise BenchError(

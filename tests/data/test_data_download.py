@@ -27,6 +27,17 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if self.path == "/missing":
             self.send_error(404)
             return
+        if self.path == "/status":
+            self.wfile.write(b"SSH-2.0-server\r\n")
+            return
+        if self.path == "/chunked":
+            self.protocol_version = "HTTP/1.1"
+            self.send_response(200)
+            self.send_header("Transfer-Encoding", "chunked")
+            self.end_headers()
+            self.wfile.write(b"ffff\r\n" + CONTENT[:100])
+            self.close_connection = True
+            return
         page = b"\n <!DOCTYPE html><title>Quota exceeded</title>" * 50
         body = page if self.path == "/page" else CONTENT
         self.send_response(200)
@@ -69,6 +80,8 @@ def test_the_right_file_arrives(server: str, tmp_path: Path) -> None:
     [
         ("/page", DIGEST, "answered with a web page"),
         ("/missing", DIGEST, "could not be downloaded .*Not Found"),
+        ("/status", DIGEST, "could not be downloaded .*SSH"),
+        ("/chunked", DIGEST, "could not be downloaded .*IncompleteRead"),
         ("/broken", DIGEST, "broke off|could not be downloaded"),
         ("/file", "md5:" + "0" * 32, "published is md5:0000"),
         ("/file", "sha256:" + "0" * 64, "gave a file with sha256:"),
