@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from bench import protocols, registry
 from bench.contract import Budget, Config, ProtocolConstants, TaskShape, added
@@ -65,17 +65,17 @@ class Suite(Config):
     """an imported pool (`bench teachers import`) in place of one that is trained"""
     net: str = "conv4"
     protocol: str = "cvpr23"
-    variants: list[Variant] = [Variant()]
+    variants: list[Variant] = Field([Variant()], min_length=1)
     """the protocols that every method is run under, where the suite compares protocols"""
     budget: str = "short"
     budgets: dict[str, dict[str, Any]] = {}
     """per budget name: counts that differ from the named budget's, for this suite; and
     `n_test_tasks`, where the budget shall decide it"""
     n_way: int = 5
-    k_shot: list[int] = [1]
+    k_shot: list[int] = Field([1], min_length=1)
     n_query: int = 15
     n_test_tasks: int = 600
-    seeds: int = 1
+    seeds: int = Field(1, ge=1)
     methods: list[MethodEntry] = []
 
     @model_validator(mode="after")
@@ -224,22 +224,13 @@ def read_suite(name: str, settings: Sequence[str] = ()) -> tuple[Suite, dict[str
     Raises:
         BenchError: an unknown suite, key or value.
     """
-    path = suite_file(name)
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
-        raise BenchError(
-            f"suite file '{path}' is not readable ({str(error).splitlines()[0]})"
-        ) from None
-    if not isinstance(content, dict):
-        raise BenchError(f"suite file '{path}' holds no mapping; see bench/suites/micro.yaml")
-    content.setdefault("name", path.stem)
+    content = _content(name)
     overrides: dict[str, dict[str, Any]] = {}
     for setting in settings:
         key, separator, text = setting.partition("=")
         if not separator or not key:
             raise BenchError(f"--set '{setting}' is not KEY=VALUE, as in --set budget=short")
-        value = text or None if key in TEXTS else yaml.safe_load(text) if text else ""
+        value = text or None if key in TEXTS else _value(setting, text)
         room, dot, leaf = key.partition(".")
         if dot:
             overrides.setdefault(room, {})[leaf] = value
@@ -261,6 +252,31 @@ def read_suite(name: str, settings: Sequence[str] = ()) -> tuple[Suite, dict[str
     return suite, overrides
 
 
+def _content(name: str) -> dict[str, Any]:
+    """Return what the file of a suite says."""
+    path = suite_file(name)
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise BenchError(
+            f"suite file '{path}' is not readable ({str(error).splitlines()[0]})"
+        ) from None
+    if not isinstance(content, dict):
+        raise BenchError(f"suite file '{path}' holds no mapping; see bench/suites/micro.yaml")
+    content.setdefault("name", path.stem)
+    return content
+
+
+def _value(setting: str, text: str) -> Any:
+    try:
+        return yaml.safe_load(text) if text else ""
+    except (ValueError, yaml.YAMLError) as error:
+        reason = " ".join(str(getattr(error, "problem", None) or error).split())
+        raise BenchError(
+            f"--set '{setting}' has no YAML value ({reason}); write it as in --set k_shot=[1,5]"
+        ) from None
+
+
 def _take_test_tasks(content: dict[str, Any], given: set[str]) -> None:
     """Move the budget's number of test tasks to the suite's own, unless the settings give one."""
     budgets = content.get("budgets")
@@ -277,14 +293,23 @@ def suite_parts(suite: Suite) -> list[Suite]:
         return [suite]
     said = suite.model_fields_set - {"name", "title", "parts"}
     common = {key: getattr(suite, key) for key in said}
-    parts = [read_suite(name)[0] for name in suite.parts]
-    for part in parts:
-        if part.pool not in (None, suite.pool):
-            raise BenchError(
-                f"part '{part.name}' names pool '{part.pool}', suite '{suite.name}' does not; "
-                "say there which pool all parts take"
-            )
-    return [part.model_copy(update=common) for part in parts]
+    return [_part(suite, name).model_copy(update=common) for name in suite.parts]
+
+
+def _part(suite: Suite, name: str) -> Suite:
+    content = _content(name)
+    if content.get("parts"):
+        raise BenchError(
+            f"part '{name}' of suite '{suite.name}' has parts itself; name those in its place"
+        )
+    _take_test_tasks(content, set())
+    part = _validated(Suite, content, f"suite '{name}'")
+    if part.pool not in (None, suite.pool):
+        raise BenchError(
+            f"part '{part.name}' names pool '{part.pool}', suite '{suite.name}' does not; "
+            "say there which pool all parts take"
+        )
+    return part
 
 
 def suite_methods(suite: Suite) -> set[str]:
@@ -405,6 +430,8 @@ def select(cells: Sequence[Cell], only: Sequence[str]) -> list[Cell]:
         for value in sorted(accepted - present):
             raise unknown_name(f"{key} in this suite", value, present)
     chosen = [c for c in cells if all(values(c, k) & accepted for k, accepted in wanted.items())]
+    if not cells:
+        raise BenchError("the suite has no cell; give its methods a calibration, or leave it out")
     if not chosen:
         raise BenchError(f"no cell of the suite matches {' '.join(only)}; see bench plan")
     return chosen
@@ -483,6 +510,8 @@ def _validated(kind: Any, values: Mapping[str, Any], where: str) -> Any:
         key = ".".join(str(part) for part in first["loc"])
         if not key:
             raise BenchError(f"{where}: {first['msg'].removeprefix('Value error, ')}") from None
+        if first["type"] == "missing":
+            raise BenchError(f"{where} lacks '{key}'; add it") from None
         if first["type"] == "extra_forbidden":
             raise unknown_name(f"key of {where}", key, kind.model_fields) from None
         raise BenchError(

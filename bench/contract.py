@@ -24,9 +24,10 @@ Need = Literal["same_architecture", "shared_initialisation", "bn_statistics"]
 
 
 class Config(BaseModel):
-    """Base of every configuration model: unknown keys are errors, instances do not change."""
+    """Base of every configuration model: unknown keys are errors, numbers are finite, instances do
+    not change."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     def identity(self) -> dict[str, Any]:
         """Return what makes two configurations the same, for hashing: fields by name, in JSON's

@@ -143,6 +143,13 @@ def test_only_selects() -> None:
         (["datasets=glyph"], ["glyph", "glyphs"]),
         (["architectures=[conv5]"], ["conv5", "conv4"]),
         (["budget"], ["budget", "KEY=VALUE"]),
+        (["k_shot=[1,5"], ["k_shot=[1,5", "YAML"]),
+        (["n_way=2001-13-45"], ["n_way=2001-13-45", "YAML"]),
+        (["purer.pixel_lr=.inf"], ["pixel_lr = inf", "finite"]),
+        (["protocol.inner_lr=.inf"], ["inner_lr = inf", "finite"]),
+        (["protocol.inner_lr=.nan"], ["inner_lr = nan", "finite"]),
+        (["seeds=0"], ["seeds = 0", "1"]),
+        (["k_shot=[]"], ["k_shot = []", "1 item"]),
     ],
 )
 def test_wrong_settings_are_one_line(settings: list[str], words: list[str]) -> None:
@@ -181,6 +188,19 @@ def test_unknown_suites_methods_and_learners(tmp_path: Path) -> None:
     with pytest.raises(BenchError, match="released"):
         cells(str(suite))
     suite.write_text("title: [")
+    with pytest.raises(BenchError, match="not readable"):
+        read_suite(str(suite))
+
+
+def test_suite_files_that_are_wrong(tmp_path: Path) -> None:
+    suite = tmp_path / "mine.yaml"
+    suite.write_text("architectures: [conv4]\nmethods: [{method: average}]\n")
+    with pytest.raises(BenchError, match=r"mine\.yaml' lacks 'title'; add it$"):
+        read_suite(str(suite))
+    suite.write_text(f"title: x\nparts: [micro, {suite}]\n")
+    with pytest.raises(BenchError, match=r"part '.*mine\.yaml' of suite 'mine' has parts itself"):
+        read_suite(str(suite))
+    suite.write_bytes(b"title: \xff")
     with pytest.raises(BenchError, match="not readable"):
         read_suite(str(suite))
 
