@@ -163,11 +163,18 @@ def _card(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def _class_names(text: str) -> tuple[str, ...]:
-    path = Path(text)
-    if path.is_file():
-        lines = path.read_text(encoding="utf-8").splitlines()
-        return tuple(line.strip() for line in lines if line.strip())
-    return tuple(part.strip() for part in text.split(",") if part.strip())
+    """Return the names that the flag gives, or the lines of the file that it names."""
+    if "," in text:
+        return tuple(part.strip() for part in text.split(",") if part.strip())
+    try:
+        lines = Path(text).read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "not text"
+        raise BenchError(
+            f"--classes '{text}' is no readable file ({reason}); name a file of a class a line, or "
+            "the classes as a,b,c"
+        ) from None
+    return tuple(line.strip() for line in lines if line.strip())
 
 
 def _numbers(flag: str, text: str) -> tuple[float, ...]:

@@ -200,6 +200,7 @@ def import_checkpoint(
 def _as_backbone(spec: NetSpec, state: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
     """Return the state of the backbone that a module's own state dict stands for."""
     module = _own_module(spec)
+    _check_outputs(module.state_dict(), state, spec.n_classes, path)
     load_state(module, state, path)
     if isinstance(module, Backbone):
         return dict(module.state_dict())
@@ -207,9 +208,28 @@ def _as_backbone(spec: NetSpec, state: Mapping[str, Tensor], path: Path) -> dict
     if net.head.out_features != spec.n_classes:
         raise BenchError(
             f"network {spec.architecture} has {net.head.out_features} outputs, {spec.n_classes} "
-            "class names are given; name the class of every output"
+            "class names are given; name the class of every output with --classes"
         )
     return dict(net.state_dict())
+
+
+def _check_outputs(
+    expected: Mapping[str, Tensor], state: Mapping[str, Tensor], n_classes: int, path: Path
+) -> None:
+    """Refuse weights that differ from the network's in the number of outputs alone."""
+    if set(expected) != set(state):
+        return
+    pairs = [(state[name], tensor) for name, tensor in expected.items()]
+    differing = [(own, net) for own, net in pairs if own.shape != net.shape]
+    outputs = {own.shape[:1] for own, _ in differing}
+    of_head = all(
+        net.shape[:1] == (n_classes,) and own.shape[1:] == net.shape[1:] for own, net in differing
+    )
+    if of_head and len(outputs) == 1 and (found := outputs.pop()):
+        raise BenchError(
+            f"'{path}' has {found[0]} outputs, {n_classes} class names are given; name the class "
+            "of every output with --classes"
+        )
 
 
 def _own_module(spec: NetSpec) -> nn.Module:

@@ -16,6 +16,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from bench import registry
+from bench.cli_teachers import _class_names
 from bench.contract import NetSpec, Pool
 from bench.errors import BenchError
 from bench.nets.imported import Imported, build_named
@@ -338,11 +339,23 @@ def test_a_flipped_byte_is_noticed_where_the_digest_is_known(
         ({"architecture": "conv5"}, "conv4"),
         ({"architecture": "backwards"}, "does more after its last linear layer"),
         ({"architecture": "nohead"}, "does not fit|has no linear layer"),
-        ({"class_names": ("a", "b")}, "has shape"),
+        ({"class_names": ("a", "b")}, "has 3 outputs, 2 class names .* with --classes"),
+        ({"mean": (float("nan"), 0.0, 0.0)}, "finite"),
     ],
 )
 def test_wrong_cards(tmp_path: Path, own_nets: None, changes: dict, expected: str) -> None:
     refused(tmp_path, saved(tmp_path / "net.safetensors"), expected, changes=changes)
+
+
+def test_classes_are_names_or_a_file(tmp_path: Path) -> None:
+    many = [f"the class of number {number}" for number in range(400)]
+    assert _class_names(", ".join(many)) == tuple(many)
+    (tmp_path / "classes.txt").write_text("a, first\n\nb\n")
+    assert _class_names(str(tmp_path / "classes.txt")) == ("a, first", "b")
+    with pytest.raises(BenchError, match=r"--classes 'classes.txt' .*No such file.*a,b,c"):
+        _class_names("classes.txt")
+    with pytest.raises(BenchError, match="File name too long"):
+        _class_names("x" * 5000)
 
 
 def test_a_failed_import_leaves_the_pool_as_it_was(tmp_path: Path, own_nets: None) -> None:
