@@ -17,6 +17,8 @@ from bench.cli_teachers import add_teachers
 from bench.errors import BenchError, unknown_name
 
 INTERRUPTED = 130
+_NO_ARGUMENTS = getattr(click.exceptions, "NoArgsIsHelpError", ())
+"""What click raises, from 8.2 on, for a group without a command."""
 _ENVIRONMENT = {"data": "PURER_BENCH_DATA", "cache": "PURER_BENCH_CACHE"}
 
 
@@ -303,8 +305,9 @@ def data() -> None:
 @_json_option
 def data_list(data_dir: Path | None, dataset_dirs: tuple, cache: Path, as_json: bool) -> None:
     """List the data sets, where each was found, and how to get it."""
-    from bench.doctor import data_rows
+    from bench.doctor import check_places, data_rows
 
+    check_places(data_dir, _pairs(dataset_dirs))
     rows = data_rows(data_dir, _pairs(dataset_dirs))
     if as_json:
         click.echo(json.dumps(rows, indent=1))
@@ -441,6 +444,9 @@ def main(arguments: list[str] | None = None) -> None:
         if debug:
             raise
         sys.exit(INTERRUPTED)
+    except _NO_ARGUMENTS as error:
+        error.show()
+        sys.exit(error.exit_code)
     except (BenchError, click.ClickException) as error:
         if debug:
             raise

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import registry
+from bench.data.folders import find_one_of
 from bench.data.sources import dataset_source, own_names
 
 
@@ -36,6 +37,16 @@ def data_rows(data_dir: Path | None, dataset_dirs: Mapping[str, Path]) -> list[d
             }
         )
     return rows
+
+
+def check_places(data_dir: Path | None, dataset_dirs: Mapping[str, Path]) -> None:
+    """Raise where a place that the user names is not there.
+
+    Raises:
+        BenchError: the data folder is no folder, or the path of a data set does not exist.
+    """
+    for name in sorted({*registry.names("dataset"), *dataset_dirs}):
+        find_one_of(name, ("the data sets",), data_dir, dataset_dirs.get(name))
 
 
 def _n_images(expected: Mapping[str, tuple[int, int | None]]) -> int | None:

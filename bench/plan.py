@@ -6,6 +6,7 @@ finished suite again needs neither torch nor any plug-in.
 
 from __future__ import annotations
 
+import difflib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -83,8 +84,8 @@ def make_plan(
             )
         suite = suite.model_copy(update={"datasets": sorted(dataset_dirs)})
     for name in dataset_dirs:
-        if name not in suite_datasets(suite):
-            check_name(name, {})
+        if name not in suite_datasets(suite) and name not in registry.names("dataset"):
+            raise _unused(name, suite)
     cells = select(
         _resolved(suite_name, suite, overrides, settings, seeds, cache, dataset_dirs), only
     )
@@ -99,6 +100,15 @@ def make_plan(
             if name in registry.names("dataset"):
                 nominal[name] = nominal_data(registry.load("dataset", name)())
     return Plan(suite, cells, data, missing, nominal)
+
+
+def _unused(name: str, suite: Suite) -> BenchError:
+    """Return the error for images of the user's that a suite does not name."""
+    near = difflib.get_close_matches(name, registry.names("dataset"), n=1)
+    return BenchError(
+        f"suite '{suite.name}' does not use data set '{name}' of --dataset-dir; add --set "
+        f"datasets={name}, or run suite own" + (f" (did you mean {near[0]}?)" if near else "")
+    )
 
 
 def _with_pool(cell: Cell, name: str | None, cache: Path) -> Cell:

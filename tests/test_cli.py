@@ -52,6 +52,9 @@ def folder(root: Path, n_classes: int = 6, n_images: int = 20) -> Path:
         (["run", "micro", "--seeds", "0"], ["0"]),
         (["run", "micro", "--dataset-dir", "cifar_fs"], ["NAME=PATH"]),
         (["run", "micro", "--dataset-dir", "cifar=x"], ["cifar", "cifar_fs"]),
+        (["run", "micro", "--dataset-dir", "birds=x"], ["'micro'", "datasets=birds", "suite own"]),
+        (["data", "list", "--data", "/nonexistent"], ["/nonexistent", "--data DIR"]),
+        (["data", "list", "--dataset-dir", "cub=/nonexistent"], ["/nonexistent", "cub=PATH"]),
         (["run", "micro", "--frobnicate"], ["--frobnicate"]),
         (["list", "things"], ["things", "methods"]),
         (["ingest", "--runs", "/nonexistent"], ["/nonexistent", "--runs"]),
@@ -65,6 +68,18 @@ def test_wrong_requests(
         words = [*words, "--cache", str(tmp_path)]
     line = refused(capsys, *words)
     assert all(word in line for word in expected), line
+
+
+@pytest.mark.parametrize("group", [[], ["data"], ["teachers"]])
+def test_a_group_alone_prints_its_help(
+    capsys: pytest.CaptureFixture[str], group: list[str]
+) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(group)
+    assert end.value.code == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0].startswith(f"Usage: {' '.join(['bench', *group])} ")
+    assert "Commands:" in lines
 
 
 @pytest.mark.parametrize("device", ["gpu", "cuda:99", "cpu0"])
