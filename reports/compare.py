@@ -26,7 +26,7 @@ from reports.select import load_records
 
 MARGIN = 0.01
 """One point: the largest difference that does not matter, unless the user says otherwise."""
-IDENTITY = ("scenario", "datasets", "n_way", "k_shot", "n_query", "n_test_tasks", "seed")
+IDENTITY = ("scenario", "datasets", "tested", "n_way", "k_shot", "n_query", "n_test_tasks", "seed")
 WHO = ("method", "preset", "learner", "calibration")
 SETUP = ("net", "architectures", "method_config", "calibration_config", "protocol", "budget")
 RATES = ("fit_s", "test_tasks_per_s", "train_tasks_per_s", "pseudo_images_per_s")
@@ -62,7 +62,9 @@ class Change:
     def verdict(self) -> str:
         """One of `same`, `higher`, `lower`, `equivalent`, `undecided`, `not comparable`."""
         if self.difference is None:
-            return "not comparable"
+            alike = self.a.record.status == self.b.record.status != "done"
+            reasons = self.a.record.reason, self.b.record.reason
+            return "same" if alike and reasons[0] == reasons[1] else "not comparable"
         if self.bitwise:
             return "same"
         if self.p_holm < ALPHA:
@@ -82,6 +84,12 @@ class Comparison:
     configuration: dict[str, list[str]]
     environment: dict[str, tuple[str, str]]
     speed: dict[str, tuple[float, float]]
+
+    @property
+    def lost(self) -> int:
+        """The cells that a has a result of and b has not: failed, skipped, or not there."""
+        gone = [one for one in self.changes if one.a.record.status == "done" != one.b.record.status]
+        return len(gone) + len(self.only_a)
 
 
 def resolve(name_a: str, name_b: str, runs: Path) -> tuple[Side, Side, bool]:
@@ -185,7 +193,7 @@ def _places(side: Side, fields: Sequence[str]) -> dict[str, StoredRecord]:
 
 
 def _name(record: Record, methods: bool) -> str:
-    where = f"{'+'.join(record.datasets)} {record.n_way}-way {record.k_shot}-shot"
+    where = f"{'+'.join(record.tested)} {record.n_way}-way {record.k_shot}-shot"
     seed = f", seed {record.seed}"
     return where + seed if methods else f"{shown(record)}, {where}{seed}"
 

@@ -36,7 +36,8 @@ FAIL_ON = {
 @click.option(
     "--fail-if",
     type=click.Choice(list(FAIL_ON)),
-    help="Exit 1 if B is significantly lower, is significantly different, or is not bitwise equal.",
+    help="Exit 1 if B is significantly lower, is significantly different, or is not bitwise equal; "
+    "always if it lacks a result that A has.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON for a script.")
 @click.pass_context
@@ -69,9 +70,11 @@ def compare(
         _print(found, margin)
     failing = FAIL_ON.get(fail_if, ())
     n = sum(one.verdict in failing for one in found.changes)
-    if n or (fail_if == "changed" and found.only_a):
+    if fail_if and (n or found.lost):
         if not as_json:
-            click.echo(f"{n} of {len(found.changes)} cells fail --fail-if {fail_if}", err=True)
+            text = f"{n} of {len(found.changes)} cells fail --fail-if {fail_if}"
+            lost = f"; {found.lost} with a result in A have none in B" if found.lost else ""
+            click.echo(text + lost, err=True)
         context.exit(1)
 
 

@@ -11,7 +11,7 @@ from reports.accuracy import NAMES
 from reports.caption import device_name, origin_sentence
 from reports.groups import Group
 from reports.model import Column, Entry, Footnotes, Section, Table, label
-from reports.results import Row
+from reports.results import Row, Setting
 
 Measure = tuple[str, Callable[[Record], float | None], Callable[[float], str]]
 
@@ -65,18 +65,16 @@ def cost_table(group: Group) -> Table | None:
     if not devices:
         return None
     sections = []
+    fronts = {setting: _front(_records(group, setting)) for setting in group.settings}
     for device in devices:
         for setting in group.settings:
             heading = group.setting_name(setting)
             heading += f", {device}" if len(devices) > 1 else ""
-            done: dict[Row, list[Record]] = {}
-            for row in group.rows:
-                result = group.results.get((row, setting))
-                records = [s.record for s in result.done] if result else []
-                if chosen := [r for r in records if device_name(r) == device]:
-                    done[row] = chosen
-            front = _front(done)
-            lines = [_line(row, records, row in front, notes) for row, records in done.items()]
+            lines = [
+                _line(row, chosen, row in fronts[setting], notes)
+                for row, records in _records(group, setting).items()
+                if (chosen := [r for r in records if device_name(r) == device])
+            ]
             if lines:
                 sections.append(Section(heading, lines))
     return Table(
@@ -98,8 +96,21 @@ def _done(stored: Iterable[StoredRecord]) -> list[StoredRecord]:
     return [one for one in stored if one.record.status == "done"]
 
 
+def _records(group: Group, setting: Setting) -> dict[Row, list[Record]]:
+    """Return the finished records of each row in a setting."""
+    found = {}
+    for row in group.rows:
+        result = group.results.get((row, setting))
+        if result and result.done:
+            found[row] = [one.record for one in result.done]
+    return found
+
+
 def _front(done: dict[Row, list[Record]]) -> set[Row]:
-    """Return the data-free rows that none beats in accuracy and in MACs a query image."""
+    """Return the data-free rows that none beats in accuracy and in MACs a query image.
+
+    Neither depends on the device: means are over all seeds, wherever they were run.
+    """
     known = [
         row
         for row, records in done.items()

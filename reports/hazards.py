@@ -11,12 +11,12 @@ from bench.stats import (
     holm,
     unpaired_difference,
 )
-from reports.caption import budget_sentence, origin_sentence, protocol_sentence, seeds_sentence
+from reports.caption import budget_sentence, origin_sentence, protocol_sentence
 from reports.families import Family
 from reports.groups import Group
 from reports.memo import Memo
 from reports.model import Column, Entry, Footnotes, Section, Table, label
-from reports.paired import ALPHA, FLIPS, compare_all, p_text, signed
+from reports.paired import ALPHA, FLIPS, both_have, compare_all, p_text, signed
 from reports.results import OTHER_TASKS, Pair, Result, Setting, paired
 
 UNPAIRED = "other test tasks: Welch's interval of the unpaired difference, no test"
@@ -32,6 +32,9 @@ class Worth:
     unpaired: Interval | None = None
     p_holm: float | None = None
     reason: str | None = None
+    seeds: tuple[int, ...] = ()
+    partial: bool = False
+    """whether either of the two has more seeds than the difference is of"""
 
 
 def worths(family: Family) -> list[Worth]:
@@ -47,13 +50,29 @@ def worths(family: Family) -> list[Worth]:
     made = compare_all(tasks, Memo())
     numbers = iter(zip(made, holm([one.p_value for one in made]), strict=True))
     return [
-        _unpaired(*one, pair) if pair.reason else _paired(*one, *next(numbers))
+        _unpaired(*one, pair) if pair.reason else _paired(family, *one, pair, *next(numbers))
         for one, pair in zip(asked, pairs, strict=True)
     ]
 
 
-def _paired(choice: int, setting: Setting, difference: PairedDifference, p_holm: float) -> Worth:
-    return Worth(choice, setting, paired=difference, p_holm=float(p_holm))
+def _paired(
+    family: Family,
+    choice: int,
+    setting: Setting,
+    pair: Pair,
+    difference: PairedDifference,
+    p_holm: float,
+) -> Worth:
+    both = [family.result(one, setting).seeds for one in (choice, family.against[choice])]
+    partial = any(seeds != pair.seeds for seeds in both)
+    return Worth(
+        choice,
+        setting,
+        paired=difference,
+        p_holm=float(p_holm),
+        seeds=pair.seeds,
+        partial=partial,
+    )
 
 
 def _unpaired(choice: int, setting: Setting, pair: Pair) -> Worth:
@@ -137,8 +156,9 @@ def _accuracy(result: Result, notes: Footnotes) -> Entry:
 
 def _difference(worth: Worth, notes: Footnotes) -> list[Entry]:
     if worth.paired is not None:
+        marks = (notes.number(both_have(worth.seeds)),) if worth.partial else ()
         return [
-            Entry(_interval(worth.paired), strong=worth.p_holm < ALPHA),
+            Entry(_interval(worth.paired), strong=worth.p_holm < ALPHA, notes=marks),
             label(p_text(worth.p_holm)),
         ]
     text = _interval(worth.unpaired) if worth.unpaired else "–"
@@ -153,12 +173,13 @@ def _interval(found: Interval | PairedDifference) -> str:
 def _caption(family: Family, n: int) -> str:
     group = Group(family.title, family.stored[0], {})
     everything = [one for stored in family.stored for one in stored]
+    seeds = sorted({one.record.seed for one in everything})
     return (
         "Percent, mean ± 1.96·std/√n over the test tasks. Difference in points from the reference, "
         "everything else equal, with its 95 % t interval over the same test tasks. p: two-sided "
         f"sign-flip permutation test ({FLIPS:,} flips), Holm-adjusted over the comparisons of this "
-        f"table (n = {n}). One fit each: the interval covers test tasks, not another run of the "
-        f"same choice. {seeds_sentence(group).split(':')[0].rstrip('.')}. The reference: "
+        f"table (n = {n}). The interval covers test tasks, not another run of the same choice. "
+        f"Seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}. The reference: "
         f"{protocol_sentence(group)} {budget_sentence(group)} {origin_sentence(everything)}"
     )
 
@@ -195,5 +216,6 @@ def _row(family: Family, choice: int, setting: Setting, worth: Worth | None) -> 
         "paired": bool(worth and worth.paired) if d else None,
         "p_value": worth.paired.p_value if worth and worth.paired else None,
         "p_holm": worth.p_holm if worth else None,
+        "seeds": "+".join(map(str, worth.seeds)) if worth and worth.paired else None,
         "reason": worth.reason if worth else None,
     }

@@ -72,7 +72,7 @@ def _column(group: Group, setting: Setting, groups: Sequence[Group]) -> Column:
     twins = [g for g in groups if g.first.scenario == first.scenario and setting in g.settings]
     number = f" ({[g is group for g in twins].index(True) + 1})" if len(twins) > 1 else ""
     header = f"{first.scenario}{number}\n{group.setting_data(setting)}"
-    return Column(header, header, f"{first.scenario} {setting.data}")
+    return Column(header, header, first.scenario)
 
 
 def _entry(place: Place, row: Row, marks: dict[Row, str]) -> Entry:

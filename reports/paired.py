@@ -171,8 +171,8 @@ def _lines(chosen: Sequence[Comparison], notes: Footnotes) -> list[list[Entry]]:
     lines = []
     for row in dict.fromkeys(one.row for one in chosen):
         mine = [one for one in chosen if one.row == row]
-        some = sorted({", ".join(map(str, one.seeds)) for one in mine if one.partial})
-        marks = tuple(notes.number(f"on the seeds that both have: {seeds}") for seeds in some)
+        some = sorted({one.seeds for one in mine if one.partial})
+        marks = tuple(notes.number(both_have(seeds)) for seeds in some)
         line = [Entry(row.name, notes=marks), label(row.head)]
         lines.append(line + [entry for one in mine for entry in _entries(one, notes)])
     return lines
@@ -184,6 +184,11 @@ def _entries(one: Comparison, notes: Footnotes) -> list[Entry]:
     d = one.difference
     text = f"{signed(d.mean)} [{signed(d.low)}, {signed(d.high)}]"
     return [Entry(text, strong=one.p_holm < ALPHA), label(p_text(one.p_holm))]
+
+
+def both_have(seeds: Sequence[int]) -> str:
+    """Return the footnote of a difference that is of fewer seeds than one of the two has."""
+    return f"on the seeds that both have: {', '.join(map(str, seeds))}"
 
 
 def p_text(p: float) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,7 @@ from bench.stats import (
     minimal_detectable_difference,
 )
 from reports.accuracy import verdict
+from reports.caption import device_name
 from reports.frame import open_interval_of
 from reports.groups import Group
 from reports.results import Result, Row, Setting, paired
@@ -111,6 +113,8 @@ def summary_rows(group: Group) -> list[dict[str, Any]]:
                     "group": group.name,
                     "scenario": first.scenario,
                     "protocol": first.protocol_label,
+                    "variant": first.variant,
+                    "net": first.net,
                     "setting": group.setting_name(setting),
                     "dataset": setting.data,
                     "n_way": setting.n_way,
@@ -119,6 +123,7 @@ def summary_rows(group: Group) -> list[dict[str, Any]]:
                     "learner": row.head,
                     "knowledge": row.knowledge,
                     "meta_iterations": first.budget.get("meta_iterations"),
+                    "n_query": first.n_query,
                     "n_test_tasks": first.n_test_tasks,
                     **best,
                     **_numbers(group, result),
@@ -164,3 +169,26 @@ def _costs(records: Sequence[Record]) -> dict[str, float | None]:
         values = [value for record in records if (value := read(record)) is not None]
         found[name] = float(np.mean(values)) if values else None
     return found
+
+
+RATES = ("test_tasks_per_s", "train_tasks_per_s", "pseudo_images_per_s")
+
+
+def rate_rows(group: Group) -> tuple[str, list[dict[str, Any]]]:
+    """Return the device that most cells of a group ran on, and a row for each cell of it.
+
+    Rates of tests that had kept embeddings are left out: they are those of another test.
+    """
+    cells = [(row, one.record) for (row, _), result in group.results.items() for one in result.done]
+    if not cells:
+        return "", []
+    device, _ = Counter(device_name(record) for _, record in cells).most_common(1)[0]
+    rows = []
+    for row, record in cells:
+        if device_name(record) == device:
+            rates = {name: COSTS[name](record) for name in RATES}
+            if record.timing.embeddings_reused:
+                rates["test_tasks_per_s"] = None
+            names = {"method": row.name, "learner": row.head, "knowledge": row.knowledge}
+            rows.append(names | rates)
+    return device, rows

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from bench.stats import mean_interval
@@ -14,13 +15,13 @@ from reports.figures.fits import fit_drawings, pool_drawings
 from reports.figures.style import labels
 from reports.groups import Group
 from reports.results import Pair, Row, paired
-from reports.summary import summary_rows
+from reports.summary import rate_rows, summary_rows
 
 if TYPE_CHECKING:
     import pandas
 
-MAX_SETTINGS = 6
-"""More settings than this are not drawn as panels beside one another."""
+MAX_SETTINGS = 8
+"""More settings than this are not drawn as panels beside one another; captions say so."""
 MAX_ROWS = 20
 """A square of differences shows no more rows than this, the best."""
 
@@ -37,19 +38,24 @@ def group_drawings(group: Group, prefix: str) -> list[Drawing]:
     frame = pandas.DataFrame(summary_rows(group))
     if frame.empty:
         return []
-    shown = list(dict.fromkeys(frame["setting"]))[:MAX_SETTINGS]
-    few = frame[frame["setting"].isin(shown)]
+    settings = list(dict.fromkeys(frame["setting"]))
+    few = frame[frame["setting"].isin(settings[:MAX_SETTINGS])]
+    panels = [*_accuracy(few, prefix), *_costs(few, prefix), *_differences(group, few, prefix)]
+    if len(settings) > MAX_SETTINGS:
+        said = f" The first {MAX_SETTINGS} of {len(settings)} settings."
+        panels = [replace(one, caption=one.caption + said) for one in panels]
     return [
-        *_accuracy(group, few, prefix),
-        *_costs(few, prefix),
-        *_differences(group, few, frame, prefix),
+        *panels,
+        *_against(frame, ("k_shot",), prefix),
+        *_throughput(group, prefix),
+        *_ranks(group, frame, prefix),
         *fit_drawings(group, prefix),
         *pool_drawings(group, prefix),
     ]
 
 
-def _accuracy(group: Group, frame: pandas.DataFrame, prefix: str) -> list[Drawing]:
-    found = [
+def _accuracy(frame: pandas.DataFrame, prefix: str) -> list[Drawing]:
+    return [
         Drawing(
             f"{prefix}-accuracy",
             "Accuracy",
@@ -59,7 +65,6 @@ def _accuracy(group: Group, frame: pandas.DataFrame, prefix: str) -> list[Drawin
             lambda: accuracy_figure(frame),
         )
     ]
-    return found + _against(frame, ("k_shot",), prefix)
 
 
 def _ranking(frame: pandas.DataFrame) -> str:
@@ -84,7 +89,8 @@ def _against(frame: pandas.DataFrame, names: Sequence[str], prefix: str) -> list
     frame = frame.assign(label=labels(frame))  # of all rows, so that all figures agree
     for x in names:
         others = [other for other in AGAINST if other != x]
-        line = ["scenario", "dataset", "n_way", "method", "learner", "n_test_tasks"]
+        line = ["scenario", "protocol", "variant", "net", "dataset", "n_way", "n_query"]
+        line += ["method", "learner", "n_test_tasks"]
         line += [other for other in others if other != "teachers" or x != "meta_iterations"]
         known = frame[frame[x].notna()]
         several = known.groupby(line, dropna=False)[x].transform("nunique") > 1
@@ -118,22 +124,29 @@ def _costs(frame: pandas.DataFrame, prefix: str) -> list[Drawing]:
                 lambda known=known, cost=cost: pareto_figure(known, cost),
             )
         )
-    if frame["test_tasks_per_s"].notna().any():
-        found.append(
-            Drawing(
-                f"{prefix}-throughput",
-                "Throughput",
-                "Rates on this machine, mean over the settings; no bar: not done.",
-                "Bars of training tasks, pseudo images and test tasks a second for each method.",
-                lambda: throughput_figure(frame),
-            )
-        )
     return found
 
 
-def _differences(
-    group: Group, few: pandas.DataFrame, frame: pandas.DataFrame, prefix: str
-) -> list[Drawing]:
+def _throughput(group: Group, prefix: str) -> list[Drawing]:
+    import pandas
+
+    device, rows = rate_rows(group)
+    frame = pandas.DataFrame(rows)
+    if frame.empty or frame["test_tasks_per_s"].isna().all():
+        return []
+    return [
+        Drawing(
+            f"{prefix}-throughput",
+            "Throughput",
+            f"Rates on {device}, mean over settings and seeds, without tests that had kept "
+            "embeddings; no point: not done there.",
+            "Training tasks, pseudo images and test tasks a second of each method.",
+            lambda: throughput_figure(frame),
+        )
+    ]
+
+
+def _differences(group: Group, few: pandas.DataFrame, prefix: str) -> list[Drawing]:
     import pandas
 
     found = []
@@ -153,18 +166,25 @@ def _differences(
                 lambda: difference_figure(pairs),
             )
         )
-    free = frame[frame["knowledge"] != "real_data"]
-    if free["setting"].nunique() >= MIN_SETTINGS and free["method"].nunique() > 2:
-        found.append(
-            Drawing(
-                f"{prefix}-ranks",
-                "Mean ranks",
-                "Critical-difference diagram (Nemenyi, 5 %): bars join what cannot be told apart.",
-                "Mean rank of each data-free method over the settings.",
-                lambda: ranks_figure(free),
-            )
-        )
     return found
+
+
+def _ranks(group: Group, frame: pandas.DataFrame, prefix: str) -> list[Drawing]:
+    """Return the rank diagram; data sets together are no setting beside each of them alone."""
+    single = [group.setting_name(one) for one in group.settings if len(one.datasets) == 1]
+    free = frame[frame["knowledge"] != "real_data"]
+    free = free[free["setting"].isin(single)] if single else free
+    if free["setting"].nunique() < MIN_SETTINGS or free["method"].nunique() <= 2:
+        return []
+    return [
+        Drawing(
+            f"{prefix}-ranks",
+            "Mean ranks",
+            "Critical-difference diagram (Nemenyi, 5 %): bars join what cannot be told apart.",
+            "Mean rank of each data-free method over the settings.",
+            lambda: ranks_figure(free),
+        )
+    ]
 
 
 def difference_rows(group: Group, settings: Sequence[str]) -> list[dict[str, Any]]:

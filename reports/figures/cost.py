@@ -67,10 +67,10 @@ def pareto_figure(frame: pandas.DataFrame, cost: str) -> Figure:
 
 
 def throughput_figure(frame: pandas.DataFrame) -> Figure:
-    """Draw the rates of fits and tests on a log axis, a panel a rate, mean over the settings.
+    """Draw the rates of fits and tests on a log axis, a panel a rate, mean over the rows.
 
     Args:
-        frame: rows of `summary_rows` of one group and device.
+        frame: rows of `reports.summary.rate_rows` of one group.
     """
     from matplotlib.ticker import EngFormatter, LogLocator
 

@@ -27,7 +27,7 @@ def cell_name(record: Record) -> str:
     preset = "" if record.preset == "released" else f" ({record.preset})"
     head = record.learner + ("" if record.calibration == "none" else f" + {record.calibration}")
     return (
-        f"{record.method}{preset} · {head} · {'+'.join(record.datasets)} "
+        f"{record.method}{preset} · {head} · {'+'.join(record.tested)} "
         f"{record.n_way}-way {record.k_shot}-shot · seed {record.seed}"
     )
 
@@ -85,7 +85,7 @@ def _cell(stored: StoredRecord, row: dict[str, Any]) -> dict[str, Any]:
         "method": r.method,
         "learner": r.learner + ("" if r.calibration == "none" else f" + {r.calibration}"),
         "knowledge": KNOWLEDGE.get(r.knowledge, r.knowledge).split(" (")[0],
-        "dataset": "+".join(r.datasets),
+        "dataset": "+".join(r.tested),
         "shape": f"{r.n_way}-way {r.k_shot}-shot",
         "seed": r.seed,
         "intervals": _intervals(row),

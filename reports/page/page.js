@@ -6,18 +6,29 @@ const number = (text) => {
   return parseFloat(found[0]) * (scale || 1);
 };
 
+function shown(cell) {
+  const copy = cell.cloneNode(true);
+  copy.querySelectorAll("sup").forEach((mark) => mark.remove());
+  return copy.textContent.trim();
+}
+
+// a number with what tables put around it: <0.001, 47.6 ± 0.9 †, +1.2 [0.5, 1.9], 104M, 12 s
+const NUMBER = /^[-+−<]?\d[\d.,]*(e[-+]?\d+)?[kMG]?(\s*(%|s|min|h)|\s*±.*|\s*\[.*|\s*†.*|\s*\(.*|\s+to\s.*)?$/;
+
 function sortBy(table, column, descending) {
   for (const body of table.tBodies) {
     const rows = [...body.rows].filter((row) => !row.classList.contains("kind"));
-    const texts = new Map(rows.map((row) => [row, row.cells[column].textContent.trim()]));
-    const isNumber = (row) => /^[-+<]?\d/.test(texts.get(row));
-    const numbers = rows.filter(isNumber);
-    const numeric = 2 * numbers.length >= rows.length;
-    const filled = numeric ? numbers : [...rows];
+    const texts = new Map(rows.map((row) => [row, shown(row.cells[column])]));
+    const given = rows.filter((row) => texts.get(row) !== "–");
+    const numbers = given.filter((row) => NUMBER.test(texts.get(row)));
+    const numeric = numbers.length > 0
+      && given.every((row) => NUMBER.test(texts.get(row)) || !/\d/.test(texts.get(row)));
+    const filled = numeric ? numbers : given;
+    const hashes = given.every((row) => /^[0-9a-f]{8}$/.test(texts.get(row)));
     const sign = descending ? -1 : 1;
     const compare = numeric
       ? (a, b) => number(texts.get(a)) - number(texts.get(b))
-      : (a, b) => texts.get(a).localeCompare(texts.get(b), "en", { numeric: true });
+      : (a, b) => texts.get(a).localeCompare(texts.get(b), "en", { numeric: !hashes });
     filled.sort((a, b) => sign * compare(a, b));
     body.append(...filled, ...rows.filter((row) => !filled.includes(row)));
   }

@@ -98,7 +98,9 @@ def make_record(folder: Path, method: str, values: np.ndarray | None, **changes:
         changes: fields of `Record` that differ from the default.
     """
     fields = _fields(method) | changes
-    fields["cell_hash"] = content_hash({key: fields[key] for key in HASHED})[:16]
+    hashed = {key: fields[key] for key in HASHED}
+    hashed |= {key: fields[key] for key in ("test_datasets",) if key in fields}
+    fields["cell_hash"] = content_hash(hashed)[:16]
     if values is not None:
         fields |= {
             "accuracy": summarise(values),

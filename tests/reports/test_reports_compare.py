@@ -72,6 +72,48 @@ def test_equal_tasks_are_the_same_and_pass_everything(tmp_path):
     assert invoke(*arguments)[0] == 0
 
 
+def test_cells_of_several_data_sets_are_told_apart_by_what_they_test(tmp_path):
+    several = {"scenario": "MH", "datasets": ["cifar_fs", "cub"]}
+    for folder in ("a", "b"):
+        for tested in (["cifar_fs"], ["cub"], []):
+            values = accuracies(0.4 + 0.1 * len(tested), str(tested))
+            make_record(tmp_path / folder / str(tested), "average", values, **several,
+                        test_datasets=tested)  # fmt: skip
+    found = rows(tmp_path / "a", tmp_path / "b")["changes"]
+    assert [one["verdict"] for one in found] == ["same"] * 3
+    assert sorted(one["name"].split(",")[1].split()[0] for one in found) == [
+        "cifar_fs",
+        "cifar_fs+cub",
+        "cub",
+    ]
+
+
+@pytest.mark.parametrize("condition", ["lower", "different", "changed"])
+def test_a_result_that_is_lost_fails_every_condition(tmp_path, condition):
+    values = accuracies(0.5, "a")
+    for folder in ("a", "broken", "less"):
+        make_record(tmp_path / folder, "random", values)
+    make_record(tmp_path / "a", "average", values)
+    make_record(tmp_path / "broken", "average", None, status="failed", reason="out of memory")
+    arguments = ("--fail-if", condition)
+    for folder in ("broken", "less"):
+        status, _, errors = invoke(tmp_path / "a", tmp_path / folder, *arguments)
+        assert status == 1
+        assert "1 with a result in A have none in B" in errors
+        assert invoke(tmp_path / folder, tmp_path / "a", *arguments)[0] == (
+            condition == "changed" and folder == "broken"
+        )
+
+
+def test_cells_skipped_for_the_same_reason_are_the_same(tmp_path):
+    for folder, reason in (("a", "needs more"), ("b", "needs more"), ("c", "needs less")):
+        make_record(tmp_path / folder, "random", accuracies(0.5, "a"))
+        make_record(tmp_path / folder, "average", None, status="skipped", reason=reason)
+    arguments = ("--fail-if", "changed")
+    assert invoke(tmp_path / "a", tmp_path / "b", *arguments)[0] == 0
+    assert invoke(tmp_path / "a", tmp_path / "c", *arguments)[0] == 1
+
+
 def test_swapping_turns_every_sign(tmp_path):
     pair(tmp_path, 0.03)
     (forth,) = rows(tmp_path / "a", tmp_path / "b")["changes"]

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
+import json
 from pathlib import Path
 
 import numpy as np
 import pandas
 import pytest
-from report_records import BUDGET, accuracies, make_record, standard_suite
+from report_records import BUDGET, PROTOCOL, accuracies, make_record, standard_suite
 from test_reports_page import with_extras
 
 from bench.records import write_similarity
 from reports.figures import build
-from reports.figures.build import across_drawings, group_drawings
+from reports.figures.build import MAX_SETTINGS, across_drawings, group_drawings
 from reports.figures.cost import pareto_front
 from reports.figures.curves import curves_figure, hard_steps
 from reports.figures.differences import cliques, critical_difference, mean_ranks
@@ -22,6 +24,7 @@ from reports.figures.gallery import stage_order
 from reports.figures.style import as_bytes, laid_out
 from reports.groups import make_groups
 from reports.select import load_records
+from reports.summary import rate_rows
 
 
 def drawings(folder):
@@ -130,6 +133,62 @@ def test_budgets_are_drawn_against_one_another(tmp_path):
     (line, *_) = axes.containers[0]
     assert line.get_xydata()[:, 0].tolist() == [400, 800]
     assert line.get_xydata()[:, 1] == pytest.approx([35, 40])
+
+
+def test_protocols_do_not_share_a_line(tmp_path):
+    for name, n in (("cvpr23", 100), ("cvpr23", 200), ("other", 300)):
+        budget = BUDGET | {"meta_iterations": n}
+        protocol = PROTOCOL | {"name": name}
+        make_record(tmp_path, "purer", accuracies(0.3, f"{n}"), budget=budget, protocol=protocol)
+    (drawing,) = across_drawings(make_groups(load_records(tmp_path)))
+    (lines,) = [axes.lines for axes in drawing.draw().axes if axes.lines]
+    assert {tuple(line.get_xdata()) for line in lines} == {(100, 200)}
+
+
+def test_rates_are_of_one_device_and_of_whole_tests(tmp_path):
+    gpu = {"type": "cuda", "name": "Example GPU", "threads": 2}
+    make_record(tmp_path, "average", accuracies(0.3, "a"), seed=0)
+    make_record(tmp_path, "average", accuracies(0.3, "b"), seed=1)
+    make_record(tmp_path, "purer", accuracies(0.3, "c"), device=gpu)
+    place = make_record(tmp_path, "random", accuracies(0.3, "d"))
+    record = json.loads((place / "record.json").read_text())
+    record["timing"]["embeddings_reused"] = True
+    (place / "record.json").write_text(json.dumps(record))
+    (group,) = make_groups(load_records(tmp_path))
+    device, rows = rate_rows(group)
+    assert device == "cpu (Example CPU, 2 threads)"
+    assert [row["method"] for row in rows].count("average") == 2
+    assert {row["method"] for row in rows} == {"average", "random"}
+    assert [row["test_tasks_per_s"] for row in rows if row["method"] == "random"] == [None]
+    assert all(row["test_tasks_per_s"] for row in rows if row["method"] == "average")
+    (drawing,) = [one for one in group_drawings(group, "x") if one.name == "x-throughput"]
+    assert "Rates on cpu (Example CPU, 2 threads)" in drawing.caption
+
+
+def test_captions_say_that_settings_are_left_out(tmp_path):
+    for k_shot in range(1, MAX_SETTINGS + 2):
+        for method in ("average", "purer", "random"):
+            make_record(tmp_path, method, accuracies(0.3, f"{method}{k_shot}"), k_shot=k_shot)
+    (group,) = make_groups(load_records(tmp_path))
+    found = {one.name: one.caption for one in group_drawings(group, "x")}
+    said = f"The first {MAX_SETTINGS} of {MAX_SETTINGS + 1} settings."
+    cut = {name for name, caption in found.items() if caption.endswith(said)}
+    assert cut >= {"x-accuracy", "x-pareto-macs", "x-differences"}
+    assert not cut & {"x-throughput", "x-ranks", "x-against-k-shot"}
+
+
+def test_data_sets_together_are_no_setting_of_the_ranks(tmp_path):
+    names = ["cifar_fs", "cub", "mini_imagenet"]
+    several = {"scenario": "MH", "datasets": names}
+    for tested, k_shot in itertools.product([*([name] for name in names), []], (1, 5)):
+        for method in ("average", "purer", "random"):
+            values = accuracies(0.3, f"{method}{tested}{k_shot}")
+            make_record(tmp_path / "-".join([method, *tested, str(k_shot)]), method, values,
+                        k_shot=k_shot, test_datasets=tested, **several)  # fmt: skip
+    (group,) = make_groups(load_records(tmp_path))
+    (drawing,) = [one for one in group_drawings(group, "x") if one.name == "x-ranks"]
+    (axes,) = drawing.draw().axes
+    assert axes.get_xlabel() == "mean rank over 6 settings"
 
 
 def test_files_are_the_same_each_time_and_drawn_once(tmp_path):

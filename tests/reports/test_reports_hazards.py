@@ -57,6 +57,20 @@ def rows_of(folder: Path) -> dict[tuple[str, str], dict[str, Any]]:
     return {(row["choice"], row["value"]): row for row in hazard_rows(family)}
 
 
+def test_a_difference_of_fewer_seeds_says_so(tmp_path: Path) -> None:
+    write(tmp_path, seed=0)
+    rows = rows_of(tmp_path)
+    assert {row["seeds"] for row in rows.values() if row["paired"]} == {"0"}
+    reference = next(iter(MEANS))
+    write(tmp_path, reference, seed=1)
+    rows = rows_of(tmp_path)
+    assert {row["seeds"] for row in rows.values() if row["paired"]} == {"0"}
+    (table,) = build_tables(load_records(tmp_path), ["hazards"])
+    assert "on the seeds that both have: 0" in table.notes
+    assert "Seeds 0, 1." in table.caption
+    assert "One fit each" not in table.caption
+
+
 def test_each_choice_is_compared_with_the_reference(tmp_path: Path) -> None:
     write(tmp_path)
     rows = rows_of(tmp_path)

@@ -144,6 +144,35 @@ def test_tables_sort_within_their_sections(page):
         assert all(t[0].isdigit() for t in up[: len(numbers(up))])  # what has no number is last
 
 
+SORT_CELLS = """
+const table = document.getElementById('cells-t');
+const heads = [...table.tHead.rows[0].cells];
+const found = {};
+for (const name of ['task', 'cell', 'accuracy']) {
+  const column = heads.findIndex((h) => h.textContent.trim().startsWith(name));
+  const button = heads[column].querySelector('button');
+  button.click();
+  if (heads[column].getAttribute('aria-sort') !== 'ascending') button.click();
+  found[name] = [...table.tBodies[0].rows].map((r) => r.cells[column].textContent.trim());
+}
+return {found, problems: window.problems};
+"""
+
+
+@pytest.mark.browser
+def test_cells_sort_by_words_and_by_numbers(page):
+    found = evaluate(page, SORT_CELLS)
+    assert found["problems"] == []
+    tasks, cells, means = (found["found"][name] for name in ("task", "cell", "accuracy"))
+    assert len(set(tasks)) > 1
+    assert tasks == sorted(tasks)
+    assert cells == sorted(cells)
+    numbers = [float(text.split()[0]) for text in means if text != "–"]
+    assert numbers == sorted(numbers)
+    assert "–" not in means[: len(numbers)]
+    assert "–" in means
+
+
 FILTER = """
 const field = document.querySelector('input[data-filter="cells-t"]');
 const rows = () => [...document.querySelectorAll('#cells-t tbody tr')].filter((r) => !r.hidden);

@@ -302,6 +302,19 @@ def test_other_constants_of_a_calibration_are_other_rows(tmp_path):
     ]
 
 
+def test_the_front_of_accuracy_against_cost_is_over_all_devices(tmp_path):
+    """Both are of equal cost; the better one ran elsewhere."""
+    gpu = {"type": "cuda", "name": "Example GPU", "threads": 2}
+    make_record(tmp_path, "average", accuracies(0.3, "a"))
+    make_record(tmp_path, "purer", accuracies(0.5, "p"), device=gpu)
+    found = {
+        row[0].text: row[2].strong
+        for section in table_of(tmp_path, "cost").sections
+        for row in section.rows
+    }
+    assert found == {"average": False, "purer": True}
+
+
 def test_cost_leaves_absent_figures_out_and_devices_apart(tmp_path):
     standard_suite(tmp_path)
     table = table_of(tmp_path, "cost")
