@@ -115,7 +115,7 @@ def _pools(resolved: Any, request: Any) -> Iterator[tuple[str, Any]]:
     from bench import registry
     from bench.execute.workplace import Workplace, own_pool
     from bench.run import check_plan
-    from bench.runtime import choose_device, prepare_process
+    from bench.runtime import prepare_process, use_device
 
     check_plan(resolved, request)
     prepare_process(request.threads)
@@ -123,7 +123,7 @@ def _pools(resolved: Any, request: Any) -> Iterator[tuple[str, Any]]:
         suite=resolved.suite.name,
         runs=request.runs,
         cache=request.cache,
-        device=choose_device(request.device),
+        device=use_device(request.device),
         data=resolved.data,
         command=request.command,
         progress=_say,

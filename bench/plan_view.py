@@ -58,7 +58,7 @@ def plan_rows(plan: Plan, request: Request) -> list[dict[str, Any]]:
 def _estimate(plan: Plan, request: Request, cell: Cell, seen: set[str]) -> dict[str, Any]:
     from bench.estimate import PassTimes, TeacherCost, estimate_cell, teacher_costs
     from bench.execute.scenario import plan_teachers, refused_by_plan
-    from bench.runtime import choose_device
+    from bench.runtime import use_device
     from bench.teachers.cards import pool_cards
     from bench.teachers.store import is_stored
 
@@ -77,7 +77,7 @@ def _estimate(plan: Plan, request: Request, cell: Cell, seen: set[str]) -> dict[
     if refused_by_plan(method, cell):
         return counts | {"status": "skipped", "seconds": 0.0}
     estimate = estimate_cell(
-        cell, data, costs, PassTimes(choose_device(request.device), request.cache)
+        cell, data, costs, PassTimes(use_device(request.device), request.cache)
     )
     fit, test, pool = _shared(cell, method, teachers)
     embedded = {f"{test} {name}": value for name, value in estimate.embedding_s.items()}

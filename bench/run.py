@@ -105,9 +105,9 @@ def run_inline(
     """Run cells in this process, one after another; yield each with its folder as it ends."""
     from bench.execute.cell import run_cell
     from bench.execute.workplace import Workplace
-    from bench.runtime import choose_device, prepare_process
+    from bench.runtime import prepare_process, use_device
 
-    device = choose_device(request.device)
+    device = use_device(request.device)
     prepare_process(request.threads)
     place = Workplace(
         suite=plan.suite.name,

@@ -44,6 +44,23 @@ def choose_device(name: str | None) -> torch.device:
     return torch.device("cuda", int(index or 0))
 
 
+def use_device(name: str | None) -> torch.device:
+    """Return the device of that name, as the one that this thread's CUDA work goes to.
+
+    Streams, events and graphs that are made without a device are the current device's, which is
+    the first one until something says otherwise.
+
+    Raises:
+        BenchError: see `choose_device`.
+    """
+    import torch
+
+    device = choose_device(name)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    return device
+
+
 @functools.cache
 def prepare_process(threads: int | None = None) -> None:
     """Set the process up for numeric work; changes speed only, never results for a thread count.

@@ -99,11 +99,12 @@ def _timed(device: torch.device) -> Iterator[list[float]]:
 
     torch.cuda.synchronize(device)
     begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-    begin.record()
+    stream = torch.cuda.current_stream(device)
+    begin.record(stream)
     try:
         yield elapsed
     finally:
-        end.record()
+        end.record(stream)
         end.synchronize()
         elapsed[0] = begin.elapsed_time(end) / 1000
 

@@ -137,7 +137,7 @@ def _missing_teachers(
 def _workplace(suite: str, cell: Cell, request: Request) -> Any:
     from bench.data.sources import dataset_source
     from bench.execute.workplace import Workplace
-    from bench.runtime import choose_device, prepare_process
+    from bench.runtime import prepare_process, use_device
 
     prepare_process(request.threads)
     data = {
@@ -150,7 +150,7 @@ def _workplace(suite: str, cell: Cell, request: Request) -> Any:
         suite=suite,
         runs=request.runs,
         cache=request.cache,
-        device=choose_device(request.device),
+        device=use_device(request.device),
         data=data,
         command=request.command,
     )

@@ -24,14 +24,15 @@ class Graphed:
 
     def __init__(self, function: Callable[..., Sequence[Tensor]], examples: Sequence[Tensor]):
         self._inputs = [example.detach().clone() for example in examples]
-        stream = torch.cuda.Stream(self._inputs[0].device)
-        stream.wait_stream(torch.cuda.current_stream(self._inputs[0].device))
+        device = self._inputs[0].device
+        stream = torch.cuda.Stream(device)
+        stream.wait_stream(torch.cuda.current_stream(device))
         with torch.cuda.stream(stream):
             for _ in range(WARM_UPS):
                 function(*self._inputs)
-        torch.cuda.current_stream(self._inputs[0].device).wait_stream(stream)
+        torch.cuda.current_stream(device).wait_stream(stream)
         self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph):
+        with torch.cuda.graph(self._graph, stream=stream):
             self._outputs = list(function(*self._inputs))
 
     def __call__(self, inputs: Sequence[Tensor]) -> list[Tensor]:

@@ -1,0 +1,60 @@
+"""The process and its device: what is asked for is what the work goes to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from bench.display import PlainDisplay
+from bench.run import Request, run_inline
+from bench.runtime import use_device
+
+
+@pytest.fixture
+def made_current(monkeypatch: pytest.MonkeyPatch) -> list[torch.device]:
+    """Devices that were made the current one, where two are said to be there."""
+    devices: list[torch.device] = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", devices.append)
+    return devices
+
+
+def request_on(device: str, tmp_path: Path) -> Request:
+    return Request(tmp_path / "runs", tmp_path / "cache", None, {}, device, None, "bench")
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"), [(None, "cuda:0"), ("cuda", "cuda:0"), ("cuda:1", "cuda:1")]
+)
+def test_the_device_asked_for_is_made_the_current_one(
+    made_current: list[torch.device], name: str | None, expected: str
+) -> None:
+    assert use_device(name) == torch.device(expected)
+    assert made_current == [torch.device(expected)]
+
+
+def test_a_cpu_is_no_current_device(made_current: list[torch.device]) -> None:
+    assert use_device("cpu") == torch.device("cpu")
+    assert made_current == []
+
+
+def test_cells_run_where_the_device_is_current(
+    made_current: list[torch.device], tmp_path: Path
+) -> None:
+    plan = SimpleNamespace(suite=SimpleNamespace(name="none"), data={})
+    assert list(run_inline(plan, [], request_on("cuda:1", tmp_path), PlainDisplay(0, print))) == []
+    assert made_current == [torch.device("cuda:1")]
+
+
+def test_dask_workers_make_the_device_current(
+    made_current: list[torch.device], tmp_path: Path
+) -> None:
+    from bench.execute.dask import _workplace
+
+    cell = SimpleNamespace(datasets=())
+    place = _workplace("none", cell, request_on("cuda:1", tmp_path))
+    assert [place.device] == made_current == [torch.device("cuda:1")]
