@@ -77,7 +77,9 @@ def build_net(spec: Any) -> Any:
     """Build the network of a `NetSpec`; its weights mean nothing until they are drawn or loaded.
 
     Registered classes that are no `Backbone` are taken as classifiers that end in a linear layer.
-    Constructors of torch modules draw from the global stream, which is put back afterwards.
+    The network is in evaluation mode and stays so in training too, where the norm that it is
+    called with says what batch norm does: dropout and the like, which draw from the global stream,
+    do nothing. Constructors draw from it as well; it is put back afterwards.
     """
     import torch
 
@@ -86,6 +88,7 @@ def build_net(spec: Any) -> Any:
 
     with torch.random.fork_rng(devices=[]):
         if is_named(spec.architecture):
-            return Imported(build_named(spec.architecture, spec.n_classes, spec.image_size))
+            named = build_named(spec.architecture, spec.n_classes, spec.image_size)
+            return Imported(named).eval()
         net = load("net", spec.architecture)(spec.n_classes, spec.image_size)
-        return net if isinstance(net, Backbone) else Imported(net)
+        return (net if isinstance(net, Backbone) else Imported(net)).eval()

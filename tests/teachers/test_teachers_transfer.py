@@ -22,6 +22,7 @@ from bench.errors import BenchError
 from bench.nets.imported import Imported, build_named
 from bench.nets.norm import RecordingNorm, batch_norm, running_norm
 from bench.teachers.cards import pool_names
+from bench.teachers.train import recipe_for, train_teacher
 from bench.teachers.transfer import export_pool, import_checkpoint, import_pool, load_pool
 from tests.helpers import tiny_pool
 
@@ -217,6 +218,25 @@ def test_batch_norm_is_the_callers(own_nets: None) -> None:
     by_batch = F.relu(batch_norm(layer, convolved)).mean((2, 3))
     torch.testing.assert_close(net.features(x, batch_norm), by_batch)
     assert not torch.allclose(by_batch, net.features(x))
+
+
+def test_dropout_is_off_in_training_and_scoring(own_nets: None) -> None:
+    """What the global stream has given before changes no teacher, and accuracy is of the net."""
+    spec = NetSpec("small", 3, 16)
+    labels = torch.arange(3).repeat(8)
+    batch = images(24, 16), labels
+
+    def trained(seed: int) -> dict[str, torch.Tensor]:
+        recipe = recipe_for("small", 2, "last")
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            found = train_teacher(spec, batch, batch, recipe, generator(), torch.device("cpu"))
+        return found.snapshots["last"].state
+
+    net = registry.build_net(spec)
+    assert not any(part.training for part in net.modules())
+    one, other = trained(0), trained(1)
+    assert all(torch.equal(one[name], other[name]) for name in one)
 
 
 @pytest.mark.parametrize("name", ["torchvision:resnet18", "torchvision:mobilenet_v3_small"])
