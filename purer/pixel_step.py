@@ -22,7 +22,7 @@ class PixelStep:
     """Inversion gradients of a dynamic data set, and the optimiser of its pixels.
 
     How the teachers' gradients are computed is chosen once, at the first step; a resumed step goes
-    on in the way it began (`purer/teacher_passes.py`).
+    on in the way it began, where the device offers it (`purer/teacher_passes.py`).
 
     Args:
         dataset: the pseudo images, changed in place.
@@ -144,9 +144,13 @@ class PixelStep:
 
     @torch.no_grad()
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue from what `state_dict` returned."""
+        """Continue from what `state_dict` returned; a way that is not offered here is chosen anew.
+
+        A CPU and a GPU offer different ways, and a state may go from one to the other.
+        """
         self._dataset.images.copy_(state["images"])
         self._optimiser.load_state_dict(deepcopy(state["optimiser"]))
         self._generator.set_state(state["jitter"].cpu())
-        if state["strategy"] != self.strategy:
-            self.strategy, self._passes = state["strategy"], None
+        strategy = state["strategy"] if state["strategy"] in self._ways else None
+        if strategy != self.strategy:
+            self.strategy, self._passes = strategy, None

@@ -169,3 +169,16 @@ def test_the_way_is_chosen_once_and_goes_with_the_state(make_pool):
         each.apply(each.inversion_gradient()[0])
     assert other.strategy == "stacked"
     assert torch.equal(resumed.images, dataset.images)
+
+
+def test_a_state_from_another_kind_of_device_goes_on(make_pool):
+    """`graphed` is offered on a GPU alone; here a way is chosen as in a new step."""
+    pool = make_pool(*CLASSES)
+    dataset, step = make_step(pool)
+    step.apply(step.inversion_gradient()[0])
+    resumed, other = make_step(pool)
+    other.load_state_dict(step.state_dict() | {"strategy": "graphed"})
+    for each in (step, other):
+        each.apply(each.inversion_gradient()[0])
+    assert other.strategy == step.strategy == "fused"
+    assert torch.equal(resumed.images, dataset.images)
