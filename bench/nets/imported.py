@@ -1,16 +1,21 @@
 """Networks from elsewhere as backbones: torchvision's and timm's by name, or any module.
 
 A module becomes a backbone by taking its last linear layer as the head, and what goes into it as
-the features. Its batch norm layers, where it has some, normalise as the caller chooses.
+the features. Its batch norm layers, where it has some, normalise as the caller chooses; those of a
+kind derived from `nn.BatchNorm2d` do all else that they did.
 """
 
 from __future__ import annotations
 
+import functools
 from contextvars import ContextVar
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.overrides import TorchFunctionMode
 
 from bench.errors import BenchError, unknown_name
 from bench.nets.base import Backbone
@@ -23,8 +28,83 @@ _chosen_norm: ContextVar[Norm] = ContextVar("chosen_norm", default=running_norm)
 class _CallersBatchNorm(nn.BatchNorm2d):
     """Batch norm that normalises as the backbone's caller says."""
 
+    follows_caller = True
+
     def forward(self, x: Tensor) -> Tensor:
         return _chosen_norm.get()(self, x)
+
+
+class _CallersNormWithin(TorchFunctionMode):
+    """Gives the normalisation by a layer's own scale and shift to the backbone's caller."""
+
+    def __init__(self, layer: nn.BatchNorm2d):
+        super().__init__()
+        self._layer = layer
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Run one operation."""
+        kwargs = kwargs or {}
+        if func is F.batch_norm and self._is_own(*args, **kwargs):
+            return _chosen_norm.get()(self._layer, args[0] if args else kwargs["input"])
+        return func(*args, **kwargs)
+
+    def _is_own(
+        self,
+        input: Tensor,
+        running_mean: Tensor | None,
+        running_var: Tensor | None,
+        weight: Tensor | None = None,
+        bias: Tensor | None = None,
+        *others: Any,
+        **named: Any,
+    ) -> bool:
+        return weight is self._layer.weight and bias is self._layer.bias
+
+
+@functools.cache
+def _following_caller(kind: type[nn.BatchNorm2d]) -> type[nn.BatchNorm2d]:
+    """Return a kind of batch norm that does all it did, but normalises as the caller says.
+
+    What it does before and after normalising, as timm's `BatchNormAct2d` its activation, stays.
+    """
+    if kind is nn.BatchNorm2d:
+        return _CallersBatchNorm
+    if getattr(kind, "follows_caller", False):
+        return kind
+
+    def forward(self: nn.BatchNorm2d, *args: Any, **kwargs: Any) -> Tensor:
+        with _CallersNormWithin(self):
+            return kind.forward(self, *args, **kwargs)
+
+    return type(kind.__name__, (kind,), {"forward": forward, "follows_caller": True})
+
+
+def _follow_caller(part: _BatchNorm) -> bool:
+    """Let a layer normalise as the backbone's caller says, in place; tell whether it does."""
+    if not isinstance(part, nn.BatchNorm2d):
+        return False
+    part.__class__ = _following_caller(type(part))
+    return isinstance(part, _CallersBatchNorm) or _asks_caller(part)
+
+
+@torch.no_grad()
+def _asks_caller(part: nn.BatchNorm2d) -> bool:
+    """Tell whether a layer has the caller normalise, once, when it is given activations."""
+    asked: list[nn.BatchNorm2d] = []
+
+    def norm(layer: nn.BatchNorm2d, x: Tensor) -> Tensor:
+        asked.append(layer)
+        return x
+
+    training, token = part.training, _chosen_norm.set(norm)
+    try:
+        part.eval()(torch.zeros(2, part.num_features, 2, 2))
+    except (RuntimeError, TypeError, ValueError):
+        return False
+    finally:
+        _chosen_norm.reset(token)
+        part.train(training)
+    return asked == [part]
 
 
 class Imported(Backbone):
@@ -35,7 +115,9 @@ class Imported(Backbone):
             head's entries are named `head.…`, all others `body.…` with the module's own names.
 
     Raises:
-        BenchError: the module has no linear layer.
+        BenchError: the module has no linear layer, or a batch norm layer that cannot normalise as
+            the caller chooses: of one or three dimensions, synchronised, or a user's own that does
+            not leave normalising to torch.
     """
 
     def __init__(self, module: nn.Module):
@@ -50,9 +132,13 @@ class Imported(Backbone):
         parent, _, child = self.head_name.rpartition(".")
         self.head = module.get_submodule(self.head_name)
         setattr(module.get_submodule(parent), child, nn.Identity())
-        for part in module.modules():
-            if type(part) is nn.BatchNorm2d:
-                part.__class__ = _CallersBatchNorm
+        for name, part in module.named_modules():
+            if isinstance(part, _BatchNorm) and not _follow_caller(part):
+                raise BenchError(
+                    f"network {type(module).__name__} normalises in '{name}' by "
+                    f"{type(part).__name__}, whose statistics cannot be chosen from outside; use "
+                    "nn.BatchNorm2d, or a subclass that calls its forward once"
+                )
         self.body = module
         self.n_features = self.head.in_features
 

@@ -7,6 +7,7 @@ import os
 import pickle
 import sys
 import types
+from copy import deepcopy
 from pathlib import Path
 
 import pytest
@@ -17,14 +18,15 @@ from torch.nn import functional as F
 
 from bench import registry
 from bench.cli_teachers import _class_names
-from bench.contract import NetSpec, Pool
+from bench.contract import NetSpec, Pool, TaskShape
 from bench.errors import BenchError
+from bench.learners.base import elementary_batch_norm
 from bench.nets.imported import Imported, build_named
-from bench.nets.norm import RecordingNorm, batch_norm, running_norm
+from bench.nets.norm import Norm, RecordingNorm, batch_norm, running_norm, training_norm
 from bench.teachers.cards import pool_names
 from bench.teachers.train import recipe_for, train_teacher
 from bench.teachers.transfer import export_pool, import_checkpoint, import_pool, load_pool
-from tests.helpers import tiny_pool
+from tests.helpers import tiny_pool, tiny_tasks
 
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.3, 0.4)
 
@@ -237,6 +239,94 @@ def test_dropout_is_off_in_training_and_scoring(own_nets: None) -> None:
     assert not any(part.training for part in net.modules())
     one, other = trained(0), trained(1)
     assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+class BatchNormAct2d(nn.BatchNorm2d):
+    """Normalises and activates, in the manner of timm: by torch's function, not by `super()`."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        own = (self.running_mean, self.running_var, self.weight, self.bias)
+        return F.relu(F.batch_norm(x, *own, self.training, self.momentum, self.eps))
+
+
+class Scaled(nn.BatchNorm2d):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x).relu()
+
+
+class WrittenOut(nn.BatchNorm2d):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x - x.mean((0, 2, 3), keepdim=True)
+
+
+class OneMore(nn.BatchNorm2d):
+    """Scales by 1 more than its parameter, which the caller's norms would not know."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        own = (self.running_mean, self.running_var, self.weight + 1, self.bias)
+        return F.batch_norm(x, *own, self.training, self.momentum, self.eps)
+
+
+def small_with(norm: nn.Module) -> nn.Module:
+    net = Small(3, 16)
+    net.bn = norm
+    return net
+
+
+@pytest.mark.parametrize("kind", [BatchNormAct2d, Scaled])
+@pytest.mark.parametrize("norm", [running_norm, batch_norm, training_norm])
+def test_kinds_of_batch_norm_are_the_callers_too(kind: type, norm: Norm) -> None:
+    """They activate by themselves, which the plain network does once more without effect."""
+    nets = [Imported(small_with(k(6))).eval() for k in (kind, nn.BatchNorm2d)]
+    for net in nets:
+        net.load_state_dict(state(net))
+    nets[0] = deepcopy(nets[0])
+    found, expected = (net.features(images(), norm) for net in nets)
+    assert torch.equal(found, expected)
+    for name, value in nets[1].state_dict().items():
+        assert torch.equal(nets[0].state_dict()[name], value), name
+    recording = RecordingNorm()
+    nets[0].features(images(), recording)
+    assert [layer for layer, *_ in recording.layers] == [nets[0].body.bn]
+    x = torch.randn(4, 6, 2, 2, generator=generator())
+    assert nets[0].body.bn(x).min() == 0 > nets[1].body.bn(x).min()
+    again = Imported(small_with(nets[0].body.bn)).eval()
+    assert torch.equal(again.body.bn(x), nets[1].body.bn(x).relu())
+
+
+def test_a_kind_of_batch_norm_serves_transforms() -> None:
+    nets = [Imported(small_with(k(6))).eval() for k in (BatchNormAct2d, nn.BatchNorm2d)]
+    for net in nets:
+        net.load_state_dict(state(net))
+    tasks = tiny_tasks(generator(), 2, TaskShape(3, 1, 2))
+    found = []
+    for net in nets:
+        net.requires_grad_(False)
+
+        def one(x: torch.Tensor, net: Imported = net) -> torch.Tensor:
+            return net.features(x, elementary_batch_norm)
+
+        found.append(torch.func.vmap(one)(tasks.support_x))
+    assert torch.equal(*found)
+
+
+@pytest.mark.parametrize(
+    "norm",
+    [
+        WrittenOut(6),
+        OneMore(6),
+        nn.SyncBatchNorm(6),
+        nn.BatchNorm3d(6),
+        nn.Sequential(nn.Flatten(), nn.BatchNorm1d(6)),
+    ],
+)
+def test_batch_norm_out_of_the_callers_reach_is_refused(norm: nn.Module) -> None:
+    kind = type(norm[-1] if isinstance(norm, nn.Sequential) else norm).__name__
+    with pytest.raises(
+        BenchError, match=rf"network Small normalises in 'bn.*' by {kind}, "
+    ) as error:
+        Imported(small_with(norm))
+    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("name", ["torchvision:resnet18", "torchvision:mobilenet_v3_small"])
