@@ -16,8 +16,9 @@ from bench.nets.norm import Norm, running_norm
 class _Adapted:
     """A backbone's `features` that first resizes the images and changes their normalisation.
 
-    A bound method and plain numbers, so that copying the network copies it whole, and its state
-    dict stays what it was.
+    A bound method, plain numbers and two small tensors, so that copying the network copies it
+    whole, and its state dict stays what it was. The tensors are made here, where the network is:
+    made at each pass, they would have a GPU wait for the CPU, and could not be recorded in a graph.
     """
 
     def __init__(
@@ -25,10 +26,16 @@ class _Adapted:
     ):
         self.own, self.size, self.scale, self.shift = net.features, size, scale, shift
         self.renormalises = any(one != 1 for one in scale) or any(shift)
+        like = next(net.parameters())
+        self._made = {(like.device, like.dtype): self._tensors(like)}
+
+    def _tensors(self, like: Tensor) -> tuple[Tensor, Tensor]:
+        """Return scale and shift (3, 1, 1), of a tensor's device and type."""
+        scale, shift = (like.new_tensor(values) for values in (self.scale, self.shift))
+        return scale.view(-1, 1, 1), shift.view(-1, 1, 1)
 
     def __call__(self, x: Tensor, norm: Norm = running_norm) -> Tensor:
-        scale = x.new_tensor(self.scale).view(-1, 1, 1)
-        shift = x.new_tensor(self.shift).view(-1, 1, 1)
+        scale, shift = self._made.get((x.device, x.dtype)) or self._tensors(x)
         return self.own(resize(x, self.size) * scale + shift, norm)
 
 

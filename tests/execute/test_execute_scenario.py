@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import shutil
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 
@@ -189,8 +190,6 @@ def test_renormalised_teachers_see_their_own_pixels() -> None:
 
 
 def test_a_copy_of_a_renormalised_net_has_weights_of_its_own() -> None:
-    from copy import deepcopy
-
     teacher = adapt(
         tiny_pool(["conv4"], 3, 16, torch.Generator().manual_seed(0))[0], (0.1,) * 3, (1.0,) * 3, 16
     )
@@ -203,6 +202,20 @@ def test_a_copy_of_a_renormalised_net_has_weights_of_its_own() -> None:
             parameter.zero_()
     torch.testing.assert_close(teacher.net(x), before)
     assert not copy(x).any()
+
+
+def test_a_pass_makes_no_constants(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Making them would have a GPU wait at every pass, and forbid recording it in a graph."""
+    teacher = adapt(
+        tiny_pool(["conv4"], 3, 16, torch.Generator().manual_seed(0))[0], (0.1,) * 3, (1.0,) * 3, 24
+    )
+    x = torch.randn(2, 3, 24, 24, generator=torch.Generator().manual_seed(1))
+    nets = [teacher.net, deepcopy(teacher.net)]
+    monkeypatch.setattr(torch.Tensor, "new_tensor", lambda *args: pytest.fail("made a tensor"))
+    assert torch.equal(*(net(x) for net in nets))
+    monkeypatch.undo()
+    in_double = deepcopy(teacher.net).double()(x.double())
+    torch.testing.assert_close(in_double.float(), teacher.net(x), rtol=1e-4, atol=1e-5)
 
 
 def imported(folder: Path, architectures: list[str]) -> PoolChoice:
