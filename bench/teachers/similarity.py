@@ -18,6 +18,7 @@ from bench.contract import Pool, Teacher
 from bench.data.base import ImageData
 from bench.data.images import normalise
 from bench.learners.resized import resize
+from bench.nets.precision import computing_in
 from bench.records import content_hash, write_similarity
 
 N_IMAGES = 256
@@ -108,7 +109,8 @@ def similarity_file(
 ) -> Path | None:
     """Return the cached table of a pool's similarity, measured where it is not there yet.
 
-    None where `pool_similarity` has no answer. Cells of all suites share it.
+    None where `pool_similarity` has no answer. Cells of all suites and precisions share it, so it
+    is measured in float32 whatever the cell computes in.
     """
     if len(pool) < 2:
         return None
@@ -117,7 +119,8 @@ def similarity_file(
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_suffix(".lock")):
         if not path.exists():
-            found = pool_similarity(pool, sets, device)
+            with computing_in("float32", device):
+                found = pool_similarity(pool, sets, device)
             if found is None:
                 return None
             write_similarity(path, found.numpy())

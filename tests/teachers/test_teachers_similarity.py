@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from bench.contract import Pool
+from bench.nets.precision import computing_in
 from bench.records import SIMILARITY
 from bench.seeds import torch_generator
 from bench.teachers.adapt import adapt_pool
@@ -119,6 +120,18 @@ def test_images_of_two_sizes_are_seen_at_the_larger(tmp_path):
     found = pool_similarity(pool, [small, large], torch.device("cpu"))
     assert found.shape == (3, 3)
     assert found.diagonal().tolist() == pytest.approx([1.0] * 3)
+
+
+def test_it_is_measured_in_float32_whatever_the_cell_computes_in(tmp_path):
+    """Cells of all precisions share the table; the first of them must not decide it."""
+    data, cpu = toy_data(), torch.device("cpu")
+    pool = tiny_pool(["conv4"] * 3, 3, 16, torch_generator("pool"))
+    with computing_in("bfloat16", cpu):
+        rounded = pool_similarity(pool, [data], cpu)
+        path = similarity_file(tmp_path, pool, [data], cpu)
+    expected = similarity_file(tmp_path / "other", pool, [data], cpu)
+    assert path.read_bytes() == expected.read_bytes()
+    assert not torch.equal(rounded, pool_similarity(pool, [data], cpu))
 
 
 def test_too_few_images_or_teachers_have_none(tmp_path):
