@@ -99,6 +99,32 @@ def test_initialise_draws_all_that_a_transformer_has() -> None:
     assert torch.equal(nets[0].norm.weight, torch.ones(64))
 
 
+@pytest.mark.parametrize(
+    "layer",
+    [
+        nn.BatchNorm1d(4),
+        nn.BatchNorm3d(4),
+        nn.InstanceNorm2d(4, affine=True, track_running_stats=True),
+        nn.InstanceNorm2d(4),
+        nn.LayerNorm(4),
+        nn.GroupNorm(2, 4),
+        nn.RMSNorm(4),
+        nn.PReLU(4, 0.1),
+    ],
+)
+def test_initialise_draws_no_scales(layer: nn.Module) -> None:
+    expected = {name: value.clone() for name, value in layer.state_dict().items()}
+    with torch.no_grad():
+        for value in layer.state_dict().values():
+            value.add_(3)
+    generator = torch.Generator().manual_seed(0)
+    state = generator.get_state()
+    initialise(layer, generator)
+    for name, value in layer.state_dict().items():
+        assert torch.equal(value, expected[name]), name
+    assert torch.equal(generator.get_state(), state)
+
+
 def test_training_norm_equals_torchs_train_mode() -> None:
     ours, theirs, images = _net(), _net().train(), _images()
     with torch.no_grad():

@@ -7,10 +7,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
 
 from bench.errors import BenchError
 from bench.nets.norm import Norm, running_norm
 from bench.nets.precision import in_current_precision
+
+_WITH_DEFAULTS = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.PReLU)
+"""Layers whose parameters start at fixed values, which `reset_parameters` sets."""
 
 
 class Backbone(nn.Module, ABC):
@@ -58,9 +62,10 @@ def scale_norm(layer: nn.BatchNorm2d, factor: float) -> None:
 def initialise(net: nn.Module, generator: torch.Generator) -> None:
     """Draw fresh weights in place from a CPU generator, by torch's own default distributions.
 
-    Convolutions and linear layers: weights and biases uniform in ±1/√fan_in, which is what
-    Kaiming-uniform with a = √5 amounts to. Norms: scale 1, shift 0, statistics reset. What other
-    modules hold (attention, class tokens, positions): normal, σ = 0.02, as vision transformers do.
+    Convolutions and linear layers: weights and biases uniform in ±1/√fan_in, which is what Kaiming-
+    uniform with a = √5 amounts to. Norms: scale 1, shift 0, statistics reset. PReLU: the slope that
+    it was made with. What other modules hold (attention, class tokens, positions): normal, σ =
+    0.02, as vision transformers do.
     """
     for module in net.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
@@ -70,7 +75,7 @@ def initialise(net: nn.Module, generator: torch.Generator) -> None:
                     draw = torch.rand(parameter.shape, generator=generator, dtype=torch.float32)
                     with torch.no_grad():
                         parameter.copy_((2 * draw - 1) * bound)
-        elif isinstance(module, nn.BatchNorm2d | nn.LayerNorm | nn.GroupNorm):
+        elif isinstance(module, _WITH_DEFAULTS):
             module.reset_parameters()
         else:
             for parameter in module.parameters(recurse=False):
