@@ -164,6 +164,7 @@ class FunctionalLearner(MetaLearner):
     def __init__(self, net: Backbone, settings: LearnerSettings):
         self.net, self.settings = net, settings
         self._features = _Features(net)
+        self._ways: dict[tuple[torch.Size, torch.Size], int] = {}
 
     @abstractmethod
     def task_logits(
@@ -206,11 +207,12 @@ class FunctionalLearner(MetaLearner):
         params = {name: p.detach() for name, p in self.net.named_parameters()}
         tasks = (support_x.detach(), support_y, query_x.detach())
         self._refuse_labels(count_ways(support_y))
-        return self._all_tasks(params, *tasks)
+        return self._all_tasks(params, *tasks, self.n_way(support_y))
 
     def outer_loss(self, params: Params, tasks: TaskBatch) -> tuple[Tensor, Tensor]:
         """Return query losses (T,) and logits (T, Q, n_way); see `MetaLearner.outer_loss`."""
-        logits = self._all_tasks(params, tasks.support_x, tasks.support_y, tasks.query_x)
+        images = tasks.support_x, tasks.support_y, tasks.query_x
+        logits = self._all_tasks(params, *images, self._known_n_way(tasks))
         losses = F.cross_entropy(logits.transpose(1, 2), tasks.query_y, reduction="none")
         return losses.mean(1), logits
 
@@ -226,11 +228,22 @@ class FunctionalLearner(MetaLearner):
     def _refuse_labels(self, n_way: int) -> None:
         """Raise where the learner has no output for a class."""
 
-    def _all_tasks(
-        self, params: Params, support_x: Tensor, support_y: Tensor, query_x: Tensor
-    ) -> Tensor:
-        n_way = self.n_way(support_y)
+    def _known_n_way(self, tasks: TaskBatch) -> int:
+        """Return `n_way`; beside a CPU, labels are read and checked once for a shape of tasks.
 
+        Reading them has the CPU wait for all that the device was given; the tasks of a
+        meta-training are of one shape.
+        """
+        if not batches_tasks(tasks.support_y.device):
+            return self.n_way(tasks.support_y)
+        shape = tasks.support_y.shape, tasks.query_y.shape
+        if shape not in self._ways:
+            self._ways[shape] = self.n_way(tasks.support_y)
+        return self._ways[shape]
+
+    def _all_tasks(
+        self, params: Params, support_x: Tensor, support_y: Tensor, query_x: Tensor, n_way: int
+    ) -> Tensor:
         def one(support_x: Tensor, support_y: Tensor, query_x: Tensor) -> Tensor:
             return self.task_logits(params, support_x, support_y, query_x, n_way)
 

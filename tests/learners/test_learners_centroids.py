@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -130,6 +131,32 @@ def test_a_class_without_support_is_refused(bn):
             kind(tiny_net(generator), LearnerSettings(bn=bn)).predict(
                 tasks.support_x, labels, tasks.query_x
             )
+
+
+def test_beside_a_cpu_labels_are_read_once_for_a_shape_of_tasks(monkeypatch):
+    """Reading them waits for the device; tasks of other shapes and wrong labels are still seen."""
+    monkeypatch.setattr(base, "batches_tasks", lambda device: True)
+    read = []
+
+    def count(labels):
+        read.append(labels.shape)
+        return base.count_ways(labels)
+
+    monkeypatch.setattr("bench.learners.protonet.count_ways", count)
+    generator = torch.Generator().manual_seed(4)
+    learner = ProtoNet(tiny_net(generator), LearnerSettings())
+    params = dict(learner.net.named_parameters())
+    for n_way, k_shot in ((4, 3), (6, 2), (4, 3), (6, 2)):
+        tasks = tiny_tasks(generator, 2, TaskShape(n_way, k_shot, 2))
+        _, logits = learner.outer_loss(params, tasks)
+        assert logits.shape == (2, 2 * n_way, n_way)
+        predicted = learner.predict(tasks.support_x, tasks.support_y, tasks.query_x)
+        torch.testing.assert_close(logits, predicted, rtol=1e-4, atol=1e-4)
+    assert len(read) == 2 + 4  # every prediction reads its own labels
+    fresh = ProtoNet(learner.net, LearnerSettings())
+    lacking = replace(tasks, support_y=tasks.support_y.clamp_min(1))
+    with pytest.raises(BenchError, match="lacks one of the classes"):
+        fresh.outer_loss(params, lacking)
 
 
 def test_parameters_below_the_head_are_counted():
