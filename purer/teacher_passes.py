@@ -268,6 +268,7 @@ class _Group:
     ):
         self.place_of = {index: place for place, index in enumerate(indices)}
         self._labels = torch.stack([labels[index] for index in indices])
+        self._numbers = torch.arange(len(indices), device=self._labels.device)
 
         def terms(net: Backbone, images: Tensor, labels: Tensor) -> Tensor:
             loss = inversion_loss(net, images, labels, weights)
@@ -276,9 +277,14 @@ class _Group:
         self._nets = StackedNets([pool[index].net for index in indices], terms)
 
     def members(self, teachers: Sequence[int]) -> Tensor:
-        """Return the numbers within the group of those teachers that are in it."""
-        numbers = [self.place_of[index] for index in teachers if index in self.place_of]
-        return torch.tensor(numbers, dtype=torch.long, device=self._labels.device)
+        """Return the numbers within the group of those teachers that are in it.
+
+        Put together on the device: a copy from the CPU would have both wait at each step.
+        """
+        places = [self.place_of[index] for index in teachers if index in self.place_of]
+        if not places:
+            return self._numbers[:0]
+        return torch.cat([self._numbers[place : place + 1] for place in places])
 
     def __call__(self, members: Tensor, images: Tensor) -> tuple[Tensor, Tensor]:
         images = images.detach().requires_grad_()

@@ -94,6 +94,17 @@ def test_some_of_the_teachers_get_what_all_would(way, chosen):
         torch.testing.assert_close(gradient, everyone[index], rtol=1e-9, atol=1e-12)
 
 
+def test_which_teachers_a_step_takes_is_not_copied_to_the_device(monkeypatch):
+    """A copy of a list of numbers would have a GPU and the CPU wait at each step."""
+    pool, labels, blocks = mixed_pool()
+    passes = candidates(pool, labels, STRONG, MANY)["stacked"]()
+    monkeypatch.setattr(torch, "tensor", lambda *args, **kwargs: pytest.fail("copied"))
+    members = passes.members([2, 3])
+    assert [numbers.tolist() for numbers in members] == [[1], [], [0]]
+    assert all(numbers.dtype == torch.long for numbers in members)
+    passes([2, 3], [blocks[2], blocks[3]])
+
+
 @pytest.mark.golden
 @pytest.mark.parametrize("way", WAYS)
 def test_ways_equal_the_published(golden, way):
