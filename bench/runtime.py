@@ -76,11 +76,24 @@ def prepare_process(threads: int | None = None) -> None:
     allow_tf32(False)
     if threads is not None:
         torch.set_num_threads(threads)
-    if sys.platform == "linux" and platform.libc_ver()[0] == "glibc":
-        libc = ctypes.CDLL(None)
+    if (libc := _glibc()) is not None:
         mmap_threshold, trim_threshold = -3, -1
         libc.mallopt(mmap_threshold, 1 << 30)
         libc.mallopt(trim_threshold, (1 << 31) - 1)
+
+
+def return_freed_memory() -> None:
+    """Give the kernel back what was freed, which `prepare_process` keeps (glibc only)."""
+    if (libc := _glibc()) is not None:
+        libc.malloc_trim(ctypes.c_size_t(0))
+
+
+@functools.cache
+def _glibc() -> ctypes.CDLL | None:
+    """Return the C library of this process where it is glibc, else None."""
+    if sys.platform == "linux" and platform.libc_ver()[0] == "glibc":
+        return ctypes.CDLL(None)
+    return None
 
 
 def describe_device(device: torch.device) -> Device:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
+from bench.runtime import return_freed_memory
+
 if TYPE_CHECKING:
     import torch
 
@@ -113,7 +115,8 @@ class SystemSampler:
     """Samples CPU, memory and GPU in a thread of its own while a cell runs.
 
     `rows` holds a sample every five seconds; `peak_memory_bytes` is the GPU allocator's peak on
-    CUDA, else the largest resident size of the process, looked at ten times a second.
+    CUDA, else the largest resident size of the process, looked at ten times a second; what the
+    cells before have freed does not count.
     """
 
     def __init__(self, device: torch.device):
@@ -129,6 +132,7 @@ class SystemSampler:
             import torch
 
             torch.cuda.reset_peak_memory_stats(self.device)
+        return_freed_memory()
         self._process.cpu_percent()
         self._sample(0.0)
         self._thread.start()

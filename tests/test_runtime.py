@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import platform
 from pathlib import Path
 from types import SimpleNamespace
 
+import psutil
 import pytest
 import torch
 
 from bench.display import PlainDisplay
 from bench.run import Request, run_inline
-from bench.runtime import use_device
+from bench.runtime import prepare_process, use_device
+from bench.timing import SystemSampler
 
 
 @pytest.fixture
@@ -58,3 +61,16 @@ def test_dask_workers_make_the_device_current(
     cell = SimpleNamespace(datasets=())
     place = _workplace("none", cell, request_on("cuda:1", tmp_path))
     assert [place.device] == made_current == [torch.device("cuda:1")]
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries keep nothing")
+def test_a_small_cell_after_a_large_one_has_a_peak_of_its_own() -> None:
+    prepare_process()
+    blocks = [torch.ones(2**20) for _ in range(64)]  # 4 MiB each
+    between = torch.ones(2**18)  # so that what is freed lies below what is not
+    full = psutil.Process().memory_info().rss
+    del blocks
+    with SystemSampler(torch.device("cpu")) as sampler:
+        peak = sampler.peak_memory_bytes
+    assert peak < full - 200 * 2**20
+    assert between.sum() == 2**18
