@@ -247,6 +247,11 @@ def test_two_processes_share_one_suite(cache: Path, tmp_path: Path) -> None:
     assert all(b"average" in output for output, _ in ends)
 
 
+def _hear_interrupts() -> None:
+    """Undo what a background job of a shell inherits, which ignores Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_ctrl_c_says_what_was_kept(cache: Path, tmp_path: Path) -> None:
     runs = tmp_path / "runs"
     process = subprocess.Popen(
@@ -258,13 +263,17 @@ def test_ctrl_c_says_what_was_kept(cache: Path, tmp_path: Path) -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=_hear_interrupts,
     )
-    deadline = time.monotonic() + 400
-    while len(list(runs.glob("micro/*/DONE"))) < 3 and time.monotonic() < deadline:
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
+    try:
+        deadline = time.monotonic() + 400
+        while len(list(runs.glob("micro/*/DONE"))) < 3 and time.monotonic() < deadline:
+            assert process.poll() is None, process.communicate()
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    finally:
+        process.kill()
     assert process.returncode == 130
     assert "interrupted: 3 of 5 cells are finished and kept" in errors
     assert "Traceback" not in errors
