@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from reports.figures.squares import draw_square
 from reports.figures.style import axes_grid, labels, look
 
 if TYPE_CHECKING:
@@ -25,8 +26,6 @@ def difference_figure(frame: pandas.DataFrame) -> Figure:
     Args:
         frame: columns setting, row, column (shown names, best first), difference, low, high.
     """
-    import seaborn
-
     settings = list(dict.fromkeys(frame["setting"]))
     order = list(dict.fromkeys(frame["row"]))
     limit = 100 * float(frame["difference"].abs().max())
@@ -36,15 +35,8 @@ def difference_figure(frame: pandas.DataFrame) -> Figure:
         for axes, setting in zip(panels, settings, strict=True):
             part = frame[frame["setting"] == setting]
             values, texts = _square(part, order)
-            seaborn.heatmap(
-                values, annot=texts, fmt="", cmap="vlag", vmin=-limit, vmax=limit, ax=axes,
-                cbar=False, square=True, linewidths=0.5, annot_kws={"fontsize": 7},
-                xticklabels=order, yticklabels=order,
-            )  # fmt: skip
-            axes.set(title=setting, xlabel="", ylabel="")
-            axes.grid(visible=False)
-            axes.tick_params(axis="x", rotation=90)
-            axes.tick_params(axis="y", rotation=0)
+            draw_square(axes, values, order, "vlag", (-limit, limit), texts)
+            axes.set(title=setting)
     return figure
 
 

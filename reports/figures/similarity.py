@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from reports.figures.squares import draw_square
 from reports.figures.style import axes_grid, look
 
 if TYPE_CHECKING:
@@ -23,8 +24,6 @@ def similarity_figure(frame: pandas.DataFrame) -> Figure:
         frame: columns pool (shown name), a, b (shown names of teachers, in the pool's order), cka;
             a row an ordered pair, with itself too.
     """
-    import seaborn
-
     pools = list(dict.fromkeys(frame["pool"]))
     largest = max(part["a"].nunique() for _, part in frame.groupby("pool"))
     side = min(1.8 + 0.3 * largest, 7.0)
@@ -35,16 +34,13 @@ def similarity_figure(frame: pandas.DataFrame) -> Figure:
             names = list(dict.fromkeys(part["a"]))
             values = part["cka"].to_numpy(float).reshape(len(names), len(names))
             numbered = len(names) <= MAX_NUMBERED
-            seaborn.heatmap(
-                values, annot=_texts(values) if numbered else None, fmt="", cmap="Blues",
-                vmin=0, vmax=1, ax=axes, square=True, linewidths=0.5 if numbered else 0,
-                annot_kws={"fontsize": 6.5}, xticklabels=names, yticklabels=names,
-                cbar_kws={"label": "linear CKA", "shrink": 0.8},
-            )  # fmt: skip
-            axes.grid(visible=False)
+            texts = _texts(values) if numbered else None
+            fields = draw_square(axes, values, names, "Blues", (0, 1), texts, 6.5)
+            figure.colorbar(fields, ax=axes, label="linear CKA", shrink=0.8).outline.set_visible(
+                False
+            )
             axes.set(title=pool, xlabel="teacher", ylabel="teacher")
-            axes.tick_params(axis="x", rotation=90, labelsize=7)
-            axes.tick_params(axis="y", rotation=0, labelsize=7)
+            axes.tick_params(labelsize=7)
     return figure
 
 
