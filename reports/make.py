@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,10 +103,14 @@ def _page(report: Report, folder: Path, figures: bool) -> str:
     def pictures(drawings: Sequence[Any], key: str) -> list[Picture]:
         from reports.figures.drawing import write_drawing
 
-        return [
-            picture(one, write_drawing(folder / FIGURES, one, key)[0].read_bytes())
-            for one in drawings
-        ]
+        gc.freeze()  # else each collection of a drawn figure walks through all records again
+        try:
+            return [
+                picture(one, write_drawing(folder / FIGURES, one, key)[0].read_bytes())
+                for one in drawings
+            ]
+        finally:
+            gc.unfreeze()
 
     parts, across = [], []
     for group, tables in zip(report.shown, report.tables, strict=True):

@@ -20,8 +20,9 @@ from reports.summary import rate_rows, summary_rows
 if TYPE_CHECKING:
     import pandas
 
-MAX_SETTINGS = 8
-"""More settings than this are not drawn as panels beside one another; captions say so."""
+MAX_SETTINGS, MAX_DENSE = 8, 6
+"""More settings than this are not drawn as panels beside one another; captions say so. The second
+is for panels full of names or numbers."""
 MAX_ROWS = 20
 """A square of differences shows no more rows than this, the best."""
 
@@ -39,19 +40,24 @@ def group_drawings(group: Group, prefix: str) -> list[Drawing]:
     if frame.empty:
         return []
     settings = list(dict.fromkeys(frame["setting"]))
-    few = frame[frame["setting"].isin(settings[:MAX_SETTINGS])]
-    panels = [*_accuracy(few, prefix), *_costs(few, prefix), *_differences(group, few, prefix)]
-    if len(settings) > MAX_SETTINGS:
-        said = f" The first {MAX_SETTINGS} of {len(settings)} settings."
-        panels = [replace(one, caption=one.caption + said) for one in panels]
+    several = frame[frame["setting"].isin(settings[:MAX_SETTINGS])]
+    few = frame[frame["setting"].isin(settings[:MAX_DENSE])]
+    dense = [*_costs(few, prefix), *_differences(group, few, prefix)]
     return [
-        *panels,
+        *_cut(_accuracy(several, prefix), MAX_SETTINGS, len(settings)),
+        *_cut(dense, MAX_DENSE, len(settings)),
         *_against(frame, ("k_shot",), prefix),
         *_throughput(group, prefix),
         *_ranks(group, frame, prefix),
         *fit_drawings(group, prefix),
         *pool_drawings(group, prefix),
     ]
+
+
+def _cut(drawings: Sequence[Drawing], most: int, n_settings: int) -> list[Drawing]:
+    """Say in the captions that settings are left out, where some are."""
+    said = f" The first {most} of {n_settings} settings." if n_settings > most else ""
+    return [replace(one, caption=one.caption + said) for one in drawings]
 
 
 def _accuracy(frame: pandas.DataFrame, prefix: str) -> list[Drawing]:
