@@ -46,6 +46,8 @@ def escape(text: str) -> str:
 PREAMBLE = r"% needs \usepackage{booktabs,graphicx,longtable}"
 TALL = 40
 """Lines; a table of more is broken over pages."""
+LINES_OF_WRAPPED = 3
+"""Lines that a row is taken for where a column of words is broken."""
 WIDE, WIDE_TALL = 160, 100
 """Characters side by side, of a table that is shrunk to the page and of one over several pages."""
 SHRUNK = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%"
@@ -60,7 +62,8 @@ def latex(tables: Sequence[Table]) -> str:
 
 
 def _one(table: Table) -> str:
-    tall = sum(1 + len(section.rows) for section in table.sections) > TALL
+    n_lines = LINES_OF_WRAPPED if any(column.wraps for column in table.columns) else 1
+    tall = sum(1 + n_lines * len(section.rows) for section in table.sections) > TALL
     parts = split(table, WIDE_TALL if tall else WIDE)
     texts = []
     for number, chosen in enumerate(parts, start=1):
