@@ -16,7 +16,6 @@ from bench.stats import (
     Interval,
     PairedDifference,
     equivalence,
-    holm,
     improvement,
 )
 from reports.frame import task_accuracies
@@ -204,18 +203,18 @@ def _changes(
     """Return what changed from a to b in each pair, p-values adjusted by Holm over all."""
     reasons = [_incomparable(a, b) for a, b in pairs]
     tasks = [
-        (task_accuracies(b), task_accuracies(a))
+        None if reason else (task_accuracies(b), task_accuracies(a))
         for (a, b), reason in zip(pairs, reasons, strict=True)
-        if reason is None
     ]
-    made = compare_all(tasks, Memo())
-    adjusted = holm([one.p_value for one in made])
-    numbers = iter(zip(tasks, made, adjusted, strict=True))
-    changes = []
-    for (a, b), reason in zip(pairs, reasons, strict=True):
-        change = Change(_name(a.record, methods), a, b, reason=reason)
-        changes.append(change if reason else _with_numbers(change, *next(numbers), margin))
-    return changes
+    found = compare_all(tasks, Memo())
+    changes = [
+        Change(_name(a.record, methods), a, b, reason=reason)
+        for (a, b), reason in zip(pairs, reasons, strict=True)
+    ]
+    return [
+        _with_numbers(change, values, *numbers, margin) if numbers else change
+        for change, values, numbers in zip(changes, tasks, found, strict=True)
+    ]
 
 
 def _incomparable(a: StoredRecord, b: StoredRecord) -> str | None:
@@ -239,7 +238,7 @@ def _with_numbers(
         change,
         difference=Interval(found.mean, found.low, found.high),
         p_value=found.p_value,
-        p_holm=float(p_holm),
+        p_holm=p_holm,
         ahead=improvement(second, first).mean,
         within=equivalence(second, first, margin),
         bitwise=bool(np.array_equal(first, second)),

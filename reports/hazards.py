@@ -8,7 +8,6 @@ from typing import Any
 from bench.stats import (
     Interval,
     PairedDifference,
-    holm,
     unpaired_difference,
 )
 from reports.caption import budget_sentence, origin_sentence, protocol_sentence
@@ -16,7 +15,7 @@ from reports.families import Family
 from reports.groups import Group
 from reports.memo import Memo
 from reports.model import Column, Entry, Footnotes, Section, Table, label
-from reports.paired import ALPHA, FLIPS, both_have, compare_all, p_text, signed
+from reports.paired import ALPHA, FLIPS, both_have, compare_all, p_text, signed, tasks_of
 from reports.results import OTHER_TASKS, Pair, Result, Setting, paired
 
 UNPAIRED = "other test tasks: Welch's interval of the unpaired difference, no test"
@@ -46,12 +45,10 @@ def worths(family: Family) -> list[Worth]:
         paired(family.result(choice, setting), family.result(family.against[choice], setting))
         for choice, setting in asked
     ]
-    tasks = [(pair.a.tasks, pair.b.tasks) for pair in pairs if pair.reason is None]
-    made = compare_all(tasks, Memo())
-    numbers = iter(zip(made, holm([one.p_value for one in made]), strict=True))
+    found = compare_all([tasks_of(pair) for pair in pairs], Memo())
     return [
-        _unpaired(*one, pair) if pair.reason else _paired(family, *one, pair, *next(numbers))
-        for one, pair in zip(asked, pairs, strict=True)
+        _paired(family, *one, pair, *numbers) if numbers else _unpaired(*one, pair)
+        for one, pair, numbers in zip(asked, pairs, found, strict=True)
     ]
 
 
@@ -69,7 +66,7 @@ def _paired(
         choice,
         setting,
         paired=difference,
-        p_holm=float(p_holm),
+        p_holm=p_holm,
         seeds=pair.seeds,
         partial=partial,
     )

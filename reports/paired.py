@@ -53,13 +53,8 @@ def comparisons(group: Group) -> list[Comparison]:
         paired(group.results.get((row, setting)), group.results.get((reference, setting)))
         for row, reference, setting in asked
     ]
-    tasks = [(pair.a.tasks, pair.b.tasks) for pair in pairs if pair.reason is None]
-    made = compare_all(tasks, group.memo)
-    numbers = iter(zip(made, holm([one.p_value for one in made]), strict=True))
-    return [
-        _comparison(group, one, pair, None if pair.reason else next(numbers))
-        for one, pair in zip(asked, pairs, strict=True)
-    ]
+    numbers = compare_all([tasks_of(pair) for pair in pairs], group.memo)
+    return [_comparison(group, *one) for one in zip(asked, pairs, numbers, strict=True)]
 
 
 def _comparison(
@@ -74,7 +69,7 @@ def _comparison(
     row, reference, setting = asked
     seeds = [group.results[one, setting].seeds for one in (row, reference)]
     partial = any(one != pair.seeds for one in seeds)
-    return Comparison(*asked, difference, float(p_holm), seeds=pair.seeds, partial=partial)
+    return Comparison(*asked, difference, p_holm, seeds=pair.seeds, partial=partial)
 
 
 def reference_pairs(rows: Sequence[Row]) -> list[tuple[Row, Row]]:
@@ -113,16 +108,25 @@ def _calibrates(row: Row, other: Row) -> bool:
     return row.ranked and added and same and variant
 
 
+def tasks_of(pair: Pair) -> tuple[np.ndarray, np.ndarray] | None:
+    """Return the accuracies (n,) and (n,) of a pair's common tasks; None where it has none."""
+    return None if pair.reason else (pair.a.tasks, pair.b.tasks)
+
+
 def compare_all(
-    tasks: Sequence[tuple[np.ndarray, np.ndarray]], memo: Memo
-) -> list[PairedDifference]:
-    """Return the differences of results that met the same tasks, each (n,) and (n,).
+    tasks: Sequence[tuple[np.ndarray, np.ndarray] | None], memo: Memo
+) -> list[tuple[PairedDifference, float] | None]:
+    """Return each pair's difference with its p-value adjusted by Holm over all pairs.
 
     All pairs of n tasks meet the same sign flips, so a pair has the same p-value in every table.
+
+    Args:
+        tasks: (n,) and (n,) accuracies on the same tasks; None is passed over, and stays None.
+        memo: where differences are kept.
     """
     found: dict[int, PairedDifference] = {}
-    for n in sorted({len(a) for a, _ in tasks}):
-        places = [place for place, (a, _) in enumerate(tasks) if len(a) == n]
+    for n in sorted({len(pair[0]) for pair in tasks if pair}):
+        places = [place for place, pair in enumerate(tasks) if pair and len(pair[0]) == n]
         pairs = [tasks[place] for place in places]
 
         def compute(unknown: list[int], n: int = n, pairs: list = pairs) -> list[tuple[float, ...]]:
@@ -132,7 +136,11 @@ def compare_all(
 
         numbers = memo.many("paired", pairs, compute, FLIPS)
         found |= {p: PairedDifference(*four, n) for p, four in zip(places, numbers, strict=True)}
-    return [found[place] for place in range(len(tasks))]
+    adjusted = holm([found[place].p_value for place in sorted(found)])
+    p_values = dict(zip(sorted(found), map(float, adjusted), strict=True))
+    return [
+        (found[place], p_values[place]) if place in found else None for place in range(len(tasks))
+    ]
 
 
 def paired_table(group: Group) -> Table | None:

@@ -171,9 +171,6 @@ def _costs(records: Sequence[Record]) -> dict[str, float | None]:
     return found
 
 
-RATES = ("test_tasks_per_s", "train_tasks_per_s", "pseudo_images_per_s")
-
-
 def rate_rows(group: Group) -> tuple[str, list[dict[str, Any]]]:
     """Return the device that most cells of a group ran on, and a row for each cell of it.
 
@@ -186,7 +183,7 @@ def rate_rows(group: Group) -> tuple[str, list[dict[str, Any]]]:
     rows = []
     for row, record in cells:
         if device_name(record) == device:
-            rates = {name: COSTS[name](record) for name in RATES}
+            rates = {name: COSTS[name](record) for name in COSTS if name.endswith("_per_s")}
             if record.timing.embeddings_reused:
                 rates["test_tasks_per_s"] = None
             names = {"method": row.name, "learner": row.head, "knowledge": row.knowledge}

@@ -292,13 +292,17 @@ class Flat(nn.Module):
         return self.out(self.conv(x).relu().mean((2, 3)))
 
 
-def test_teachers_without_batch_norm_serve_who_needs_none(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def flat_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Register `Flat` as the network `flat`."""
     load = registry.load
     monkeypatch.setattr(
         registry, "load", lambda kind, name: Flat if name == "flat" else load(kind, name)
     )
+
+
+@pytest.mark.usefixtures("flat_network")
+def test_teachers_without_batch_norm_serve_who_needs_none(tmp_path: Path) -> None:
     teacher = tiny_pool(["conv4"], 3, 16, torch.Generator().manual_seed(0))[0]
     flat = replace(teacher, spec=NetSpec("flat", 3, 16), net=Imported(Flat(3, 16)))
     export_pool([flat], "flat", "here", tmp_path / "exported")
@@ -319,13 +323,8 @@ def test_teachers_without_batch_norm_serve_who_needs_none(
     assert curve.get_group("cross_entropy").gt(0).all()
 
 
-def test_batch_norm_is_asked_only_of_the_teachers_that_a_method_uses(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    load = registry.load
-    monkeypatch.setattr(
-        registry, "load", lambda kind, name: Flat if name == "flat" else load(kind, name)
-    )
+@pytest.mark.usefixtures("flat_network")
+def test_batch_norm_is_asked_only_of_the_teachers_that_a_method_uses(tmp_path: Path) -> None:
     pool = tiny_pool(["conv4", "conv4", "conv4"], 3, 16, torch.Generator().manual_seed(0))
     flat = {"name": "flat", "spec": NetSpec("flat", 3, 16), "net": Imported(Flat(3, 16))}
     worst = replace(pool[0], accuracy=0.1, **flat)
