@@ -16,11 +16,22 @@ from baselines.generator import fresh_generator
 from baselines.recovered_tasks import (
     Params,
     RecoveredTasks,
+    expected_visits,
     refusal,
     scaled,
     student_logits,
 )
-from bench.contract import Config, FitContext, Learner, Method
+from bench.contract import (
+    BACKWARD,
+    Budget,
+    Config,
+    FitContext,
+    Learner,
+    Method,
+    Passes,
+    PlannedFit,
+    TaskShape,
+)
 from bench.learners.meta_training import meta_train
 from bench.nets.base import Backbone
 
@@ -65,6 +76,20 @@ class BidfMkdConfig(Config):
     gallery_images_per_class: int = Field(2, ge=0)
     """recovered images of each class that the log gets at start, middle and end. Ours."""
 
+    def resolved(self, budget: Budget, shape: TaskShape) -> BidfMkdConfig:
+        """Return the constants with counts in place of None."""
+        total = budget.meta_iterations
+        wanted = self.images_per_class or scaled(30, total, 4)
+        counts = {
+            "images_per_class": max(wanted, -(-(shape.k_shot + 1) // 2)),
+            "generation_steps": self.generation_steps or scaled(200, total, 4),
+            "directions": self.directions or scaled(100, total, 4),
+            "generator_width": self.generator_width or scaled(64, total, 4),
+            "boundary_start": self.boundary_start or max(1, round(total * ADVERSARIAL_SHARE)),
+            "patience": self.patience or scaled(200, total, 2),
+        }
+        return self.model_copy(update=counts)
+
 
 class BidfMkd(Method):
     """Bi-level data-free meta knowledge distillation from black boxes.
@@ -95,6 +120,20 @@ class BidfMkd(Method):
     Config = BidfMkdConfig
     presets: ClassVar = {"released": {}, "as_published": {"kd": "as_published"}}
 
+    @classmethod
+    def fit_passes(cls, fit: PlannedFit) -> Passes:
+        """Return the visits' passes: two sets are recovered by queries, answered for once more, and
+        distilled, the support set in steps that the query set's gradient goes back through."""
+        config = fit.config.resolved(fit.budget, fit.shape)
+        share = expected_visits(fit, config.patience) / len(fit.teachers)
+        sets = [share * config.images_per_class * teacher.n_classes for teacher in fit.teachers]
+        queries = 2 * (config.generation_steps * (config.directions + 1) + 1)
+        inner = config.distillation_steps * (1 + BACKWARD) + 1
+        return Passes(
+            [queries * images for images in sets],
+            (config.generation_steps + inner * (1 + BACKWARD)) * sum(sets),
+        )
+
     def skip(self, context: FitContext) -> str | None:
         """Images are shared, and the meta-model must have an output for each answer."""
         return refusal(context)
@@ -113,28 +152,21 @@ class BlackBoxTasks(RecoveredTasks):
     """The visits of BiDf-MKD; see `BidfMkd`. Sees of the pool what `BlackBox` shows."""
 
     def __init__(self, context: FitContext, net: Backbone):
-        config, total = context.config, context.budget.meta_iterations
+        self.config = config = context.config.resolved(context.budget, context.shape)
         super().__init__(
             context,
             net,
-            config.patience or scaled(200, total, 2),
+            config.patience,
             config.memory_per_class,
             config.gallery_images_per_class,
         )
         self.boxes = [BlackBox(teacher, context.log) for teacher in context.pool]
         self.streams["directions"] = context.generator("directions")
-        self.per_class = max(
-            config.images_per_class or scaled(30, total, 4), -(-(context.shape.k_shot + 1) // 2)
-        )
-        self.steps = config.generation_steps or scaled(200, total, 4)
-        self.directions = config.directions or scaled(100, total, 4)
-        self.width = config.generator_width or scaled(64, total, 4)
-        self.boundary_start = config.boundary_start or max(1, round(total * ADVERSARIAL_SHARE))
 
     def visit(self, iteration: int) -> dict[str, Tensor]:
         """Recover a support and a query set of one teacher, and distil; see `RecoveredTasks`."""
         (number,) = self.rounds.take(1)
-        box, config = self.boxes[number], self.context.config
+        box, config = self.boxes[number], self.config
         support, support_loss = self._recover(box)
         images = self.scale.normalised(support)
         adapted = adapt_to_answers(
@@ -147,7 +179,7 @@ class BlackBoxTasks(RecoveredTasks):
             config.kd,
         )
         student = None
-        if iteration >= self.boundary_start:
+        if iteration >= config.boundary_start:
             frozen = {name: value.detach() for name, value in adapted.items()}
 
             def student(images: Tensor) -> Tensor:
@@ -170,19 +202,21 @@ class BlackBoxTasks(RecoveredTasks):
     def _recover(
         self, box: BlackBox, student: Callable[[Tensor], Tensor] | None = None
     ) -> tuple[Tensor, Tensor]:
-        config, size = self.context.config, self.context.net.image_size
+        config, size = self.config, self.context.net.image_size
         labels = torch.arange(len(box), device=self.context.device)
-        labels = labels.repeat_interleave(self.per_class)
+        labels = labels.repeat_interleave(config.images_per_class)
         latents = self.streams["latents"]
-        net = fresh_generator(config.latent_size, self.width, size, latents, self.context.device)
-        self.context.log.count("pseudo_images", self.steps * len(labels))
+        net = fresh_generator(
+            config.latent_size, config.generator_width, size, latents, self.context.device
+        )
+        self.context.log.count("pseudo_images", config.generation_steps * len(labels))
         return recover(
             net,
             torch.randn((len(labels), config.latent_size), generator=latents).to(labels.device),
             recovery_objective(box, labels, student, config.boundary_weight),
             self.scale,
-            self.steps,
-            self.directions,
+            config.generation_steps,
+            config.directions,
             config.smoothing,
             config.generator_lr,
             self.streams["directions"],

@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from baselines.distillation import Course, Distillation, state_of
+from baselines.distillation import Course, Distillation, course_passes, state_of
 from baselines.pseudo_views import draw_views
 from baselines.single_dfkd import SingleConfig
 from baselines.student import STATISTICS_VIEWS, set_statistics
-from bench.contract import FitContext
+from bench.contract import FitContext, Passes, PlannedFit
 from bench.learners.initialisation import average_state
 
 
@@ -28,6 +28,12 @@ class DistillAverage(Distillation):
 
     name = "distill_average"
     Config = SingleConfig
+
+    @classmethod
+    def fit_passes(cls, fit: PlannedFit) -> Passes:
+        """Return those of all teachers, each of which one student asks."""
+        share = 1 / len(fit.teachers)
+        return course_passes(fit, 1.0, share)
 
     def fit(self, context: FitContext) -> dict[str, Tensor]:
         """Invert each teacher, train each student, and average."""

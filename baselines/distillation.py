@@ -17,7 +17,7 @@ from baselines.ensemble_centroids import differing_normalisation
 from baselines.lessons import Teaching
 from baselines.pseudo_views import invert_teacher, show
 from baselines.student import Distiller, StudentSettings
-from bench.contract import FitContext, Learner, Method, Teacher
+from bench.contract import BACKWARD, FitContext, Learner, Method, Passes, PlannedFit, Teacher
 from bench.learners.base import LearnerSettings
 from bench.learners.centroids import Centroids
 from bench.learners.initialisation import fits_body, initial_net, zero_head
@@ -54,6 +54,23 @@ class Distillation(Method):
         net = context.build_net(context.generator("initialisation"))
         net.load_state_dict(dict(fitted))
         return Centroids(net.requires_grad_(False).eval(), LearnerSettings(bn="running"))
+
+
+def course_passes(fit: PlannedFit, inverted: float, asked: float) -> Passes:
+    """Return about what a `Course` takes.
+
+    Args:
+        fit: what is planned.
+        inverted: the share of the teachers that are inverted; any may be.
+        asked: the share of the teachers that answer for each view.
+    """
+    config: DistillationConfig = fit.config
+    shown = config.n_steps(fit.budget.meta_iterations) * config.batch
+    answers = shown / config.passes * config.answers * asked
+    return Passes(
+        [inverted * config.image_passes(t.n_classes) + answers for t in fit.teachers],
+        shown * (1 + BACKWARD),
+    )
 
 
 class Course:

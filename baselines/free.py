@@ -17,11 +17,24 @@ from baselines.meta_generator import Adapted, MetaGenerator, adapt
 from baselines.recovered_tasks import (
     Params,
     RecoveredTasks,
+    expected_visits,
     refusal,
     scaled,
     student_logits,
 )
-from bench.contract import Config, FitContext, Learner, Method, Need, Teacher
+from bench.contract import (
+    BACKWARD,
+    Budget,
+    Config,
+    FitContext,
+    Learner,
+    Method,
+    Need,
+    Passes,
+    PlannedFit,
+    TaskShape,
+    Teacher,
+)
 from bench.learners.base import channels_last
 from bench.learners.initialisation import initial_net
 from bench.learners.meta_training import meta_train
@@ -71,6 +84,16 @@ class FreeConfig(Config):
     gallery_images_per_class: int = Field(2, ge=0)
     """recovered images of each class that the log gets at start, middle and end. Ours."""
 
+    def resolved(self, budget: Budget, shape: TaskShape) -> FreeConfig:
+        """Return the constants with counts in place of None."""
+        total = budget.meta_iterations
+        counts = {
+            "images_per_class": max(self.images_per_class, shape.k_shot + 1),
+            "generator_width": self.generator_width or scaled(64, total, 4),
+            "warmup": scaled(20, total, 4) if self.warmup is None else self.warmup,
+        }
+        return self.model_copy(update=counts)
+
 
 class Free(Method):
     """Faster and better data-free meta-learning.
@@ -106,6 +129,20 @@ class Free(Method):
         """Batch norm statistics only where they have a weight."""
         return frozenset({"bn_statistics"}) if config.bn_weight else frozenset()
 
+    @classmethod
+    def fit_passes(cls, fit: PlannedFit) -> Passes:
+        """Return the visits' passes: the adaptations', the answers' and the distillation's."""
+        config = fit.config.resolved(fit.budget, fit.shape)
+        visited = min(config.teachers_per_visit, len(fit.teachers))
+        share = visited / len(fit.teachers)
+        visits = expected_visits(fit, config.patience)
+        adapting = config.adaptation_steps * (1 + BACKWARD)
+        images = [share * config.images_per_class * t.n_classes for t in fit.teachers]
+        return Passes(
+            [(config.warmup * adapting + visits * (adapting + 1)) * n for n in images],
+            visits * (config.adaptation_steps + 1 + BACKWARD) * sum(images),
+        )
+
     def skip(self, context: FitContext) -> str | None:
         """Images are shared, and the meta-model must have an output for each answer."""
         return refusal(context)
@@ -124,7 +161,7 @@ class AlignedTasks(RecoveredTasks):
     """The visits of FREE; see `Free`."""
 
     def __init__(self, context: FitContext, net: Backbone):
-        config, total = context.config, context.budget.meta_iterations
+        self.config = config = context.config.resolved(context.budget, context.shape)
         super().__init__(
             context,
             net,
@@ -132,12 +169,11 @@ class AlignedTasks(RecoveredTasks):
             config.memory_per_class,
             config.gallery_images_per_class,
         )
-        self.per_class = max(config.images_per_class, context.shape.k_shot + 1)
-        self.warmup = scaled(20, total, 4) if config.warmup is None else config.warmup
+        self.warmup = config.warmup
         self.meta_generator = MetaGenerator(
             fresh_generator(
                 config.latent_size,
-                config.generator_width or scaled(64, total, 4),
+                config.generator_width,
                 context.net.image_size,
                 context.generator("generator"),
                 context.device,
@@ -150,7 +186,7 @@ class AlignedTasks(RecoveredTasks):
         while self.warmup:
             self.warmup -= 1
             self._recover(adversarial=False)
-        context, config = self.context, self.context.config
+        context, config = self.context, self.config
         teachers, adapted = self._recover(adversarial=True)
         losses = []
         for teacher, one in zip(teachers, adapted, strict=True):
@@ -185,13 +221,13 @@ class AlignedTasks(RecoveredTasks):
 
     def _recover(self, adversarial: bool) -> tuple[list[Teacher], list[Adapted]]:
         """Adapt to the next teachers, and let the meta-generator learn from it."""
-        context, config = self.context, self.context.config
+        context, config = self.context, self.config
         pool = context.pool
         teachers = [pool[i] for i in self.rounds.take(min(config.teachers_per_visit, len(pool)))]
         adapted = []
         for teacher in teachers:
             labels = torch.arange(len(teacher.class_ids), device=context.device)
-            labels = labels.repeat_interleave(self.per_class)
+            labels = labels.repeat_interleave(config.images_per_class)
             size = (len(labels), config.latent_size)
             latents = torch.randn(size, generator=self.streams["latents"]).to(labels.device)
             loss = self._recovery_loss(teacher, labels, adversarial)
@@ -208,7 +244,7 @@ class AlignedTasks(RecoveredTasks):
     def _recovery_loss(
         self, teacher: Teacher, labels: Tensor, adversarial: bool
     ) -> Callable[[Tensor], Tensor]:
-        config = self.context.config
+        config = self.config
         params = {name: value.detach() for name, value in self.parameters.items()}
 
         def loss_of(pixels: Tensor) -> Tensor:
@@ -230,7 +266,7 @@ class AlignedTasks(RecoveredTasks):
     def _distillation(self, images: Tensor, answers: Tensor) -> Callable[[Params], Tensor]:
         def loss_of(params: Params) -> Tensor:
             logits = student_logits(self.net, params, images, answers.shape[1])
-            return distillation_loss(logits, answers, self.context.config.kd)
+            return distillation_loss(logits, answers, self.config.kd)
 
         return loss_of
 

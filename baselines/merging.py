@@ -5,14 +5,26 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Literal, TypeVar
 
 from torch import Tensor
 
-from bench.contract import Config, FitContext, Learner, Method, Need, NetSpec, Pool, Teacher
+from bench.contract import (
+    Config,
+    FitContext,
+    Learner,
+    Method,
+    Need,
+    NetSpec,
+    Passes,
+    PlannedFit,
+    PlannedTeacher,
+    Teacher,
+)
 from bench.learners.initialisation import HeadPolicy, body_state, fits_body, net_at
 
 Group = Literal["all", "largest"]
+T = TypeVar("T", Teacher, PlannedTeacher)
 
 
 class MergeConfig(Config):
@@ -48,6 +60,15 @@ class Merge(Method):
         """One group of a mixed pool is of one architecture by itself."""
         return cls.needs - {"same_architecture"} if config.group == "largest" else cls.needs
 
+    @classmethod
+    def fit_passes(cls, fit: PlannedFit) -> Passes:
+        """Return those of inverting the merged teachers, where pseudo images are made."""
+        config, passes = fit.config, [0.0] * len(fit.teachers)
+        if cls.knowledge_of(config) == "inversion":
+            kinds = {t.spec for t in merged_teachers(fit.teachers, fit.net, config.group)}
+            passes = [config.image_passes(t.n_classes) * (t.spec in kinds) for t in fit.teachers]
+        return Passes(passes)
+
     def teachers_used(self, context: FitContext) -> tuple[Teacher, ...]:
         """Return those that are merged."""
         return merged_teachers(context.pool, context.net, context.config.group)
@@ -79,17 +100,17 @@ class Merge(Method):
         return context.make_learner(fitted)
 
 
-def merged_teachers(pool: Pool, net: NetSpec, group: Group) -> tuple[Teacher, ...]:
+def merged_teachers(teachers: Sequence[T], net: NetSpec, group: Group) -> tuple[T, ...]:
     """Return the teachers to merge: all, or the largest group of one architecture and size.
 
-    Of equally large groups the meta-model's is taken, else the first in the pool.
+    Of equally large groups the meta-model's is taken, else the first.
     """
     if group == "all":
-        return tuple(pool)
-    kinds = Counter((t.spec.architecture, t.spec.image_size) for t in pool)
+        return tuple(teachers)
+    kinds = Counter((t.spec.architecture, t.spec.image_size) for t in teachers)
     own = (net.architecture, net.image_size)
     chosen = max(kinds, key=lambda kind: (kinds[kind], kind == own))
-    return tuple(t for t in pool if (t.spec.architecture, t.spec.image_size) == chosen)
+    return tuple(t for t in teachers if (t.spec.architecture, t.spec.image_size) == chosen)
 
 
 def states_of(teachers: Sequence[Teacher], head: HeadPolicy) -> list[dict[str, Tensor]]:

@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import Field
 from torch import Tensor
 
-from bench.contract import Config, FitContext, Learner, Method, TaskBatch
+from bench.contract import Budget, Config, FitContext, Learner, Method, TaskBatch
 from bench.learners.initialisation import initial_net
 from bench.learners.meta_training import meta_train
 
@@ -62,6 +62,11 @@ class _Oracle(Method):
     validates = True
     Config = OracleConfig
 
+    @classmethod
+    def meta_iterations(cls, config: OracleConfig, budget: Budget) -> int:
+        """Return the config's own number, or the budget's of oracles."""
+        return config.meta_iterations or budget.oracle_iterations
+
     def fit(self, context: FitContext) -> dict[str, Tensor]:
         """Meta-train from fresh weights on real tasks."""
         context = _with_overrides(context)
@@ -97,7 +102,7 @@ class OracleProtonet(_Oracle):
 def _with_overrides(context: FitContext) -> FitContext:
     """Return the context with the config's own numbers in its budget and protocol."""
     protocol = context.protocol
-    steps = context.config.meta_iterations or context.budget.oracle_iterations
+    steps = _Oracle.meta_iterations(context.config, context.budget)
     budget = context.budget.model_copy(update={"meta_iterations": steps})
     if context.config.outer_lr is not None:
         protocol = protocol.model_copy(update={"outer_lr": context.config.outer_lr})

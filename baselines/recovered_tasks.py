@@ -13,7 +13,7 @@ from torch.func import functional_call
 
 from baselines.generator import PixelScale
 from baselines.task_memory import TaskMemory
-from bench.contract import FitContext, TaskBatch
+from bench.contract import FitContext, PlannedFit, TaskBatch
 from bench.errors import BenchError
 from bench.learners.base import channels_last, task_batch_norm
 from bench.nets.base import Backbone
@@ -31,6 +31,14 @@ def scaled(released: int, meta_iterations: int, root: int) -> int:
     """
     share = min(1.0, meta_iterations / RELEASED_META_ITERATIONS)
     return max(1, round(released * share ** (1 / root)))
+
+
+def expected_visits(fit: PlannedFit, patience: int) -> float:
+    """Return about how many visits `RecoveredTasks` makes: until there are classes enough, then one
+    in two and a half patiences, as measured in fits of 20 to 400 meta-iterations.
+    """
+    known = sum(teacher.n_classes for teacher in fit.teachers) / len(fit.teachers)
+    return math.ceil(fit.shape.n_way / known) + fit.budget.meta_iterations / (2.5 * patience)
 
 
 def refusal(context: FitContext) -> str | None:

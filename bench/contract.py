@@ -385,6 +385,41 @@ class FitContext:
     choose: Choose = first_of
 
 
+BACKWARD = 2
+"""A backward pass costs about two forward passes."""
+
+
+@dataclass(frozen=True)
+class PlannedTeacher:
+    """What a plan knows of a teacher: its network, and how many classes it knows."""
+
+    spec: NetSpec
+    n_classes: int
+
+
+@dataclass(frozen=True)
+class PlannedFit:
+    """What a plan knows of a fit: what `FitContext` will give it, less what only a run has."""
+
+    teachers: Sequence[PlannedTeacher]
+    net: NetSpec
+    shape: TaskShape
+    config: Any
+    budget: Budget
+    protocol: ProtocolConstants
+
+
+@dataclass(frozen=True)
+class Passes:
+    """About how many forward passes of one image a fit takes; a backward pass counts as two.
+
+    `teachers`: of each teacher of the pool. `net`: of the meta-model.
+    """
+
+    teachers: Sequence[float]
+    net: float = 0.0
+
+
 class Method(ABC):
     """Pool → learner. One subclass, one file, one entry point; the docstring names the paper.
 
@@ -422,6 +457,25 @@ class Method(ABC):
     def knowledge_of(cls, config: Any) -> Knowledge:
         """Return the kind of knowledge that the method uses under a configuration."""
         return cls.knowledge
+
+    @classmethod
+    def meta_iterations(cls, config: Any, budget: Budget) -> int:
+        """Return the meta-iterations of a fit; 0 where nothing is meta-trained."""
+        return budget.meta_iterations if cls.validates else 0
+
+    @classmethod
+    def fit_passes(cls, fit: PlannedFit) -> Passes:
+        """Return about what a fit takes besides its meta-iterations' own tasks and validation.
+
+        For estimates before a run only, as all that is told by passes.
+        """
+        return Passes([0.0] * len(fit.teachers))
+
+    @classmethod
+    def embedding_passes(cls, fit: PlannedFit) -> Sequence[float]:
+        """Return the passes of each teacher that embed one test image; where knowledge is
+        `features`, whose tests take little else."""
+        return [1.0] * len(fit.teachers)
 
     def teachers_used(self, context: FitContext) -> Sequence[Teacher]:
         """Return the teachers that a fit uses, of whom alone `bn_statistics` are needed."""

@@ -11,7 +11,6 @@ import functools
 import json
 import math
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,7 @@ import torch
 
 from bench import registry
 from bench.cells import UNCALIBRATED, Cell
-from bench.contract import Method, NetSpec
+from bench.contract import BACKWARD, Method, NetSpec, PlannedFit, PlannedTeacher
 from bench.data.base import ImageData
 from bench.evaluate import TASKS_PER_CHUNK
 from bench.execute.scenario import meta_spec
@@ -28,15 +27,18 @@ from bench.records import write_json
 from bench.runtime import describe_device, prepare_process
 from bench.teachers.pool import TeacherPlan
 
-BACKWARD = 2
-"""A backward pass costs about two forward passes."""
-
 PROCESS_BYTES = 2**30
 """What a process that scores glyphs takes: libraries, a pool, data."""
 
-ACTIVATIONS_PER_PIXEL = 1000
-"""Bytes that a network keeps of each pixel of an image until its gradient is known: Conv4's 500,
-twice for the second order; a ResNet's are about as many at the first."""
+GRADIENTS = 1.5
+"""A backward pass takes half as much memory again as what the forward pass has kept for it."""
+
+SECOND_ORDER = 2.0
+"""The same where it goes back through an inner loop's."""
+
+INVERSION_BYTES = 2 * 2**30
+"""What the activations of a teacher's pseudo images may take: PURER's `teacher_memory_mb`; other
+methods invert fewer images at a time."""
 
 MOST_IMAGES = 64
 """Images of a measured pass: about a task's, so that what does not fit a cache is slow here too."""
@@ -126,13 +128,29 @@ def _calibration_passes(cell: Cell) -> int:
 
 
 @dataclass(frozen=True)
-class TeacherCost:
-    """What estimates need of one teacher: its network, its classes, passes left to train it."""
+class TeacherCost(PlannedTeacher):
+    """What estimates need of one teacher: besides what is planned, how it is still to be trained.
 
-    spec: NetSpec
-    n_classes: int
+    All counts are 0 for a teacher that is there.
+    """
+
     training_images: int = 0
-    evaluated_images: int = 0
+    held_out_images: int = 0
+    epochs: int = 0
+    batch_size: int = 0
+
+    @property
+    def passes(self) -> int:
+        """Forward passes of one image that training and evaluating it take."""
+        training = self.training_images * self.epochs * (1 + BACKWARD)
+        return training + self.held_out_images * max(1, self.epochs)
+
+    @property
+    def training_bytes(self) -> float:
+        """Memory that training takes: images as floats, twice, and a batch's activations."""
+        images = 2 * (self.training_images + self.held_out_images) * self.spec.image_size**2 * 3 * 4
+        batch = min(self.training_images, self.batch_size) if self.epochs else 0
+        return images + GRADIENTS * batch * _kept_bytes(self.spec)
 
 
 def teacher_costs(
@@ -142,11 +160,13 @@ def teacher_costs(
     costs = []
     for plan, there in zip(plans, stored, strict=True):
         counts = data[plan.dataset].splits["train"].counts
-        images = 0 if there else sum(int(counts[c]) for c in plan.classes)
-        trained = images * plan.recipe.train_fraction
-        evaluations = max(1, plan.recipe.epochs)  # on the held-out images
-        passes = round(trained * plan.recipe.epochs), round((images - trained) * evaluations)
-        costs.append(TeacherCost(plan.spec, len(plan.classes), *passes))
+        cost = TeacherCost(plan.spec, len(plan.classes))
+        if not there:
+            images, recipe = sum(int(counts[c]) for c in plan.classes), plan.recipe
+            trained = round(images * recipe.train_fraction)
+            left = trained, images - trained, recipe.epochs, recipe.batch_size
+            cost = TeacherCost(plan.spec, len(plan.classes), *left)
+        costs.append(cost)
     return costs
 
 
@@ -166,13 +186,16 @@ def estimate_cell(
     method = registry.load("method", cell.method)
     net = meta_spec(cell, [data[name] for name in cell.datasets])
     side = max(data[name].image_size for name in cell.datasets)
-    memory = _memory(cell, method, side) + sum(map(_held_bytes, teachers))
-    pool = sum(
-        seconds(t.spec) * (t.training_images * (1 + BACKWARD) + t.evaluated_images)
-        for t in teachers
-    )
+    memory = _memory(cell, method, net, side, teachers)
+    pool = sum(seconds(one.spec) * one.passes for one in teachers)
+    config = method.Config.model_validate(cell.method_config)
+    planned = PlannedFit(teachers, net, cell.shape, config, cell.budget, cell.protocol)
+
+    def of_teachers(passes: Sequence[float]) -> float:
+        return sum(n * seconds(t.spec) for n, t in zip(passes, teachers, strict=True))
+
     if method.knowledge == "features":
-        an_image = _embedding_seconds(cell, teachers, seconds)
+        an_image = of_teachers(method.embedding_passes(planned))
         return Estimate(pool, 0.0, 0.0, _embeddings(cell, data, an_image), memory)
     one_pass = seconds(net)
     test, embeddings = 0.0, {}
@@ -181,22 +204,50 @@ def estimate_cell(
     else:
         one_task = _task_passes(cell, cell.protocol.inner_steps_test) + _calibration_passes(cell)
         test = cell.n_test_tasks * one_task * one_pass
-    fit = _inversion_seconds(cell, teachers, seconds)
-    fit += _distillation_seconds(cell, teachers, seconds, one_pass)
+    passes = method.fit_passes(planned)
+    fit = of_teachers(passes.teachers) + passes.net * one_pass
     if method.validates:
-        fit += _meta_training_passes(cell, _meta_iterations(cell, method)) * one_pass
+        steps = method.meta_iterations(config, cell.budget)
+        fit += _meta_training_passes(cell, steps) * one_pass
     return Estimate(pool, fit, test, embeddings, memory)
 
 
-def _memory(cell: Cell, method: type[Method], side: int) -> int:
-    """Return the bytes at peak: the process, a chunk of test tasks, a fit's activations."""
-    pixels = cell.n_way * (cell.k_shot + cell.n_query) * side**2
-    total = PROCESS_BYTES + 3 * TASKS_PER_CHUNK * pixels * 3 * 4
+def _memory(
+    cell: Cell, method: type[Method], net: NetSpec, side: int, teachers: Sequence[TeacherCost]
+) -> int:
+    """Return the bytes at peak: the process and its teachers, and the greediest of what it does
+    one after the other: train a teacher, invert one, meta-train, test."""
+    images = cell.n_way * (cell.k_shot + cell.n_query)
+    doing = [3.0 * TASKS_PER_CHUNK * images * side**2 * 3 * 4]
+    doing += [one.training_bytes for one in teachers]
     if method.validates:
-        total += cell.protocol.tasks_per_meta_batch * pixels * ACTIVATIONS_PER_PIXEL
-    if method.validates and method.knowledge == "inversion":
-        total += 2 * pixels * ACTIVATIONS_PER_PIXEL
-    return total
+        order = SECOND_ORDER if cell.learner == "maml" else GRADIENTS
+        doing.append(order * cell.protocol.tasks_per_meta_batch * images * _kept_bytes(net))
+    if method.knowledge == "inversion":
+        per_class = cell.k_shot + cell.n_query
+        blocks = (per_class * one.n_classes * _kept_bytes(one.spec) for one in teachers)
+        doing += [min(INVERSION_BYTES, block) for block in blocks]
+    return round(PROCESS_BYTES + sum(map(_held_bytes, teachers)) + max(doing))
+
+
+@functools.cache
+def _kept_bytes(spec: NetSpec) -> int:
+    """Return what a network keeps of one image's forward pass until its gradients are known."""
+    with torch.device("meta"):
+        net = registry.build_net(spec)
+        images = torch.empty(2, 3, spec.image_size, spec.image_size)
+    weights = {parameter.untyped_storage()._cdata for parameter in net.parameters()}
+    kept = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage._cdata not in weights:
+            kept[storage._cdata] = tensor
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        net(images)
+    return sum(tensor.untyped_storage().nbytes() for tensor in kept.values()) // len(images)
 
 
 def _held_bytes(teacher: TeacherCost) -> int:
@@ -219,81 +270,12 @@ def _embeddings(cell: Cell, data: Mapping[str, ImageData], an_image: float) -> d
     }
 
 
-def _embedding_seconds(
-    cell: Cell, teachers: Sequence[TeacherCost], seconds: Callable[[NetSpec], float]
-) -> float:
-    """Return the seconds of one image's embedding: all teachers', or that of one of them."""
-    whole = sum(seconds(t.spec) for t in teachers) * _views(cell)
-    return whole / len(teachers) if "teacher" in cell.method_config else whole
-
-
-def _views(cell: Cell) -> int:
-    return 2 if cell.method_config.get("views") == "mirrored" else 1
-
-
-def _meta_iterations(cell: Cell, method: type[Method]) -> int:
-    """Return the meta-iterations that a method's own configuration makes of the budget's."""
-    if method.knowledge == "real_data":
-        return cell.method_config.get("meta_iterations") or cell.budget.oracle_iterations
-    factor = cell.method_config.get("meta_iterations_factor", 1)
-    return cell.method_config.get("meta_iterations") or cell.budget.meta_iterations * factor
-
-
 def _meta_training_passes(cell: Cell, steps: int) -> int:
     """Return the forward passes of one image that meta-training and its validation take."""
     a_task = _task_passes(cell, cell.protocol.inner_steps_train) * (1 + BACKWARD)
     a_validation = _validation_tasks(cell) * _task_passes(cell, cell.protocol.inner_steps_test)
     evaluations = 1 + -(-steps // cell.budget.validate_every)
     return steps * cell.protocol.tasks_per_meta_batch * a_task + evaluations * a_validation
-
-
-def _inversion_seconds(
-    cell: Cell, teachers: Sequence[TeacherCost], seconds: Callable[[NetSpec], float]
-) -> float:
-    """Return the seconds of a fit's pixel steps; 0 where the method inverts nothing."""
-    method, config = registry.load("method", cell.method), cell.method_config
-    if method.knowledge_of(method.Config.model_validate(config)) != "inversion":
-        return 0.0
-
-    def a_step(images_per_class: int, inverted: Sequence[TeacherCost]) -> float:
-        images = (seconds(t.spec) * t.n_classes * images_per_class for t in inverted)
-        return sum(images) * (1 + BACKWARD)
-
-    if "inversion_steps" in config:
-        inverted = _largest_group(teachers) if config.get("group") == "largest" else teachers
-        return config["inversion_steps"] * a_step(config["images_per_class"], inverted)
-    per_class = (
-        config.get("pseudo_images_per_class")
-        or cell.protocol.pseudo_images_per_class
-        or cell.k_shot + cell.n_query
-    )
-    steps = -(-_meta_iterations(cell, method) // config.get("pixel_every", 1))
-    drawn = cell.protocol.teachers_per_iteration or len(teachers)
-    share = min(1.0, drawn / max(1, len(teachers)))
-    return (steps + config.get("pixel_warmup", 0)) * a_step(per_class, teachers) * share
-
-
-def _distillation_seconds(
-    cell: Cell,
-    teachers: Sequence[TeacherCost],
-    seconds: Callable[[NetSpec], float],
-    one_pass: float,
-) -> float:
-    """Return the seconds of a student's steps and, at most, of its teachers' answers; 0 where the
-    method has no student."""
-    config = cell.method_config
-    if "steps_per_meta_iteration" not in config:
-        return 0.0
-    scaled = config["steps_per_meta_iteration"] * cell.budget.meta_iterations
-    images = (config["steps"] or min(config["most_steps"], scaled)) * config["batch"]
-    answers = sum(seconds(t.spec) for t in teachers) * (2 if config["mirrored"] else 1)
-    return images * (one_pass * (1 + BACKWARD) + answers / config["passes"])
-
-
-def _largest_group(teachers: Sequence[TeacherCost]) -> list[TeacherCost]:
-    """Return the teachers of the most frequent network; the first of equally frequent ones."""
-    kinds = Counter(t.spec for t in teachers)
-    return [t for t in teachers if t.spec == max(kinds, key=kinds.__getitem__)]
 
 
 def _task_passes(cell: Cell, inner_steps: int) -> int:

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-from bench.contract import FitContext, Learner, Method
+from bench.contract import BACKWARD, Budget, FitContext, Learner, Method, Passes, PlannedFit
 from bench.learners.initialisation import initial_net, zero_head
 from bench.learners.meta_training import meta_train
 from bench.learners.protonet import NormalisedProtoNet
@@ -78,6 +78,24 @@ class Purer(Method):
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"released": {}, "tuned": TUNED}
     learner_presets: ClassVar = {("tuned", "protonet"): TUNED_PROTONET}
 
+    @classmethod
+    def meta_iterations(cls, config: PurerConfig, budget: Budget) -> int:
+        """Return the config's own number, or a multiple of the budget's."""
+        return config.meta_iterations or budget.meta_iterations * config.meta_iterations_factor
+
+    @classmethod
+    def fit_passes(cls, fit: PlannedFit) -> Passes:
+        """Return the pixel steps' passes: each is one forward and one backward of the teachers that
+        are drawn for it, on the pseudo images of their classes."""
+        config, protocol = fit.config, fit.protocol
+        total = cls.meta_iterations(config, fit.budget)
+        steps = config.pixel_warmup + -(-total // config.pixel_every)
+        drawn = protocol.teachers_per_iteration or len(fit.teachers)
+        share = min(1.0, drawn / max(1, len(fit.teachers)))
+        per_class = config.wanted_images_per_class(fit.shape, protocol.pseudo_images_per_class)
+        an_image = steps * share * (1 + BACKWARD)
+        return Passes([an_image * per_class * teacher.n_classes for teacher in fit.teachers])
+
     def skip(self, context: FitContext) -> str | None:
         """Pixels are shared, so images must be alike; tasks need n_way classes."""
         if len({(t.mean, t.std) for t in context.pool}) > 1:
@@ -142,7 +160,7 @@ def _starting_net(context: FitContext) -> Backbone:
 def _with_own_constants(context: FitContext) -> FitContext:
     """Return the context with the constants that the config states in place of its own."""
     config, budget, protocol = context.config, context.budget, context.protocol
-    iterations = config.meta_iterations or budget.meta_iterations * config.meta_iterations_factor
+    iterations = Purer.meta_iterations(config, budget)
     own = {"outer_lr": config.outer_lr, "initialisation": config.initialisation}
     own = {name: value for name, value in own.items() if value is not None}
     return replace(
