@@ -116,10 +116,10 @@ def cli(debug: bool) -> None:
 @_json_option
 def list_names(kind: str, as_json: bool) -> None:
     """List what can be named."""
-    from bench import cells, registry
+    from bench import registry, suite
 
     if kind == "suites":
-        rows = {name: cells.read_suite(name)[0].title for name in cells.suite_names()}
+        rows = {name: suite.read_suite(name)[0].title for name in suite.suite_names()}
     else:
         rows = {n: registry.entry(kind[:-1], n).value for n in registry.names(kind[:-1])}
     if as_json:

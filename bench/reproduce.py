@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.cells import Cell, MethodEntry, Suite
+from bench.cells import Cell
 from bench.display import PlainDisplay
 from bench.errors import BenchError
 from bench.plan import Plan
 from bench.records import RECORD, Record, StoredRecord, find_records, read_record
+from bench.suite import MethodEntry, Suite
 
 ROOMS = {"nothing": (), "teachers": ("teachers",), "fit": ("teachers", "fits")}
 """What of a cache may be used again beside decoded data, by the name that `--keep` gives it."""

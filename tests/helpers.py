@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from bench import registry
-from bench.cells import Cell, expand, read_suite
+from bench.cells import Cell
 from bench.contract import (
     Budget,
     FitContext,
@@ -27,11 +27,13 @@ from bench.contract import (
 from bench.data.base import ImageData, make_split
 from bench.execute.cell import run_cell
 from bench.execute.workplace import Workplace
+from bench.expand import expand
 from bench.learners.base import LearnerSettings
 from bench.nets.base import Backbone, initialise
 from bench.protocols import protocol as named_protocol
 from bench.records import StoredRecord, read_record
 from bench.seeds import torch_generator
+from bench.suite import read_suite
 
 MEAN, STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
 

@@ -7,12 +7,14 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from bench.cells import SUITES, Cell, expand, read_suite, select, suite_names, suite_parts
+from bench.cells import Cell, select
 from bench.contract import Config, added
 from bench.errors import BenchError
+from bench.expand import expand
 from bench.protocols import BUDGETS, PROTOCOLS
 from bench.records import Record
 from bench.reproduce import cell_of
+from bench.suite import SUITES, read_suite, suite_names, suite_parts
 
 RESULTS = Path(__file__).parent.parent / "results"
 DIGESTS = {"glyphs": "a" * 64, "cifar_fs": "b" * 64}

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from bench.cells import expand, read_suite
 from bench.errors import BenchError
+from bench.expand import expand
 from bench.learners import base
 from bench.learners.base import LearnerSettings
 from bench.learners.maml import Maml
@@ -17,6 +17,7 @@ from bench.nets.norm import RecordingNorm, batch_norm, running_norm
 from bench.nets.precision import check_precision, computing_in, current_precision
 from bench.plan import make_plan
 from bench.run import Request, check_plan
+from bench.suite import read_suite
 from purer.inversion import InversionWeights
 from purer.teacher_passes import candidates
 from tests.helpers import cell_of, run_toy, tiny_net, tiny_pool, tiny_tasks, toy_data

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from bench.cells import suite_names
 from bench.cli import cli, main
 from bench.records import find_records
 from bench.registry import names
+from bench.suite import suite_names
 from reports.render import terminal_text
 from reports.select import load_records
 from reports.tables import build_tables

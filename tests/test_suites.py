@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from bench.cells import expand, read_suite
 from bench.cli import main
+from bench.expand import expand
 from bench.protocols import protocol
 from bench.records import StoredRecord, find_records
+from bench.suite import read_suite
 
 TINY = (
     "budget.teacher_epochs=1",

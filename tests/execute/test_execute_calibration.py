@@ -7,12 +7,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from bench.cells import expand, read_suite
 from bench.estimate import estimate_cell
 from bench.execute.cell import run_cell
 from bench.execute.workplace import Workplace
+from bench.expand import expand
 from bench.plan import make_plan
 from bench.records import read_record
+from bench.suite import read_suite
 from bench.tracking import parameters
 
 SUITE = """title: with and without

@@ -1,0 +1,170 @@
+"""From a suite to its cells."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from bench import protocols, registry
+from bench.cells import UNCALIBRATED, Cell
+from bench.contract import ProtocolConstants
+from bench.data.sources import check_name
+from bench.errors import BenchError, unknown_name
+from bench.suite import MethodEntry, Suite, listed, suite_parts, validated
+
+
+def expand(
+    suite: Suite,
+    overrides: Mapping[str, Mapping[str, Any]],
+    seeds: int | None = None,
+    dataset_dirs: Mapping[str, Path] = {},
+) -> list[Cell]:
+    """Return the cells of a suite in the order in which they run.
+
+    Methods follow one another within a data set, seed and variant of the protocol, shots within a
+    method, so that pools, fits and embeddings are made once. Variants that come to the same are
+    run once.
+    """
+    cells = [
+        cell
+        for part in suite_parts(suite)
+        for cell in _expand_part(part, overrides, seeds or suite.seeds, dataset_dirs)
+    ]
+    _check_counts(cells)
+    return cells
+
+
+def _expand_part(
+    suite: Suite,
+    overrides: Mapping[str, Mapping[str, Any]],
+    seeds: int,
+    dataset_dirs: Mapping[str, Path],
+) -> list[Cell]:
+    variants = _variants(suite, overrides.get("protocol", {}))
+    budget = _updated(protocols.budget(suite.budget), suite.budgets.get(suite.budget, {}))
+    budget = _updated(budget, overrides.get("budget", {}))
+    for architecture in [*suite.architectures, suite.net]:
+        registry.check_net(architecture)
+    for dataset in suite.datasets:
+        check_name(dataset, dataset_dirs)
+    cells = []
+    for seed, datasets, protocol, entry in itertools.product(
+        range(seeds), _groups(suite), variants, suite.methods
+    ):
+        method = registry.load("method", entry.method)
+        learners = _learners(method, entry)
+        own = overrides.get(entry.method, {})
+        configs = {learner: _method_config(method, entry, learner, own) for learner in learners}
+        calibrations = _calibrations(entry, learners, overrides)
+        for learner, k_shot, calibration, tested in itertools.product(
+            learners, suite.k_shot, calibrations, _tested(datasets)
+        ):
+            cells.append(
+                validated(
+                    Cell,
+                    {
+                        "scenario": suite.scenario,
+                        "datasets": datasets,
+                        "test_datasets": tested,
+                        "architectures": tuple(suite.architectures),
+                        "net": suite.net,
+                        "method": entry.method,
+                        "preset": entry.preset,
+                        "method_config": configs[learner],
+                        "learner": learner,
+                        "calibration": calibration,
+                        "calibration_config": calibrations[calibration],
+                        "n_way": suite.n_way,
+                        "k_shot": k_shot,
+                        "n_query": suite.n_query,
+                        "n_test_tasks": suite.n_test_tasks,
+                        "protocol": protocol,
+                        "budget": budget,
+                        "seed": seed,
+                    },
+                    f"suite '{suite.name}'",
+                )
+            )
+    return cells
+
+
+def _groups(suite: Suite) -> list[tuple[str, ...]]:
+    """Return the data sets of each pool: all together in MH, one by one otherwise."""
+    if suite.scenario == "MH":
+        return [tuple(suite.datasets)]
+    return [(name,) for name in suite.datasets]
+
+
+def _tested(datasets: tuple[str, ...]) -> list[tuple[str, ...]]:
+    """Return which test tasks are scored: those of each data set, and of all together."""
+    return [()] if len(datasets) == 1 else [*((name,) for name in datasets), ()]
+
+
+def _variants(suite: Suite, overrides: Mapping[str, Any]) -> list[ProtocolConstants]:
+    """Return the distinct protocols of a suite; what the command line sets holds for all."""
+    found: list[ProtocolConstants] = []
+    for variant in suite.variants:
+        named = protocols.protocol(variant.protocol or suite.protocol)
+        constants = _updated(named, {**variant.set, **overrides})
+        if constants not in found:
+            found.append(constants)
+    return found
+
+
+def _learners(method: Any, entry: MethodEntry) -> list[str]:
+    chosen = listed(entry.learner or method.learners[0])
+    for name in chosen:
+        registry.entry("learner", name)
+        if name not in method.learners:
+            raise BenchError(
+                f"method '{entry.method}' does not go with learner '{name}'; "
+                f"use {', '.join(method.learners)}"
+            )
+    return chosen
+
+
+def _calibrations(
+    entry: MethodEntry, learners: Sequence[str], overrides: Mapping[str, Mapping[str, Any]]
+) -> dict[str, dict[str, Any]]:
+    """Return the complete configuration of each calibration of an entry, by name."""
+    configs: dict[str, dict[str, Any]] = {}
+    for name in listed(entry.calibration):
+        if name == UNCALIBRATED:
+            configs[name] = {}
+            continue
+        if name not in registry.names("calibration"):
+            raise unknown_name("calibration", name, [UNCALIBRATED, *registry.names("calibration")])
+        calibration = registry.load("calibration", name)
+        for learner in learners:
+            reason = calibration.refuse(registry.load("learner", learner))
+            if reason:
+                raise BenchError(
+                    f"calibration '{name}' does not go with learner '{learner}' of method "
+                    f"'{entry.method}': {reason}"
+                )
+        config = validated(calibration.Config, overrides.get(name, {}), f"'{name}'")
+        configs[name] = config.model_dump(mode="json")
+    return configs
+
+
+def _method_config(
+    method: Any, entry: MethodEntry, learner: str, overrides: Mapping[str, Any]
+) -> dict[str, Any]:
+    if entry.preset not in method.presets:
+        raise unknown_name(f"preset of '{entry.method}'", entry.preset, method.presets)
+    values = {**method.preset_values(entry.preset, learner), **entry.config, **overrides}
+    return validated(method.Config, values, f"'{entry.method}'").model_dump(mode="json")
+
+
+def _updated(model: Any, values: Mapping[str, Any]) -> Any:
+    kind = type(model)
+    return validated(kind, {**model.model_dump(), **values}, kind.__name__.lower())
+
+
+def _check_counts(cells: Sequence[Cell]) -> None:
+    for cell in cells:
+        for name, low in (("n_way", 2), ("k_shot", 1), ("n_query", 1), ("n_test_tasks", 1)):
+            if getattr(cell, name) < low:
+                raise BenchError(f"{name} = {getattr(cell, name)}; it must be at least {low}")
