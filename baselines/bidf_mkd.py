@@ -77,7 +77,7 @@ class BidfMkdConfig(Config):
     """recovered images of each class that the log gets at start, middle and end. Ours."""
 
     def resolved(self, budget: Budget, shape: TaskShape) -> BidfMkdConfig:
-        """Return the constants with counts in place of None."""
+        """Return the constants with counts in place of None, and images enough for the tasks."""
         total = budget.meta_iterations
         wanted = self.images_per_class or scaled(30, total, 4)
         counts = {

@@ -85,7 +85,7 @@ class FreeConfig(Config):
     """recovered images of each class that the log gets at start, middle and end. Ours."""
 
     def resolved(self, budget: Budget, shape: TaskShape) -> FreeConfig:
-        """Return the constants with counts in place of None."""
+        """Return the constants with counts in place of None, and images enough for the tasks."""
         total = budget.meta_iterations
         counts = {
             "images_per_class": max(self.images_per_class, shape.k_shot + 1),
@@ -135,7 +135,7 @@ class Free(Method):
         config = fit.config.resolved(fit.budget, fit.shape)
         visited = min(config.teachers_per_visit, len(fit.teachers))
         share = visited / len(fit.teachers)
-        visits = expected_visits(fit, config.patience)
+        visits = expected_visits(fit, config.patience, visited)
         adapting = config.adaptation_steps * (1 + BACKWARD)
         images = [share * config.images_per_class * t.n_classes for t in fit.teachers]
         return Passes(

@@ -22,6 +22,7 @@ from bench.contract import (
     Teacher,
 )
 from bench.learners.initialisation import HeadPolicy, body_state, fits_body, net_at
+from purer.invert import InversionSettings
 
 Group = Literal["all", "largest"]
 T = TypeVar("T", Teacher, PlannedTeacher)
@@ -63,11 +64,18 @@ class Merge(Method):
     @classmethod
     def fit_passes(cls, fit: PlannedFit) -> Passes:
         """Return those of inverting the merged teachers, where pseudo images are made."""
-        config, passes = fit.config, [0.0] * len(fit.teachers)
-        if cls.knowledge_of(config) == "inversion":
-            kinds = {t.spec for t in merged_teachers(fit.teachers, fit.net, config.group)}
-            passes = [config.image_passes(t.n_classes) * (t.spec in kinds) for t in fit.teachers]
-        return Passes(passes)
+        inversion = cls.inversion_of(fit.config)
+        if inversion is None:
+            return super().fit_passes(fit)
+        kinds = {t.spec for t in merged_teachers(fit.teachers, fit.net, fit.config.group)}
+        return Passes(
+            [inversion.image_passes(t.n_classes) * (t.spec in kinds) for t in fit.teachers]
+        )
+
+    @classmethod
+    def inversion_of(cls, config: MergeConfig) -> InversionSettings | None:
+        """Return how the merged teachers are inverted under a configuration; None: they are not."""
+        return config if cls.knowledge_of(config) == "inversion" else None
 
     def teachers_used(self, context: FitContext) -> tuple[Teacher, ...]:
         """Return those that are merged."""

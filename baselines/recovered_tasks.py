@@ -33,12 +33,14 @@ def scaled(released: int, meta_iterations: int, root: int) -> int:
     return max(1, round(released * share ** (1 / root)))
 
 
-def expected_visits(fit: PlannedFit, patience: int) -> float:
-    """Return about how many visits `RecoveredTasks` makes: until there are classes enough, then one
-    in two and a half patiences, as measured in fits of 20 to 400 meta-iterations.
+def expected_visits(fit: PlannedFit, patience: int, at_once: int = 1) -> float:
+    """Return about how many visits `RecoveredTasks` makes, of so many teachers at once: until there
+    are classes enough, then one in two and a half patiences, as measured in fits of 20 to 400
+    meta-iterations.
     """
-    known = sum(teacher.n_classes for teacher in fit.teachers) / len(fit.teachers)
-    return math.ceil(fit.shape.n_way / known) + fit.budget.meta_iterations / (2.5 * patience)
+    known = at_once * sum(teacher.n_classes for teacher in fit.teachers) / len(fit.teachers)
+    first = max(1.0, fit.shape.n_way / known)
+    return first + fit.budget.meta_iterations / (2.5 * patience)
 
 
 def refusal(context: FitContext) -> str | None:

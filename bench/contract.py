@@ -411,7 +411,8 @@ class PlannedFit:
 
 @dataclass(frozen=True)
 class Passes:
-    """About how many forward passes of one image a fit takes; a backward pass counts as two.
+    """About how many forward passes of one image a fit takes besides its meta-iterations' own; a
+    backward pass counts as two.
 
     `teachers`: of each teacher of the pool. `net`: of the meta-model.
     """

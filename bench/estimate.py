@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -37,8 +38,8 @@ SECOND_ORDER = 2.0
 """The same where it goes back through an inner loop's."""
 
 INVERSION_BYTES = 2 * 2**30
-"""What the activations of a teacher's pseudo images may take: PURER's `teacher_memory_mb`; other
-methods invert fewer images at a time."""
+"""What the activations of a teacher's pseudo images may take at once: PURER's `teacher_memory_mb`.
+"""
 
 MOST_IMAGES = 64
 """Images of a measured pass: about a task's, so that what does not fit a cache is slow here too."""
@@ -149,7 +150,9 @@ class TeacherCost(PlannedTeacher):
     def training_bytes(self) -> float:
         """Memory that training takes: images as floats, twice, and a batch's activations."""
         images = 2 * (self.training_images + self.held_out_images) * self.spec.image_size**2 * 3 * 4
-        batch = min(self.training_images, self.batch_size) if self.epochs else 0
+        if not self.epochs:
+            return images
+        batch = min(self.training_images, self.batch_size)
         return images + GRADIENTS * batch * _kept_bytes(self.spec)
 
 
@@ -186,9 +189,11 @@ def estimate_cell(
     method = registry.load("method", cell.method)
     net = meta_spec(cell, [data[name] for name in cell.datasets])
     side = max(data[name].image_size for name in cell.datasets)
-    memory = _memory(cell, method, net, side, teachers)
-    pool = sum(seconds(one.spec) * one.passes for one in teachers)
     config = method.Config.model_validate(cell.method_config)
+    memory = _memory(cell, method, config, net, side, teachers)
+    if method.uses_pool and not teachers:  # which the run refuses
+        return Estimate(0.0, 0.0, 0.0, {}, memory)
+    pool = sum(seconds(one.spec) * one.passes for one in teachers)
     planned = PlannedFit(teachers, net, cell.shape, config, cell.budget, cell.protocol)
 
     def of_teachers(passes: Sequence[float]) -> float:
@@ -213,41 +218,53 @@ def estimate_cell(
 
 
 def _memory(
-    cell: Cell, method: type[Method], net: NetSpec, side: int, teachers: Sequence[TeacherCost]
+    cell: Cell,
+    method: type[Method],
+    config: Any,
+    net: NetSpec,
+    side: int,
+    teachers: Sequence[TeacherCost],
 ) -> int:
     """Return the bytes at peak: the process and its teachers, and the greediest of what it does
-    one after the other: train a teacher, invert one, meta-train, test."""
+    one after the other: train a teacher, invert one, meta-train, test. What else a method does,
+    such as distil through an inner loop, is not known here."""
     images = cell.n_way * (cell.k_shot + cell.n_query)
     doing = [3.0 * TASKS_PER_CHUNK * images * side**2 * 3 * 4]
     doing += [one.training_bytes for one in teachers]
     if method.validates:
         order = SECOND_ORDER if cell.learner == "maml" else GRADIENTS
         doing.append(order * cell.protocol.tasks_per_meta_batch * images * _kept_bytes(net))
-    if method.knowledge == "inversion":
+    if method.knowledge_of(config) == "inversion":
         per_class = cell.k_shot + cell.n_query
         blocks = (per_class * one.n_classes * _kept_bytes(one.spec) for one in teachers)
-        doing += [min(INVERSION_BYTES, block) for block in blocks]
+        doing += [min(INVERSION_BYTES, GRADIENTS * block) for block in blocks]
     return round(PROCESS_BYTES + sum(map(_held_bytes, teachers)) + max(doing))
 
 
 @functools.cache
 def _kept_bytes(spec: NetSpec) -> int:
     """Return what a network keeps of one image's forward pass until its gradients are known."""
-    with torch.device("meta"):
+    try:
+        return _kept_on("meta", spec)
+    except (RuntimeError, TypeError, ValueError):  # its forward pass looks at values
+        return _kept_on("cpu", spec)
+
+
+def _kept_on(device: str, spec: NetSpec) -> int:
+    kept, n_images = {}, 2
+    with torch.device(device):
         net = registry.build_net(spec)
-        images = torch.empty(2, 3, spec.image_size, spec.image_size)
-    weights = {parameter.untyped_storage()._cdata for parameter in net.parameters()}
-    kept = {}
+        weights = {parameter.untyped_storage()._cdata for parameter in net.parameters()}
 
-    def keep(tensor: torch.Tensor) -> torch.Tensor:
-        storage = tensor.untyped_storage()
-        if storage._cdata not in weights:
-            kept[storage._cdata] = tensor
-        return tensor
+        def keep(tensor: torch.Tensor) -> torch.Tensor:
+            storage = tensor.untyped_storage()
+            if storage._cdata not in weights:
+                kept[storage._cdata] = tensor
+            return tensor
 
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        net(images)
-    return sum(tensor.untyped_storage().nbytes() for tensor in kept.values()) // len(images)
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            net(torch.zeros(n_images, 3, spec.image_size, spec.image_size))
+    return sum(tensor.untyped_storage().nbytes() for tensor in kept.values()) // n_images
 
 
 def _held_bytes(teacher: TeacherCost) -> int:

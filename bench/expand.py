@@ -45,6 +45,9 @@ def _expand_part(
     variants = _variants(suite, overrides.get("protocol", {}))
     budget = _updated(protocols.budget(suite.budget), suite.budgets.get(suite.budget, {}))
     budget = _updated(budget, overrides.get("budget", {}))
+    for named in (suite, *suite.methods):
+        for name in named.budgets:
+            protocols.budget(name)  # refuses a name that is none
     for architecture in [*suite.architectures, suite.net]:
         registry.check_net(architecture)
     for dataset in suite.datasets:
@@ -55,7 +58,7 @@ def _expand_part(
     ):
         method = registry.load("method", entry.method)
         learners = _learners(method, entry)
-        own = overrides.get(entry.method, {})
+        own = {**entry.budgets.get(suite.budget, {}), **overrides.get(entry.method, {})}
         configs = {learner: _method_config(method, entry, learner, own) for learner in learners}
         calibrations = _calibrations(entry, learners, overrides)
         for learner, k_shot, calibration, tested in itertools.product(

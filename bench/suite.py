@@ -28,6 +28,8 @@ class MethodEntry(Config):
     preset: str = "released"
     calibration: str | list[str] = UNCALIBRATED
     config: dict[str, Any] = {}
+    budgets: dict[str, dict[str, Any]] = {}
+    """per budget name: settings beside `config` that hold under that budget only"""
 
 
 class Variant(Config):

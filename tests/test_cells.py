@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from bench import registry
 from bench.cells import Cell, select
 from bench.contract import Config, added
 from bench.errors import BenchError
@@ -115,6 +116,30 @@ def test_a_part_does_not_lose_its_pool_silently(tmp_path: Path) -> None:
         read_suite(str(whole))
     suite, _ = read_suite(str(whole), ["pool=mine"])
     assert {one.pool for one in suite_parts(suite)} == {"mine"}
+
+
+def test_the_papers_budget_runs_methods_as_released() -> None:
+    """What a suite makes smaller for two cores holds in the short budget only."""
+    smaller = set()
+    for cell in cells("paper"):
+        kind = registry.load("method", cell.method)
+        released = kind.Config.model_validate(kind.preset_values(cell.preset, cell.learner))
+        assert cell.budget.name == "paper"
+        assert cell.method_config == released.model_dump(mode="json"), cell.label
+    for cell in expand(*read_suite("paper", ["budget=short"])):
+        kind = registry.load("method", cell.method)
+        released = kind.Config.model_validate(kind.preset_values(cell.preset, cell.learner))
+        if cell.method_config != released.model_dump(mode="json"):
+            smaller.add(cell.method)
+    assert smaller == {"bidf_mkd", "free", "single_dfkd", "distill_average", "distill_ensemble"}
+
+
+def test_settings_of_an_unknown_budget_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    micro = (SUITES / "micro.yaml").read_text(encoding="utf-8")
+    path.write_text(micro + "  - {method: free, budgets: {shrot: {patience: 3}}}\n", "utf-8")
+    with pytest.raises(BenchError, match="unknown budget 'shrot'; did you mean short"):
+        expand(*read_suite(str(path)))
 
 
 def test_only_selects() -> None:
