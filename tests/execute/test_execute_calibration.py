@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from bench.estimate import estimate_cell
+from bench.contract import NetSpec
+from bench.estimate import TeacherCost, estimate_cell
 from bench.execute.cell import run_cell
 from bench.execute.workplace import Workplace
 from bench.expand import expand
@@ -57,7 +58,8 @@ def test_the_estimate_grows_with_what_calibration_does(cache: Path, tmp_path: Pa
 
     def test_seconds(*settings: str) -> list[float]:
         cells = expand(*read_suite(str(suite), settings))
-        return [estimate_cell(cell, plan.data, [], lambda spec: 1e-3).test_s for cell in cells]
+        pool = [TeacherCost(NetSpec("conv4", 5, 32), 5)]
+        return [estimate_cell(cell, plan.data, pool, lambda spec: 1e-3).test_s for cell in cells]
 
     plain, one = test_seconds("icfil.steps=1")
     five = test_seconds("icfil.steps=5")[1]
