@@ -268,9 +268,9 @@ def test_passes_of_fits_are_about_those_that_stored_fits_counted() -> None:
         expected = sum(method.fit_passes(fit).teachers)
         if record.method == "purer":  # each counted image goes forward and, twice that, backward
             assert expected == (1 + BACKWARD) * counted
-        elif record.method == "bidf_mkd":  # queries only go forward; visits depend on the fit
-            assert 0.8 * counted <= expected <= 2 * counted
+        elif record.method == "bidf_mkd":  # queries only go forward; how often, the fit decides
+            assert counted / 3 <= expected <= 3 * counted
         else:
-            assert counted <= expected <= 5 * counted
+            assert counted <= expected <= 6 * counted
         compared.add(record.method)
     assert compared >= {"purer", "bidf_mkd", "free", "fisher", "zipit", "distill_ensemble"}
