@@ -26,6 +26,14 @@ def expand(
     Methods follow one another within a data set, seed and variant of the protocol, shots within a
     method, so that pools, fits and embeddings are made once. Variants that come to the same are
     run once.
+
+    Args:
+        suite, overrides: from `read_suite`.
+        seeds: repetitions; None takes the suite's.
+        dataset_dirs: where users' own data sets are, by name.
+
+    Raises:
+        BenchError: an unknown name, a value that may not be, or parts that do not go together.
     """
     cells = [
         cell
