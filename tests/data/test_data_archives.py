@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import lzma
-import os
+import random
 import stat
 import tarfile
 import zipfile
@@ -18,6 +18,7 @@ from bench.data.archives import open_zip, unpack_tar
 from bench.errors import BenchError
 
 GIGABYTES = 10 * 2**30
+NOISE = random.Random(0).randbytes(4096)
 
 
 def tar_of(path: Path, *members: tarfile.TarInfo | str, compressed: bool = True) -> Path:
@@ -100,7 +101,7 @@ def random_tar(path: Path, compressed: bool = True) -> Path:
     member = tarfile.TarInfo("train/a/0.png")
     member.size = 4096
     with tarfile.open(path, "w:gz" if compressed else "w") as archive:
-        archive.addfile(member, io.BytesIO(os.urandom(4096)))
+        archive.addfile(member, io.BytesIO(NOISE))
     return path
 
 
@@ -111,7 +112,7 @@ def damaged_tar(path: Path, damage: str, mode: str) -> Path:
         for name in ("train/a/0.png", "train/a/1.png", "train/a/2.png"):
             member = tarfile.TarInfo(name)
             member.size = 512
-            archive.addfile(member, io.BytesIO(os.urandom(512)))
+            archive.addfile(member, io.BytesIO(NOISE[:512]))
     data = bytearray(content.getvalue())
     if damage == "cut inside":
         data = data[: 1024 + 200]
@@ -201,9 +202,10 @@ def test_a_tar_with_a_lost_header_is_not_complete(tmp_path: Path, damage: str, m
 
 
 def test_a_flipped_byte_in_a_compressed_tar_is_noticed(tmp_path: Path) -> None:
-    path = random_tar(tmp_path / "set.tar.gz")
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1  # random data is stored as it is, so it still unpacks
+    plain = random_tar(tmp_path / "set.tar", compressed=False).read_bytes()
+    content = bytearray(gzip.compress(plain, compresslevel=0))  # kept as it is: it still unpacks
+    content[content.index(NOISE) + len(NOISE) // 2] ^= 1
+    path = tmp_path / "set.tar.gz"
     path.write_bytes(content)
     (tmp_path / "target").mkdir()
     with pytest.raises(BenchError, match=r"not a complete tar.*CRC"):
