@@ -66,7 +66,7 @@ def _expand_part(
     ):
         method = registry.load("method", entry.method)
         learners = _learners(method, entry)
-        own = {**entry.budgets.get(suite.budget, {}), **overrides.get(entry.method, {})}
+        own = {**entry.settings_at(suite.budget), **overrides.get(entry.method, {})}
         configs = {learner: _method_config(method, entry, learner, own) for learner in learners}
         calibrations = _calibrations(entry, learners, overrides)
         for learner, k_shot, calibration, tested in itertools.product(

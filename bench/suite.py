@@ -29,7 +29,13 @@ class MethodEntry(Config):
     calibration: str | list[str] = UNCALIBRATED
     config: dict[str, Any] = {}
     budgets: dict[str, dict[str, Any]] = {}
-    """per budget name: settings beside `config` that hold under that budget only"""
+    """per budget name: settings beside `config` that hold under that budget; those of `short` hold
+    under `micro` as well, unless that has its own"""
+
+    def settings_at(self, budget: str) -> dict[str, Any]:
+        """Return the settings beside `config` that hold under a budget."""
+        smaller = self.budgets.get("short", {}) if budget == "micro" else {}
+        return self.budgets.get(budget, smaller)
 
 
 class Variant(Config):

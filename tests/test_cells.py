@@ -134,6 +134,29 @@ def test_the_papers_budget_runs_methods_as_released() -> None:
     assert smaller == {"bidf_mkd", "free", "single_dfkd", "distill_average", "distill_ensemble"}
 
 
+def test_the_micro_budget_takes_what_is_made_smaller_for_the_short_one(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    head = (SUITES / "micro.yaml").read_text(encoding="utf-8").partition("methods:")[0]
+    path.write_text(
+        f"{head}methods:\n"
+        "  - {method: free, budgets: {short: {patience: 3}}}\n"
+        "  - {method: bidf_mkd, budgets: {short: {directions: 4}, micro: {directions: 2}}}\n",
+        "utf-8",
+    )
+
+    def said(budget: str) -> list[int]:
+        free, bidf_mkd = expand(*read_suite(str(path), [f"budget={budget}", "k_shot=1"]))
+        return [free.method_config["patience"], bidf_mkd.method_config["directions"]]
+
+    released = [
+        registry.load("method", name).Config().model_dump()[key]
+        for name, key in (("free", "patience"), ("bidf_mkd", "directions"))
+    ]
+    assert said("micro") == [3, 2]
+    assert said("short") == [3, 4]
+    assert said("paper") == released
+
+
 def test_settings_of_an_unknown_budget_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     micro = (SUITES / "micro.yaml").read_text(encoding="utf-8")
