@@ -107,7 +107,8 @@ def add_teachers(
         else:
             allow_pickle, sha256 = options.pop("allow_pickle"), options.pop("sha256")
             index = import_checkpoint(cache, name, path, _card(options), allow_pickle, sha256)
-        click.echo(f"pool {name}: {len(index.teachers)} teachers, digest {index.sha256[:12]}")
+        n = len(index.teachers)
+        click.echo(f"pool {name}: {n} teacher{'s' if n > 1 else ''}, digest {index.sha256[:12]}")
 
 
 def _pools(resolved: Any, request: Any) -> Iterator[tuple[str, Any]]:

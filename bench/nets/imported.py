@@ -186,14 +186,19 @@ def build_named(architecture: str, n_classes: int, image_size: int) -> nn.Module
     """
     check_named(architecture)
     family, _, name = architecture.partition(":")
-    fixed_size = "image_size" if family == "torchvision" else "img_size"
-    sized: dict[str, Any] = {fixed_size: image_size} if "vit_" in name else {}
     try:
         if family == "torchvision":
             from torchvision import models
 
+            sized = {"image_size": image_size} if name.startswith("vit_") else {}
             return models.get_model(name, weights=None, num_classes=n_classes, **sized)
-        return _timm().create_model(name, pretrained=False, num_classes=n_classes, **sized)
+        build = functools.partial(_timm().create_model, name, pretrained=False)
+        try:
+            return build(num_classes=n_classes, img_size=image_size)
+        except TypeError as error:
+            if "img_size" not in str(error):
+                raise
+            return build(num_classes=n_classes)  # it takes images of any size
     except (TypeError, ValueError, RuntimeError, AssertionError) as error:
         reason = " ".join(str(error).split())
         raise BenchError(
@@ -229,18 +234,23 @@ def check_backbone(module: nn.Module, image_size: int) -> Imported:
     """
     images = torch.linspace(-1, 1, 2 * 3 * image_size**2).view(2, 3, image_size, image_size)
     name = type(module).__name__
+    failures = (RuntimeError, ValueError, AssertionError, AttributeError)
     try:
         before = module(images)
-        net = Imported(module)
-        features = net.features(images)
-        after = net.head(features)
-    except (RuntimeError, ValueError, AssertionError, AttributeError) as error:
+    except failures as error:
         reason = " ".join(str(error).split())
         raise BenchError(
             f"network {name} does not take images of {image_size} px ({reason}); name the size "
             "that it was trained at"
         ) from None
-    if not isinstance(before, Tensor) or features.ndim != 2 or before.shape != after.shape:
+    net = Imported(module)
+    try:
+        features = net.features(images)
+        after = net.head(features)
+        ends = features.ndim == 2 and isinstance(before, Tensor) and before.shape == after.shape
+    except failures:
+        ends = False
+    if not ends:
         raise BenchError(
             f"network {name} does not end in its last linear layer; only classifiers that do can "
             "be teachers"

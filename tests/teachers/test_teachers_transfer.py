@@ -59,6 +59,18 @@ class Backwards(Small):
         return super().forward(x).softmax(1)
 
 
+class TwoHeads(Small):
+    """The mean of two heads, as of distilled vision transformers."""
+
+    def __init__(self, n_classes: int, image_size: int):
+        super().__init__(n_classes, image_size)
+        self.second = nn.Linear(6, n_classes)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        features = F.relu(self.bn(self.conv(x))).mean((2, 3))
+        return (self.classifier(features) + self.second(features)) / 2
+
+
 class NoHead(nn.Module):
     def __init__(self, n_classes: int, image_size: int):
         super().__init__()
@@ -71,7 +83,7 @@ class NoHead(nn.Module):
 @pytest.fixture
 def own_nets(monkeypatch: pytest.MonkeyPatch) -> None:
     """Networks that a user's package would offer through an entry point."""
-    kinds = {"small": Small, "backwards": Backwards, "nohead": NoHead}
+    kinds = {"small": Small, "backwards": Backwards, "twoheads": TwoHeads, "nohead": NoHead}
     load, entry = registry.load, registry.entry
     monkeypatch.setattr(registry, "load", lambda kind, name: kinds.get(name) or load(kind, name))
     monkeypatch.setattr(
@@ -341,16 +353,35 @@ def test_torchvision_networks_by_name(tmp_path: Path, name: str) -> None:
     assert teacher.net.features(images(2, 32)).shape == (2, teacher.net.n_features)
 
 
+def test_a_networks_name_does_not_tell_that_its_size_is_fixed() -> None:
+    assert type(build_named("torchvision:maxvit_t", 2, 224)).__name__ == "MaxVit"
+
+
+class Fixed(nn.Module):
+    """Takes images of one size only, as vision transformers do."""
+
+    def __init__(self, n_classes: int, img_size: int = 224):
+        super().__init__()
+        self.fc = nn.Linear(3 * img_size**2, n_classes)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.fc(x.flatten(1))
+
+
 @pytest.fixture
 def timm(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A package with timm's two functions and one network; the real one is no dependency."""
+    """A package with timm's two functions and two networks; the real one is no dependency."""
 
-    def create_model(name: str, pretrained: bool, num_classes: int) -> nn.Module:
-        assert (name, pretrained) == ("smallnet", False)
+    def create_model(name: str, pretrained: bool, num_classes: int, **more: int) -> nn.Module:
+        assert not pretrained
+        if name == "fixed":
+            return Fixed(num_classes, **more)
+        if "img_size" in more:
+            raise TypeError("Small.__init__() got an unexpected keyword argument 'img_size'")
         return Small(num_classes, 0)
 
     stub = types.ModuleType("timm")
-    stub.list_models, stub.create_model = lambda: ["smallnet"], create_model
+    stub.list_models, stub.create_model = lambda: ["small_vit_net", "fixed"], create_model
     monkeypatch.setitem(sys.modules, "timm", stub)
 
 
@@ -358,12 +389,19 @@ def test_a_timm_network_by_name(tmp_path: Path, timm: None) -> None:
     net = Small(4, 16)
     path = saved(tmp_path / "net.safetensors", net)
     net.load_state_dict(state(net))
-    import_checkpoint(tmp_path, "mine", path, card("timm:smallnet", 4))
+    import_checkpoint(tmp_path, "mine", path, card("timm:small_vit_net", 4))
     (teacher,) = load_pool(tmp_path, "mine")
     torch.testing.assert_close(teacher.net(images()), net.eval()(images()))
     assert teacher.net.n_features == 6
-    with pytest.raises(BenchError, match=r"timm network 'smalnet'.*smallnet"):
-        registry.check_net("timm:smalnet")
+    with pytest.raises(BenchError, match=r"timm network 'small_vit_nt'.*small_vit_net"):
+        registry.check_net("timm:small_vit_nt")
+
+
+def test_a_timm_network_of_a_fixed_size_is_built_for_the_images(tmp_path: Path, timm: None) -> None:
+    path = saved(tmp_path / "net.safetensors", Fixed(4, 16))
+    import_checkpoint(tmp_path, "mine", path, card("timm:fixed", 4))
+    (teacher,) = load_pool(tmp_path, "mine")
+    assert teacher.net(images()).shape == (6, 4)
 
 
 def test_without_timm_its_networks_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -448,13 +486,26 @@ def test_a_flipped_byte_is_noticed_where_the_digest_is_known(
         ({"architecture": "keras:resnet50"}, "unknown family"),
         ({"architecture": "conv5"}, "conv4"),
         ({"architecture": "backwards"}, "does more after its last linear layer"),
-        ({"architecture": "nohead"}, "does not fit|has no linear layer"),
         ({"class_names": ("a", "b")}, "has 3 outputs, 2 class names .* with --classes"),
         ({"mean": (float("nan"), 0.0, 0.0)}, "finite"),
     ],
 )
 def test_wrong_cards(tmp_path: Path, own_nets: None, changes: dict, expected: str) -> None:
     refused(tmp_path, saved(tmp_path / "net.safetensors"), expected, changes=changes)
+
+
+@pytest.mark.parametrize(
+    ("net", "expected"),
+    [
+        ("twoheads", "TwoHeads does not end in its last linear layer"),
+        ("nohead", "NoHead has no linear layer"),
+    ],
+)
+def test_networks_without_one_head_are_refused(
+    tmp_path: Path, own_nets: None, net: str, expected: str
+) -> None:
+    weights = registry.load("net", net)(3, 16)
+    refused(tmp_path, saved(tmp_path / "net.safetensors", weights), expected, net=net)
 
 
 def test_classes_are_names_or_a_file(tmp_path: Path) -> None:
