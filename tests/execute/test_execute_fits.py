@@ -187,14 +187,19 @@ def test_a_failing_fit_leaves_its_error(tmp_path: Path) -> None:
 
 def test_the_clock_stops_while_paused() -> None:
     clock = Stopwatch(CPU)
+    begun = time.perf_counter()
     with clock.running():
         time.sleep(0.02)
         with clock.paused():
             time.sleep(0.2)
         inside = clock.running_seconds
-    assert 0.02 <= clock.seconds < 0.2
+    assert 0.02 <= clock.seconds <= time.perf_counter() - begun - 0.2
     assert 0.02 <= inside <= clock.seconds
     assert clock.running_seconds == clock.seconds
+
+
+PACE = 0.25
+"""A busy machine stretches what lies between two clocks; a phase wrongly counted is over 40 %."""
 
 
 class Sleeping(Method):
@@ -250,9 +255,9 @@ def test_the_logged_pace_is_that_of_the_steps_alone(tmp_path: Path) -> None:
     fit = obtain_sleeping(tmp_path, method)
     expected = 4 / sum(method.seconds[1:])
     assert fit.pace["steps"] == 4
-    assert fit.steps_per_s == pytest.approx(expected, rel=0.08)
-    assert fit.rate("train_tasks") == pytest.approx(4 * expected, rel=0.08)
-    assert fit.seconds == pytest.approx(0.3 + sum(method.seconds), rel=0.08)
+    assert fit.steps_per_s == pytest.approx(expected, rel=PACE)
+    assert fit.rate("train_tasks") == pytest.approx(4 * expected, rel=PACE)
+    assert fit.seconds == pytest.approx(0.3 + sum(method.seconds), rel=PACE)
     assert fit.rate("queries") is None
 
 
@@ -265,7 +270,7 @@ def test_a_resumed_fit_counts_each_step_once_and_its_first_ones_never(tmp_path: 
     seconds = sum(broken.seconds[1:3]) + sum(whole.seconds[1:])
     assert fit.pace["steps"] == 3  # 2 and 3, then 5
     assert fit.pace["counts"] == {"train_tasks": 12}
-    assert fit.steps_per_s == pytest.approx(3 / seconds, rel=0.08)
+    assert fit.steps_per_s == pytest.approx(3 / seconds, rel=PACE)
 
 
 def test_without_a_loop_a_rate_is_over_the_whole_fit(tmp_path: Path) -> None:

@@ -54,7 +54,7 @@ def test_a_measurement_is_made_once_and_kept(tmp_path, trials):
     assert len(trials.runs) == made
     (times,) = json.loads((tmp_path / FILE).read_text()).values()
     assert times["broken"] is None
-    assert times["slow"] > 0.004 > times["quick"]
+    assert times["slow"] >= 0.005 > times["quick"]
     Strategies(tmp_path, CPU, "measure")("other work", trials.ways)
     assert len(trials.runs) == 2 * made
 
