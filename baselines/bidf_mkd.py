@@ -134,6 +134,14 @@ class BidfMkd(Method):
             (config.generation_steps + inner * (1 + BACKWARD)) * sum(sets),
         )
 
+    @classmethod
+    def kept_passes(cls, fit: PlannedFit) -> float:
+        """Return those of a visit's distillation: all steps on its support set, then its query
+        set."""
+        config = fit.config.resolved(fit.budget, fit.shape)
+        images = config.images_per_class * max(teacher.n_classes for teacher in fit.teachers)
+        return images * (config.distillation_steps + 1)
+
     def skip(self, context: FitContext) -> str | None:
         """Images are shared, and the meta-model must have an output for each answer."""
         return refusal(context)

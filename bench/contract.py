@@ -473,6 +473,12 @@ class Method(ABC):
         return Passes([0.0] * len(fit.teachers))
 
     @classmethod
+    def kept_passes(cls, fit: PlannedFit) -> float:
+        """Return the meta-model's passes of one image that a fit keeps at once for a gradient
+        through an inner loop, besides those of its meta-iterations; for the memory of plans."""
+        return 0.0
+
+    @classmethod
     def embedding_passes(cls, fit: PlannedFit) -> Sequence[float]:
         """Return the passes of each teacher that embed one test image; where knowledge is
         `features`, whose tests take little else."""

@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -190,11 +189,11 @@ def estimate_cell(
     net = meta_spec(cell, [data[name] for name in cell.datasets])
     side = max(data[name].image_size for name in cell.datasets)
     config = method.Config.model_validate(cell.method_config)
-    memory = _memory(cell, method, config, net, side, teachers)
     if method.uses_pool and not teachers:  # which the run refuses
-        return Estimate(0.0, 0.0, 0.0, {}, memory)
-    pool = sum(seconds(one.spec) * one.passes for one in teachers)
+        return Estimate(0.0, 0.0, 0.0, {}, PROCESS_BYTES)
     planned = PlannedFit(teachers, net, cell.shape, config, cell.budget, cell.protocol)
+    memory = _memory(cell, method, planned, side, teachers)
+    pool = sum(seconds(one.spec) * one.passes for one in teachers)
 
     def of_teachers(passes: Sequence[float]) -> float:
         return sum(n * seconds(t.spec) for n, t in zip(passes, teachers, strict=True))
@@ -220,21 +219,23 @@ def estimate_cell(
 def _memory(
     cell: Cell,
     method: type[Method],
-    config: Any,
-    net: NetSpec,
+    fit: PlannedFit,
     side: int,
     teachers: Sequence[TeacherCost],
 ) -> int:
     """Return the bytes at peak: the process and its teachers, and the greediest of what it does
-    one after the other: train a teacher, invert one, meta-train, test. What else a method does,
-    such as distil through an inner loop, is not known here."""
+    one after the other: train a teacher, invert one, meta-train, distil through an inner loop,
+    test."""
+    net = fit.net
     images = cell.n_way * (cell.k_shot + cell.n_query)
     doing = [3.0 * TASKS_PER_CHUNK * images * side**2 * 3 * 4]
     doing += [one.training_bytes for one in teachers]
     if method.validates:
         order = SECOND_ORDER if cell.learner == "maml" else GRADIENTS
         doing.append(order * cell.protocol.tasks_per_meta_batch * images * _kept_bytes(net))
-    if method.knowledge_of(config) == "inversion":
+    if passes := method.kept_passes(fit):
+        doing.append(GRADIENTS * passes * _kept_bytes(net))
+    if method.knowledge_of(fit.config) == "inversion":
         per_class = cell.k_shot + cell.n_query
         blocks = (per_class * one.n_classes * _kept_bytes(one.spec) for one in teachers)
         doing += [min(INVERSION_BYTES, GRADIENTS * block) for block in blocks]
