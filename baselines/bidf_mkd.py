@@ -136,8 +136,8 @@ class BidfMkd(Method):
 
     @classmethod
     def kept_passes(cls, fit: PlannedFit) -> float:
-        """Return those of a visit's distillation: all steps on its support set, then its query
-        set."""
+        """Return the passes that a visit's distillation keeps: all steps on its support set, then
+        that of its query set."""
         config = fit.config.resolved(fit.budget, fit.shape)
         images = config.images_per_class * max(teacher.n_classes for teacher in fit.teachers)
         return images * (config.distillation_steps + 1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +43,7 @@ def add_teachers(
         """Train the pools that a suite's cells need; what is stored is not trained again."""
         resolved, request = resolve(options, True)
         for label, pool in _pools(resolved, request):
-            click.echo(f"{label}: {len(pool)} teachers, mean accuracy {pool.mean_accuracy:.3f}")
+            click.echo(f"{label}: {_counted(pool)}, mean accuracy {pool.mean_accuracy:.3f}")
 
     @teachers.command("list")
     @click.argument("name", required=False)
@@ -80,7 +80,7 @@ def add_teachers(
             )
         label, pool = pools[0]
         export_pool(list(pool), resolved.suite.name.replace("_", "-"), label, folder)
-        click.echo(f"{len(pool)} teachers written to {folder}")
+        click.echo(f"{_counted(pool)} written to {folder}")
 
     @teachers.command("import")
     @click.argument("name")
@@ -107,8 +107,11 @@ def add_teachers(
         else:
             allow_pickle, sha256 = options.pop("allow_pickle"), options.pop("sha256")
             index = import_checkpoint(cache, name, path, _card(options), allow_pickle, sha256)
-        n = len(index.teachers)
-        click.echo(f"pool {name}: {n} teacher{'s' if n > 1 else ''}, digest {index.sha256[:12]}")
+        click.echo(f"pool {name}: {_counted(index.teachers)}, digest {index.sha256[:12]}")
+
+
+def _counted(teachers: Sequence[Any]) -> str:
+    return f"{len(teachers)} teacher{'' if len(teachers) == 1 else 's'}"
 
 
 def _pools(resolved: Any, request: Any) -> Iterator[tuple[str, Any]]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from bench import protocols, registry
 from bench.cells import UNCALIBRATED, Cell
-from bench.contract import ProtocolConstants
+from bench.contract import Budget, ProtocolConstants
 from bench.data.sources import check_name
 from bench.errors import BenchError, unknown_name
 from bench.suite import MethodEntry, Suite, listed, suite_parts, validated
@@ -51,8 +51,7 @@ def _expand_part(
     dataset_dirs: Mapping[str, Path],
 ) -> list[Cell]:
     variants = _variants(suite, overrides.get("protocol", {}))
-    budget = _updated(protocols.budget(suite.budget), suite.budgets.get(suite.budget, {}))
-    budget = _updated(budget, overrides.get("budget", {}))
+    budget = _updated(_budget(suite), overrides.get("budget", {}))
     for named in (suite, *suite.methods):
         for name in named.budgets:
             protocols.budget(name)  # refuses a name that is none
@@ -99,6 +98,20 @@ def _expand_part(
                 )
             )
     return cells
+
+
+def _budget(suite: Suite) -> Budget:
+    """Return the counts of the suite's budget; those of `micro` are at most those of `short`."""
+
+    def named(name: str) -> Budget:
+        return _updated(protocols.budget(name), suite.budgets.get(name, {}))
+
+    budget = named(suite.budget)
+    if suite.budget != "micro":
+        return budget
+    short = {name: n for name, n in named("short").model_dump().items() if type(n) is int}
+    fewer = {name: min(n, getattr(budget, name) or n) for name, n in short.items()}
+    return _updated(budget, fewer)
 
 
 def _groups(suite: Suite) -> list[tuple[str, ...]]:

@@ -30,12 +30,12 @@ class MethodEntry(Config):
     config: dict[str, Any] = {}
     budgets: dict[str, dict[str, Any]] = {}
     """per budget name: settings beside `config` that hold under that budget; those of `short` hold
-    under `micro` as well, unless that has its own"""
+    under `micro` too, less what that sets itself"""
 
     def settings_at(self, budget: str) -> dict[str, Any]:
         """Return the settings beside `config` that hold under a budget."""
-        smaller = self.budgets.get("short", {}) if budget == "micro" else {}
-        return self.budgets.get(budget, smaller)
+        names = ("short", "micro") if budget == "micro" else (budget,)
+        return {key: value for name in names for key, value in self.budgets.get(name, {}).items()}
 
 
 class Variant(Config):
@@ -67,7 +67,7 @@ class Suite(Config):
     budget: str = "short"
     budgets: dict[str, dict[str, Any]] = {}
     """per budget name: counts that differ from the named budget's, for this suite; and
-    `n_test_tasks`, where the budget shall decide it"""
+    `n_test_tasks`, where the budget shall decide it. No count of `micro` is over that of `short`"""
     n_way: int = 5
     k_shot: list[int] = Field([1], min_length=1)
     n_query: int = 15

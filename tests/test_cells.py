@@ -140,21 +140,32 @@ def test_the_micro_budget_takes_what_is_made_smaller_for_the_short_one(tmp_path:
     path.write_text(
         f"{head}methods:\n"
         "  - {method: free, budgets: {short: {patience: 3}}}\n"
-        "  - {method: bidf_mkd, budgets: {short: {directions: 4}, micro: {directions: 2}}}\n",
+        "  - method: bidf_mkd\n"
+        "    budgets: {short: {directions: 4, latent_size: 8}, micro: {directions: 2}}\n",
         "utf-8",
     )
 
     def said(budget: str) -> list[int]:
-        free, bidf_mkd = expand(*read_suite(str(path), [f"budget={budget}", "k_shot=1"]))
-        return [free.method_config["patience"], bidf_mkd.method_config["directions"]]
+        free, mkd = expand(*read_suite(str(path), [f"budget={budget}", "k_shot=1"]))
+        return [
+            free.method_config["patience"],
+            mkd.method_config["directions"],
+            mkd.method_config["latent_size"],
+        ]
 
-    released = [
-        registry.load("method", name).Config().model_dump()[key]
-        for name, key in (("free", "patience"), ("bidf_mkd", "directions"))
-    ]
-    assert said("micro") == [3, 2]
-    assert said("short") == [3, 4]
-    assert said("paper") == released
+    free, mkd = (registry.load("method", name).Config() for name in ("free", "bidf_mkd"))
+    assert said("short") == [3, 4, 8]
+    assert said("micro") == [3, 2, 8]
+    assert said("paper") == [free.patience, mkd.directions, mkd.latent_size]
+
+
+@pytest.mark.parametrize("name", suite_names())
+def test_no_count_of_the_micro_budget_is_over_that_of_the_short_one(name: str) -> None:
+    own = ["datasets=glyphs"] if name == "own" else []
+    micro, short = (cells(name, f"budget={b}", *own)[0].budget for b in ("micro", "short"))
+    for count in ("teacher_epochs", "meta_iterations", "oracle_iterations", "n_val_tasks"):
+        assert getattr(micro, count) <= getattr(short, count)
+    assert micro.max_teachers <= (short.max_teachers or 3)
 
 
 def test_settings_of_an_unknown_budget_are_refused(tmp_path: Path) -> None:

@@ -102,6 +102,7 @@ def test_a_cell_of_own_images_and_an_imported_pool(tmp_path, capsys):
     export_pool(list(pool), "mine", "made here", tmp_path / "exported")
     cache = f"--cache={tmp_path / 'cache'}"
     assert run("teachers", "import", "mine", tmp_path / "exported", cache) == 0
+    assert capsys.readouterr().out.startswith("pool mine: 2 teachers, digest ")
     birds = f"--dataset-dir=birds={tmp_path / 'birds'}"
     words = [f"--runs={tmp_path / 'runs'}", cache, birds, "--pool=mine", "--set=n_test_tasks=8"]
     few = ["--only=method=ensemble_centroids", "--only=k_shot=1", "--no-mlflow", "--no-figures"]

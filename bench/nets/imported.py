@@ -22,6 +22,16 @@ from bench.nets.base import Backbone
 from bench.nets.norm import Norm, running_norm
 
 FAMILIES = ("torchvision", "timm")
+_FAILURES = (
+    RuntimeError,
+    TypeError,
+    ValueError,
+    AssertionError,
+    AttributeError,
+    IndexError,
+)
+"""What networks raise for images or settings that are not theirs."""
+
 _chosen_norm: ContextVar[Norm] = ContextVar("chosen_norm", default=running_norm)
 
 
@@ -99,7 +109,7 @@ def _asks_caller(part: nn.BatchNorm2d) -> bool:
     training, token = part.training, _chosen_norm.set(norm)
     try:
         part.eval()(torch.zeros(2, part.num_features, 2, 2))
-    except (RuntimeError, TypeError, ValueError):
+    except _FAILURES:
         return False
     finally:
         _chosen_norm.reset(token)
@@ -179,10 +189,11 @@ def build_named(architecture: str, n_classes: int, image_size: int) -> nn.Module
     Args:
         architecture: the family and the name.
         n_classes: outputs.
-        image_size: side in pixels; counts for networks of a fixed size, as vision transformers.
+        image_size: side in pixels, which a vision transformer is built for, and of timm any network
+            that does not take such images as its name alone builds it.
 
     Raises:
-        BenchError: there is no such classifier, or it cannot take such images.
+        BenchError: there is no such classifier, or it cannot be built for such images.
     """
     check_named(architecture)
     family, _, name = architecture.partition(":")
@@ -192,19 +203,31 @@ def build_named(architecture: str, n_classes: int, image_size: int) -> nn.Module
 
             sized = {"image_size": image_size} if name.startswith("vit_") else {}
             return models.get_model(name, weights=None, num_classes=n_classes, **sized)
-        build = functools.partial(_timm().create_model, name, pretrained=False)
-        try:
-            return build(num_classes=n_classes, img_size=image_size)
-        except TypeError as error:
-            if "img_size" not in str(error):
-                raise
-            return build(num_classes=n_classes)  # it takes images of any size
-    except (TypeError, ValueError, RuntimeError, AssertionError) as error:
-        reason = " ".join(str(error).split())
+        sized = {"img_size": image_size} if _has_a_size(name, image_size) else {}
+        return _timm().create_model(name, pretrained=False, num_classes=n_classes, **sized)
+    except _FAILURES as error:
         raise BenchError(
             f"network {architecture} cannot be built for {n_classes} classes at {image_size} px "
-            f"({reason}); choose another size or network"
+            f"({_line(error)}); choose another size or network"
         ) from None
+
+
+@functools.cache
+def _has_a_size(name: str, image_size: int) -> bool:
+    """Tell whether a network of timm takes images of a size only if it is built for them."""
+    build = functools.partial(_timm().create_model, name, pretrained=False, num_classes=2)
+    with torch.random.fork_rng(devices=[]), torch.device("cpu"), torch.inference_mode():
+        try:
+            build().eval()(torch.zeros(1, 3, image_size, image_size))
+        except _FAILURES:
+            pass
+        else:
+            return False
+        try:
+            build(img_size=image_size)
+        except TypeError as error:
+            return "img_size" not in str(error)
+    return True
 
 
 def _torchvision_names() -> list[str]:
@@ -234,26 +257,25 @@ def check_backbone(module: nn.Module, image_size: int) -> Imported:
     """
     images = torch.linspace(-1, 1, 2 * 3 * image_size**2).view(2, 3, image_size, image_size)
     name = type(module).__name__
-    failures = (RuntimeError, ValueError, AssertionError, AttributeError)
     try:
         before = module(images)
-    except failures as error:
-        reason = " ".join(str(error).split())
+    except _FAILURES as error:
         raise BenchError(
-            f"network {name} does not take images of {image_size} px ({reason}); name the size "
-            "that it was trained at"
+            f"network {name} does not take images of {image_size} px ({_line(error)}); name the "
+            "size that it was trained at"
         ) from None
     net = Imported(module)
+    reason = ""
     try:
         features = net.features(images)
         after = net.head(features)
         ends = features.ndim == 2 and isinstance(before, Tensor) and before.shape == after.shape
-    except failures:
-        ends = False
+    except _FAILURES as error:
+        ends, reason = False, f" ({_line(error)})"
     if not ends:
         raise BenchError(
-            f"network {name} does not end in its last linear layer; only classifiers that do can "
-            "be teachers"
+            f"network {name} does not end in its last linear layer{reason}; only classifiers that "
+            "do can be teachers"
         )
     if not torch.allclose(before, after, rtol=1e-4, atol=1e-5):
         raise BenchError(
@@ -261,3 +283,7 @@ def check_backbone(module: nn.Module, image_size: int) -> Imported:
             "one can be teachers"
         )
     return net
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())

@@ -314,7 +314,10 @@ def load_state(net: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
     expected = net.state_dict()
     problem = _misfit(expected, state)
     if problem is not None:
-        raise BenchError(f"'{path}' does not fit the network: {problem}; name the right network")
+        raise BenchError(
+            f"'{path}' does not fit the network: {problem}; name the right network, and the size "
+            "of the images that it was built for"
+        )
     net.load_state_dict(state)
 
 

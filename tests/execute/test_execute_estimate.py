@@ -193,6 +193,16 @@ def test_distilling_through_an_inner_loop_takes_the_memory_of_its_steps(
     assert found["free"] < 4
 
 
+def test_an_inner_loop_keeps_all_its_steps() -> None:
+    method = registry.load("method", "bidf_mkd")
+    config = method.Config(images_per_class=7, distillation_steps=3)
+    (cell, *_) = expand(*read_suite("micro"))
+    teachers = [PlannedTeacher(NetSpec("conv4", n, 32), n) for n in (4, 5)]
+    spec = NetSpec("conv4", 5, 32)
+    fit = PlannedFit(teachers, spec, cell.shape, config, cell.budget, cell.protocol)
+    assert method.kept_passes(fit) == 7 * 5 * (3 + 1)  # the support set's, then the query set's
+
+
 def test_large_teachers_take_more_memory(suite: str, data: dict[str, ImageData]) -> None:
     cell = cell_of(suite, "ensemble_centroids")
     large = TeacherCost(NetSpec("torchvision:resnet50", 1000, 224), 5)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import time
 from pathlib import Path
 from typing import Any
 
@@ -185,45 +184,61 @@ def test_a_failing_fit_leaves_its_error(tmp_path: Path) -> None:
     assert not is_finished(fit_folder(tmp_path, "key"))
 
 
-def test_the_clock_stops_while_paused() -> None:
-    clock = Stopwatch(CPU)
-    begun = time.perf_counter()
-    with clock.running():
-        time.sleep(0.02)
-        with clock.paused():
-            time.sleep(0.2)
-        inside = clock.running_seconds
-    assert 0.02 <= clock.seconds <= time.perf_counter() - begun - 0.2
-    assert 0.02 <= inside <= clock.seconds
-    assert clock.running_seconds == clock.seconds
+class Clock:
+    """Time that passes only where a test says so."""
+
+    now = 0.0
+
+    def sleep(self, seconds: float) -> None:
+        """Let time pass."""
+        self.now += seconds
 
 
-PACE = 0.25
-"""A busy machine stretches what lies between two clocks; a phase wrongly counted is over 40 %."""
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """The clock of all that is timed, on which a checkpoint takes 0.1 s."""
+    made, save = Clock(), torch.save
+
+    def slow(*arguments: Any) -> None:
+        made.sleep(0.1)
+        save(*arguments)
+
+    monkeypatch.setattr("bench.timing.time.perf_counter", lambda: made.now)
+    monkeypatch.setattr(torch, "save", slow)
+    return made
+
+
+def test_the_clock_stops_while_paused(clock: Clock) -> None:
+    watch = Stopwatch(CPU)
+    with watch.running():
+        clock.sleep(0.02)
+        with watch.paused():
+            clock.sleep(0.2)
+        clock.sleep(0.03)
+        assert watch.running_seconds == pytest.approx(0.05)
+    assert watch.seconds == watch.running_seconds == pytest.approx(0.05)
 
 
 class Sleeping(Method):
-    """Five steps of a known length after a slow start, each validated and saved slowly."""
+    """Five steps of 0.1 s after a slow start, the first one slower; each is validated and saved."""
 
     name = "sleeping"
     knowledge = "parameters"
     learners = ("maml",)
     Config = Config
-    STEP = 0.1
-    break_at: int | None = None
+
+    def __init__(self, clock: Clock, break_at: int | None = None):
+        self.clock, self.break_at = clock, break_at
 
     def fit(self, context: Any) -> dict[str, torch.Tensor]:
-        """Sleep; note how long the steps after the first took."""
+        """Sleep."""
         start = context.resume["step"] if context.resume else 0
-        time.sleep(0.3)
-        self.seconds = []
+        self.clock.sleep(0.3)
         for step in range(start + 1, 6):
             if step == self.break_at:
                 raise KeyboardInterrupt
-            begun = time.perf_counter()
-            time.sleep(self.STEP + (0.2 if step == start + 1 else 0))
+            self.clock.sleep(0.3 if step == start + 1 else 0.1)
             context.log.count("train_tasks", 4)
-            self.seconds.append(time.perf_counter() - begun)
             context.validate(None)
             context.log.progress(step, 5)
             context.save(step, {"step": step})
@@ -238,7 +253,7 @@ def obtain_sleeping(cache: Path, method: Sleeping) -> Any:
     pool = tiny_pool(["conv4"], 5, 16, torch.Generator().manual_seed(0))
 
     def slow(learner: Any) -> float:
-        time.sleep(0.1)
+        method.clock.sleep(0.1)
         return 0.5
 
     def make_context(log: Any, resume: Any, save: Any) -> Any:
@@ -249,28 +264,26 @@ def obtain_sleeping(cache: Path, method: Sleeping) -> Any:
     return obtain_fit(cache, "key", method, make_context, CPU, lambda done, total: None, strategies)
 
 
-def test_the_logged_pace_is_that_of_the_steps_alone(tmp_path: Path) -> None:
+def test_the_logged_pace_is_that_of_the_steps_alone(tmp_path: Path, clock: Clock) -> None:
     """Neither the start, nor the first step, nor what the harness does in between."""
-    method = Sleeping()
-    fit = obtain_sleeping(tmp_path, method)
-    expected = 4 / sum(method.seconds[1:])
+    fit = obtain_sleeping(tmp_path, Sleeping(clock))
     assert fit.pace["steps"] == 4
-    assert fit.steps_per_s == pytest.approx(expected, rel=PACE)
-    assert fit.rate("train_tasks") == pytest.approx(4 * expected, rel=PACE)
-    assert fit.seconds == pytest.approx(0.3 + sum(method.seconds), rel=PACE)
+    assert fit.steps_per_s == pytest.approx(10)
+    assert fit.rate("train_tasks") == pytest.approx(40)
+    assert fit.seconds == pytest.approx(0.3 + 0.3 + 4 * 0.1)
     assert fit.rate("queries") is None
 
 
-def test_a_resumed_fit_counts_each_step_once_and_its_first_ones_never(tmp_path: Path) -> None:
-    broken, whole = Sleeping(), Sleeping()
-    broken.break_at = 4
+def test_a_resumed_fit_counts_each_step_once_and_its_first_ones_never(
+    tmp_path: Path, clock: Clock
+) -> None:
     with pytest.raises(KeyboardInterrupt):
-        obtain_sleeping(tmp_path, broken)
-    fit = obtain_sleeping(tmp_path, whole)
-    seconds = sum(broken.seconds[1:3]) + sum(whole.seconds[1:])
+        obtain_sleeping(tmp_path, Sleeping(clock, break_at=4))
+    fit = obtain_sleeping(tmp_path, Sleeping(clock))
     assert fit.pace["steps"] == 3  # 2 and 3, then 5
     assert fit.pace["counts"] == {"train_tasks": 12}
-    assert fit.steps_per_s == pytest.approx(3 / seconds, rel=PACE)
+    assert fit.steps_per_s == pytest.approx(10)
+    assert fit.seconds == pytest.approx((0.3 + 0.3 + 2 * 0.1) + (0.3 + 0.3 + 0.1))
 
 
 def test_without_a_loop_a_rate_is_over_the_whole_fit(tmp_path: Path) -> None:

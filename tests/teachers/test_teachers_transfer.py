@@ -7,6 +7,7 @@ import os
 import pickle
 import sys
 import types
+from collections.abc import Iterator
 from copy import deepcopy
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from bench.cli_teachers import _class_names
 from bench.contract import NetSpec, Pool, TaskShape
 from bench.errors import BenchError
 from bench.learners.base import elementary_batch_norm
-from bench.nets.imported import Imported, build_named
+from bench.nets.imported import Imported, _has_a_size, build_named
 from bench.nets.norm import Norm, RecordingNorm, batch_norm, running_norm, training_norm
 from bench.teachers.cards import pool_names
 from bench.teachers.train import recipe_for, train_teacher
@@ -52,6 +53,11 @@ class Small(nn.Module):
         return self.classifier(F.relu(self.bn(self.conv(x))).mean((2, 3)))
 
 
+class SmallWithoutSize(Small):
+    def __init__(self, n_classes: int):
+        super().__init__(n_classes, 0)
+
+
 class Backwards(Small):
     """Its last linear layer is not its end."""
 
@@ -71,6 +77,13 @@ class TwoHeads(Small):
         return (self.classifier(features) + self.second(features)) / 2
 
 
+class Pair(Small):
+    """Returns more than logits."""
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor]:
+        return (super().forward(x),)
+
+
 class NoHead(nn.Module):
     def __init__(self, n_classes: int, image_size: int):
         super().__init__()
@@ -83,7 +96,8 @@ class NoHead(nn.Module):
 @pytest.fixture
 def own_nets(monkeypatch: pytest.MonkeyPatch) -> None:
     """Networks that a user's package would offer through an entry point."""
-    kinds = {"small": Small, "backwards": Backwards, "twoheads": TwoHeads, "nohead": NoHead}
+    kinds = {"small": Small, "backwards": Backwards, "twoheads": TwoHeads, "pair": Pair,
+             "nohead": NoHead}  # fmt: skip
     load, entry = registry.load, registry.entry
     monkeypatch.setattr(registry, "load", lambda kind, name: kinds.get(name) or load(kind, name))
     monkeypatch.setattr(
@@ -279,6 +293,12 @@ class OneMore(nn.BatchNorm2d):
         return F.batch_norm(x, *own, self.training, self.momentum, self.eps)
 
 
+class Choosy(nn.BatchNorm2d):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        assert x.shape[-1] > 8
+        return super().forward(x)
+
+
 def small_with(norm: nn.Module) -> nn.Module:
     net = Small(3, 16)
     net.bn = norm
@@ -327,6 +347,7 @@ def test_a_kind_of_batch_norm_serves_transforms() -> None:
     [
         WrittenOut(6),
         OneMore(6),
+        Choosy(6),
         nn.SyncBatchNorm(6),
         nn.BatchNorm3d(6),
         nn.Sequential(nn.Flatten(), nn.BatchNorm1d(6)),
@@ -353,7 +374,7 @@ def test_torchvision_networks_by_name(tmp_path: Path, name: str) -> None:
     assert teacher.net.features(images(2, 32)).shape == (2, teacher.net.n_features)
 
 
-def test_a_networks_name_does_not_tell_that_its_size_is_fixed() -> None:
+def test_maxvit_is_not_taken_for_a_vit() -> None:
     assert type(build_named("torchvision:maxvit_t", 2, 224)).__name__ == "MaxVit"
 
 
@@ -368,21 +389,55 @@ class Fixed(nn.Module):
         return self.fc(x.flatten(1))
 
 
+class Flexible(Fixed):
+    """Takes images of any size, though its weights are of one."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        side = round((self.fc.in_features / 3) ** 0.5)
+        return super().forward(F.interpolate(x, (side, side)))
+
+
+class Odd(nn.Module):
+    """Takes images of 17 px, and no size to be built for."""
+
+    def __init__(self, n_classes: int):
+        super().__init__()
+        self.fc = nn.Linear(3 * 17**2, n_classes)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.fc(x.flatten(1))
+
+
+class Broken(nn.Module):
+    """Cannot be built for the size."""
+
+    def __init__(self, n_classes: int, img_size: int = 224):
+        super().__init__()
+        if img_size != 224:
+            raise TypeError("depth is no number")
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        raise AssertionError
+
+
+TIMM = {"small_vit_net": SmallWithoutSize, "fixed": Fixed, "flexible": Flexible, "odd": Odd,
+        "broken": Broken}  # fmt: skip
+
+
 @pytest.fixture
-def timm(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A package with timm's two functions and two networks; the real one is no dependency."""
+def timm(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A package with timm's two functions and some networks; the real one is no dependency."""
 
     def create_model(name: str, pretrained: bool, num_classes: int, **more: int) -> nn.Module:
         assert not pretrained
-        if name == "fixed":
-            return Fixed(num_classes, **more)
-        if "img_size" in more:
-            raise TypeError("Small.__init__() got an unexpected keyword argument 'img_size'")
-        return Small(num_classes, 0)
+        return TIMM[name](num_classes, **more)
 
     stub = types.ModuleType("timm")
-    stub.list_models, stub.create_model = lambda: ["small_vit_net", "fixed"], create_model
+    stub.list_models, stub.create_model = lambda: list(TIMM), create_model
     monkeypatch.setitem(sys.modules, "timm", stub)
+    _has_a_size.cache_clear()
+    yield
+    _has_a_size.cache_clear()
 
 
 def test_a_timm_network_by_name(tmp_path: Path, timm: None) -> None:
@@ -397,11 +452,25 @@ def test_a_timm_network_by_name(tmp_path: Path, timm: None) -> None:
         registry.check_net("timm:small_vit_nt")
 
 
-def test_a_timm_network_of_a_fixed_size_is_built_for_the_images(tmp_path: Path, timm: None) -> None:
-    path = saved(tmp_path / "net.safetensors", Fixed(4, 16))
-    import_checkpoint(tmp_path, "mine", path, card("timm:fixed", 4))
-    (teacher,) = load_pool(tmp_path, "mine")
-    assert teacher.net(images()).shape == (6, 4)
+@pytest.mark.parametrize(("name", "side"), [("fixed", 16), ("flexible", 224)])
+def test_a_timm_network_is_built_for_the_images_where_it_must_be(
+    timm: None, name: str, side: int
+) -> None:
+    net = build_named(f"timm:{name}", 4, 16)
+    assert net.fc.in_features == 3 * side**2
+    assert net(images()).shape == (6, 4)
+
+
+def test_looking_for_a_size_draws_nothing(timm: None) -> None:
+    before = torch.get_rng_state()
+    assert _has_a_size("fixed", 16)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_timm_networks_that_do_not_take_the_images(tmp_path: Path, timm: None) -> None:
+    path = saved(tmp_path / "net.safetensors", Odd(3))
+    refused(tmp_path, path, "Odd does not take images of 16 px", net="timm:odd")
+    refused(tmp_path, path, r"timm:broken cannot be built.*depth is no number", net="timm:broken")
 
 
 def test_without_timm_its_networks_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -498,6 +567,7 @@ def test_wrong_cards(tmp_path: Path, own_nets: None, changes: dict, expected: st
     ("net", "expected"),
     [
         ("twoheads", "TwoHeads does not end in its last linear layer"),
+        ("pair", "Pair does not end in its last linear layer"),
         ("nohead", "NoHead has no linear layer"),
     ],
 )
