@@ -198,17 +198,22 @@ def warnings(groups: Sequence[Group], stored: Sequence[StoredRecord]) -> list[st
         )
     single = [g for g in groups if len({one.record.seed for one in g.stored}) == 1]
     if single:
+        where = "all" if len(single) == len(groups) else f"{len(single)} of {len(groups)}"
         found.append(
-            f"{len(single)} of {len(groups)} groups have one seed: their intervals are over test "
-            "tasks of one pool and say nothing of other pools"
+            f"one seed in {where} sections of results: intervals there are over test tasks of one "
+            "pool and say nothing of other pools"
         )
     for status in ("failed", "skipped"):
         n = sum(record.status == status for record in records)
         if n:
-            found.append(f"{n} cells {status}; the tables say why")
+            found.append(f"{_cells(n)} {status}; the tables say why")
     counts: dict[str, int] = {}
     for record in records:
         for text in record.warnings:
             counts[text] = counts.get(text, 0) + 1
-    found += [f"{text} ({n} cells)" for text, n in sorted(counts.items())]
+    found += [f"{text} ({_cells(n)})" for text, n in sorted(counts.items())]
     return found
+
+
+def _cells(n: int) -> str:
+    return f"{n} cell{'' if n == 1 else 's'}"

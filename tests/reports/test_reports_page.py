@@ -96,8 +96,8 @@ def test_warnings_name_what_weakens_numbers(tmp_path):
     report = compute(stored)
     found = content.warnings(report.groups, stored)
     assert any("one seed" in text for text in found)
-    assert "1 cells failed; the tables say why" in found
-    assert "only 20 test tasks (1 cells)" in found
+    assert "1 cell failed; the tables say why" in found
+    assert "only 20 test tasks (1 cell)" in found
     write_report(report, tmp_path / "out", figures=False)
     text = text_of(tmp_path / "out" / "report.html")
     assert "&lt;b&gt;memory&lt;/b&gt;" in text
