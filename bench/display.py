@@ -10,6 +10,11 @@ from typing import Any
 PLAIN_INTERVAL = 10.0
 """Seconds between two plain lines of one stage."""
 
+BAR_WIDTH = 24
+BESIDE_LABEL = BAR_WIDTH + 36
+"""Columns of a bar, counts of five digits, two times, and the spaces between."""
+LEAST_LABEL = 12
+
 
 class PlainDisplay:
     """One line a finished cell, and a line every ten seconds for what is under way."""
@@ -50,9 +55,15 @@ class PlainDisplay:
 
 
 class LiveDisplay(PlainDisplay):
-    """Two bars: the cells of the suite, and the stage of the cell under way."""
+    """The cell under way, and two bars: the cells of the suite, and the stage of that cell.
 
-    def __init__(self, n_cells: int, echo: Any):
+    Args:
+        n_cells: cells of the suite.
+        echo: as elsewhere; not used, lines go above the bars.
+        console: a `rich.console.Console`; None takes the terminal's.
+    """
+
+    def __init__(self, n_cells: int, echo: Any, console: Any = None):
         super().__init__(n_cells, echo)
         from rich.progress import (
             BarColumn,
@@ -62,22 +73,27 @@ class LiveDisplay(PlainDisplay):
             TimeElapsedColumn,
             TimeRemainingColumn,
         )
+        from rich.text import Text
+
+        display = self
 
         class Bars(Progress):
             """Bars with an empty line below: tox passes on whole lines only."""
 
             def get_renderables(self) -> Iterator[Any]:
+                yield Text(display._label, no_wrap=True, overflow="ellipsis")
                 yield from super().get_renderables()
                 yield ""
 
         self._bars = Bars(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=BAR_WIDTH),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
             transient=True,
+            console=console,
         )
         self._cells = self._bars.add_task("cells", total=n_cells)
         self._stage = self._bars.add_task("", total=None, visible=False)
@@ -90,16 +106,13 @@ class LiveDisplay(PlainDisplay):
     def __exit__(self, *exception: Any) -> None:
         self._bars.stop()
 
-    def start_cell(self, label: str) -> None:
-        """Name the cell under way beside the first bar."""
-        super().start_cell(label)
-        self._bars.update(self._cells, description=label)
-
     def stage(self, label: str, done: int, total: int) -> None:
         """Move the second bar; a new label starts it afresh."""
         if label != self._stage_label or done == 0:
             self._stage_label = label
-            self._bars.reset(self._stage, total=total, visible=True, description=f"  {label}")
+            room = max(LEAST_LABEL, self._bars.console.width - BESIDE_LABEL)
+            short = label if len(label) <= room else f"{label[: room - 1]}…"
+            self._bars.reset(self._stage, total=total, visible=True, description=short)
         self._bars.update(self._stage, completed=done, total=total)
 
     def end_cell(self, label: str, outcome: str) -> None:

@@ -109,9 +109,13 @@ def _budget(suite: Suite) -> Budget:
     budget = named(suite.budget)
     if suite.budget != "micro":
         return budget
+    counts = budget.model_dump()
     short = {name: n for name, n in named("short").model_dump().items() if type(n) is int}
-    fewer = {name: min(n, getattr(budget, name) or n) for name, n in short.items()}
-    return _updated(budget, fewer)
+    return _updated(budget, {name: n for name, n in short.items() if _is_over(counts[name], n)})
+
+
+def _is_over(count: int | None, limit: int) -> bool:
+    return count is None or count > limit
 
 
 def _groups(suite: Suite) -> list[tuple[str, ...]]:

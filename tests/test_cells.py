@@ -168,6 +168,13 @@ def test_no_count_of_the_micro_budget_is_over_that_of_the_short_one(name: str) -
     assert micro.max_teachers <= (short.max_teachers or 3)
 
 
+def test_the_micro_budget_may_do_nothing_where_the_short_one_does(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    micro = (SUITES / "micro.yaml").read_text(encoding="utf-8")
+    path.write_text(f"{micro}\nbudgets: {{micro: {{meta_iterations: 0}}}}\n", "utf-8")
+    assert {cell.budget.meta_iterations for cell in expand(*read_suite(str(path)))} == {0}
+
+
 def test_settings_of_an_unknown_budget_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     micro = (SUITES / "micro.yaml").read_text(encoding="utf-8")

@@ -10,7 +10,7 @@ import torch
 
 from bench import registry
 from bench.cells import Cell
-from bench.contract import Choose, FitContext, Learner, Method, NetSpec, Pool
+from bench.contract import Choose, FitContext, Learner, Method, NetSpec, Pool, TaskBatch
 from bench.data.base import ImageData
 from bench.data.tasks import random_tasks
 from bench.evaluate import evaluate
@@ -70,16 +70,7 @@ def fit_context(
         kind = registry.load("learner", cell.learner)
         return kind(model.eval(), settings(cell.protocol.inner_steps_test))
 
-    def train_tasks(generator: torch.Generator, n: int) -> Any:
-        number = 0
-        if len(sets) > 1:
-            number = int(torch.randint(len(sets), (), generator=generator))
-        data = sets[number]
-        split = data.splits["train"]
-        tasks = random_tasks(split, cell.shape, n, generator)
-        batch = tasks.batch(split, 0, n, data.mean, data.std, device)
-        return resize_tasks(batch, net.image_size)
-
+    real = method.knowledge == "real_data"
     return FitContext(
         pool=pool,
         net=net,
@@ -97,9 +88,25 @@ def fit_context(
         validate=_validator(cell, method, net, sets, device) if method.validates else None,
         resume=resume,
         save=save,
-        train_tasks=train_tasks if method.knowledge == "real_data" else None,
+        train_tasks=_train_tasks(cell, net, sets, device) if real else None,
         choose=choose,
     )
+
+
+def _train_tasks(
+    cell: Cell, net: NetSpec, sets: Sequence[ImageData], device: torch.device
+) -> Callable[[torch.Generator, int], TaskBatch]:
+    """Return (generator, n) → n real tasks of the meta-train split of one set, drawn among some."""
+
+    def draw(generator: torch.Generator, n: int) -> TaskBatch:
+        several = len(sets) > 1
+        data = sets[int(torch.randint(len(sets), (), generator=generator)) if several else 0]
+        split = data.splits["train"]
+        tasks = random_tasks(split, cell.shape, n, generator)
+        batch = tasks.batch(split, 0, n, data.mean, data.std, device)
+        return resize_tasks(batch, net.image_size)
+
+    return draw
 
 
 def _validator(
