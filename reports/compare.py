@@ -18,10 +18,10 @@ from bench.stats import (
     equivalence,
     improvement,
 )
-from reports.frame import task_accuracies
-from reports.memo import Memo
-from reports.paired import ALPHA, compare_all
-from reports.select import load_records
+from reports.rows.frame import task_accuracies
+from reports.rows.memo import Memo
+from reports.rows.select import load_records
+from reports.tables.paired import ALPHA, compare_all
 
 MARGIN = 0.01
 """One point: the largest difference that does not matter, unless the user says otherwise."""

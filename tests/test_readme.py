@@ -11,9 +11,9 @@ from bench.cli import cli, main
 from bench.records import find_records
 from bench.registry import names
 from bench.suite import suite_names
-from reports.render import terminal_text
-from reports.select import load_records
-from reports.tables import build_tables
+from reports.rows.select import load_records
+from reports.tables.build import build_tables
+from reports.text.render import terminal_text
 
 ROOT = Path(__file__).resolve().parents[1]
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -27,7 +27,7 @@ def accuracy_figure(frame: pandas.DataFrame) -> Figure:
     guessing.
 
     Args:
-        frame: rows of `reports.summary.summary_rows` of one group.
+        frame: rows of `reports.tables.build.summary.summary_rows` of one group.
     """
     frame = frame.assign(label=labels(frame))
     order = list(frame.groupby("label")["mean"].mean().sort_values().index)

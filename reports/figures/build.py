@@ -13,9 +13,9 @@ from reports.figures.differences import MIN_SETTINGS, difference_figure, ranks_f
 from reports.figures.drawing import Drawing
 from reports.figures.fits import fit_drawings, pool_drawings
 from reports.figures.style import labels
-from reports.groups import Group
-from reports.results import Pair, Row, paired
-from reports.summary import rate_rows, summary_rows
+from reports.rows.groups import Group
+from reports.rows.results import Pair, Row, paired
+from reports.tables.summary import rate_rows, summary_rows
 
 if TYPE_CHECKING:
     import pandas

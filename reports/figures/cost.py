@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from reports.cost import pareto_front
 from reports.figures.names import name_points
 from reports.figures.style import KNOWLEDGE, MARKERS, axes_grid, knowledge_legend, labels, look
+from reports.tables.cost import pareto_front
 
 if TYPE_CHECKING:
     import pandas
@@ -33,7 +33,7 @@ def pareto_figure(frame: pandas.DataFrame, cost: str) -> Figure:
     Oracles are drawn and stand outside the front.
 
     Args:
-        frame: rows of `reports.summary.summary_rows` of one group, with the cost known.
+        frame: rows of `reports.tables.build.summary.summary_rows` of one group, with the cost known.
         cost: a key of `COSTS`.
     """
     from matplotlib.ticker import EngFormatter, LogLocator
@@ -70,7 +70,7 @@ def throughput_figure(frame: pandas.DataFrame) -> Figure:
     """Draw the rates of fits and tests on a log axis, a panel a rate, mean over the rows.
 
     Args:
-        frame: rows of `reports.summary.rate_rows` of one group.
+        frame: rows of `reports.tables.build.summary.rate_rows` of one group.
     """
     from matplotlib.ticker import EngFormatter, LogLocator
 

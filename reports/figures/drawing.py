@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from bench.records import atomic_path, content_hash, file_sha256, write_text
 from reports.figures.style import FORMATS, as_bytes, laid_out
-from reports.groups import Group
+from reports.rows.groups import Group
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -53,6 +53,6 @@ def write_drawing(folder: Path, drawing: Drawing, key: str) -> list[Path]:
 def drawing_key(groups: Sequence[Group]) -> str:
     """Return a digest of all that figures follow from: the records and the code that draws."""
     records = [(g.name, [s.record.model_dump(mode="json") for s in g.stored]) for g in groups]
-    root = Path(__file__).parent
-    code = [file_sha256(p) for p in sorted([*root.glob("*.py"), *root.parent.glob("*.py")])]
+    root = Path(__file__).parents[1]
+    code = [file_sha256(p) for p in sorted(root.rglob("*.py"))]
     return content_hash([records, code])

@@ -10,7 +10,7 @@ from reports.figures.curves import PANELS, curves_figure
 from reports.figures.drawing import Drawing
 from reports.figures.gallery import gallery_figure, stage_order
 from reports.figures.similarity import similarity_figure
-from reports.groups import Group
+from reports.rows.groups import Group
 
 MAX_GRIDS = 6
 """More grids of images, and more pools, than this are not drawn."""

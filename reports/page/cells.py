@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from bench.records import CURVE, Record, StoredRecord, canonical_json, read_parquet
-from reports.cost import amount, rate
 from reports.figures.gallery import stage_order
-from reports.groups import KNOWLEDGE
 from reports.page.content import percent
+from reports.rows.groups import KNOWLEDGE
+from reports.tables.cost import amount, rate
 
 IMAGE_BYTES = 1_200_000
 """All images of cells on the page together; further ones are named, not shown."""

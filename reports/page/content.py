@@ -11,14 +11,14 @@ import numpy as np
 
 from bench.records import Record, StoredRecord
 from bench.stats import Interval
-from reports.cost import amount, rate
 from reports.figures.drawing import Drawing
-from reports.groups import Group
-from reports.model import Table
 from reports.page.compact import compact
-from reports.paired import signed
-from reports.results import Row
-from reports.summary import Leader, leaders, over_classes, over_seeds
+from reports.rows.groups import Group
+from reports.rows.results import Row
+from reports.tables.cost import amount, rate
+from reports.tables.paired import signed
+from reports.tables.summary import Leader, leaders, over_classes, over_seeds
+from reports.tables.table import Table
 
 HALF_PAGE = 650
 """Points; figures that are wider stand alone in their row."""

@@ -11,7 +11,7 @@ from reports.page import cells, content
 from reports.page.content import Part, Picture
 
 if TYPE_CHECKING:
-    from reports.make import Report
+    from reports.tables.collection import Report
 
 FOLDER = Path(__file__).parent
 

@@ -1,1 +1,1 @@
-"""Published figures with source and grade; `reports.reproduction` reads them."""
+"""Published figures with source and grade; `reports.tables.build.reproduction` reads them."""

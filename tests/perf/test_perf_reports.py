@@ -12,9 +12,9 @@ import pytest
 SCRIPT = """
 import json, re, sys, time
 from pathlib import Path
-from reports.make import MEMO, compute, write_report
-from reports.memo import Memo
-from reports.select import load_records
+from reports.report import MEMO, compute, write_report
+from reports.rows.memo import Memo
+from reports.rows.select import load_records
 seconds = []
 for _ in range(2):
     start = time.process_time()

@@ -22,10 +22,10 @@ from bench.records import (
     write_tasks,
 )
 from bench.seeds import numpy_generator
-from reports.frame import record_row
-from reports.render import csv_text, latex, markdown, terminal_text
-from reports.select import load_records
-from reports.tables import build_tables
+from reports.rows.frame import record_row
+from reports.rows.select import load_records
+from reports.tables.build import build_tables
+from reports.text.render import csv_text, latex, markdown, terminal_text
 
 N_TASKS = 20
 KNOWLEDGE = {

@@ -15,7 +15,7 @@ from report_records import accuracies, make_record, standard_suite
 
 from bench import cli
 from bench.errors import BenchError
-from reports.command import close_suite, report, update_file
+from reports.cli import close_suite, report, update_file
 
 TEXTS = ["report.html", "results.csv", "summary.csv", "tables.md", "tables.tex"]
 FILES = [".resampled.json", *TEXTS]

@@ -12,8 +12,8 @@ from report_records import BUDGET, PROTOCOL, accuracies, make_record, seeded_sui
 from bench.errors import BenchError
 from bench.records import Environment
 from bench.stats import mean_interval
+from reports.cli_compare import compare
 from reports.compare import compare_sides, resolve
-from reports.compare_command import compare
 
 
 def invoke(*arguments):

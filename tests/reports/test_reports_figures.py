@@ -22,9 +22,9 @@ from reports.figures.drawing import write_drawing
 from reports.figures.fits import similarity_rows
 from reports.figures.gallery import stage_order
 from reports.figures.style import as_bytes, laid_out
-from reports.groups import make_groups
-from reports.select import load_records
-from reports.summary import rate_rows
+from reports.rows.groups import make_groups
+from reports.rows.select import load_records
+from reports.tables.summary import rate_rows
 
 
 def drawings(folder):

@@ -12,12 +12,12 @@ from report_records import accuracies, make_record
 
 from bench.protocols import differences, protocol
 from bench.stats import mean_interval
-from reports.command import make_report
-from reports.families import hazard_families
-from reports.hazards import hazard_rows, hazards_table
-from reports.render import latex, markdown, terminal_text
-from reports.select import load_records
-from reports.tables import build_tables
+from reports.cli import make_report
+from reports.rows.families import hazard_families
+from reports.rows.select import load_records
+from reports.tables.build import build_tables
+from reports.tables.hazards import hazard_rows, hazards_table
+from reports.text.render import latex, markdown, terminal_text
 
 FROZEN = {"task_list": "frozen"}
 OVERLAPPING = {**FROZEN, "pool": "overlapping", "n_teachers": 13}

@@ -12,14 +12,14 @@ from report_records import accuracies, make_record, outputs, standard_suite
 from write_golden import GOLDEN
 
 from bench.records import read_record
-from reports import latex as latex_module
-from reports.frame import record_frame
-from reports.markdown import escape
-from reports.model import Column, Entry, Section, Table
-from reports.render import latex, markdown, terminal_text
-from reports.select import load_records
-from reports.tables import build_tables
-from reports.terminal import split
+from reports.rows.frame import record_frame
+from reports.rows.select import load_records
+from reports.tables.build import build_tables
+from reports.tables.table import Column, Entry, Section, Table
+from reports.text import latex as latex_module
+from reports.text.markdown import escape
+from reports.text.render import latex, markdown, terminal_text
+from reports.text.terminal import split
 
 NUMBER = re.compile(r"^(failed|–|[+-]?\d+(\.\d+)?[kMG]?( ± \d+\.\d)?( \[.*\])?|<0\.001)$")
 

@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 from report_records import accuracies, make_record
 
-from reports.groups import make_groups
-from reports.reproduction import Published, judge, published, reproduction_table
-from reports.select import load_records
+from reports.rows.groups import make_groups
+from reports.rows.select import load_records
+from reports.tables.reproduction import Published, judge, published, reproduction_table
 
 FIGURE = Published(
     method="Paper's own", ours="purer", learner="maml", scenario="SS", dataset="cifar_fs",

@@ -10,11 +10,11 @@ from bench.errors import BenchError
 from bench.protocols import budget, protocol
 from bench.records import read_record
 from bench.stats import mean_interval
-from reports.groups import Group, make_groups
-from reports.paired import FLIPS, comparisons, signed
-from reports.results import Result, Row, Setting
-from reports.select import load_records
-from reports.tables import build_tables
+from reports.rows.groups import Group, make_groups
+from reports.rows.results import Result, Row, Setting
+from reports.rows.select import load_records
+from reports.tables.build import build_tables
+from reports.tables.paired import FLIPS, comparisons, signed
 
 
 def table_of(folder, kind="accuracy"):

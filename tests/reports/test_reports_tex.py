@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from report_records import seeded_suite, standard_suite
 
-from reports.model import Column, Section, Table, label
-from reports.render import latex
-from reports.select import load_records
-from reports.tables import build_tables
+from reports.rows.select import load_records
+from reports.tables.build import build_tables
+from reports.tables.table import Column, Section, Table, label
+from reports.text.render import latex
 
 DOCUMENT = r"""\documentclass{article}
 \usepackage[utf8]{inputenc}

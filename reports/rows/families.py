@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bench.records import Record, StoredRecord, canonical_json
-from reports.results import Result, Setting
+from reports.rows.results import Result, Setting
 
 COUPLED = {"n_teachers": "pool"}
 """Constants that go with another, and are no choice of their own where that one differs."""

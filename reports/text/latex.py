@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from reports.model import Column, Entry, Table
-from reports.terminal import split
+from reports.tables.table import Column, Entry, Table
+from reports.text.terminal import split
 
 _SPECIAL = {
     "\\": r"\textbackslash{}",

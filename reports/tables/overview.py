@@ -6,11 +6,11 @@ from collections import defaultdict
 from collections.abc import Sequence
 from itertools import groupby
 
-from reports.accuracy import BEST, NAMES, verdict
-from reports.caption import origin_sentence
-from reports.groups import KNOWLEDGE, Group
-from reports.model import Column, Entry, Section, Table, label
-from reports.results import Row, Setting
+from reports.rows.groups import KNOWLEDGE, Group
+from reports.rows.results import Row, Setting
+from reports.tables.accuracy import BEST, NAMES, verdict
+from reports.tables.caption import origin_sentence
+from reports.tables.table import Column, Entry, Section, Table, label
 
 Place = tuple[Group, Setting]
 

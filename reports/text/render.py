@@ -7,9 +7,9 @@ import io
 from collections.abc import Sequence
 from typing import Any
 
-from reports.latex import latex
-from reports.markdown import markdown
-from reports.model import Table
+from reports.tables.table import Table
+from reports.text.latex import latex
+from reports.text.markdown import markdown
 
 __all__ = ["csv_text", "latex", "markdown", "terminal_text"]
 
@@ -27,7 +27,7 @@ def terminal_text(tables: Sequence[Table], width: int = 100) -> str:
     """Return what a terminal of that width shows, without colours."""
     from rich.console import Console
 
-    from reports.terminal import print_tables
+    from reports.text.terminal import print_tables
 
     buffer = io.StringIO()
     console = Console(file=buffer, width=width, color_system=None, force_terminal=False)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Sequence
 
 from bench.errors import BenchError
-from reports.model import Entry, Table
+from reports.tables.table import Entry, Table
 
 _BLOCK = re.compile(
     r"(?P<open><!-- results: (?P<words>[^\n]*?) -->\n)(?P<text>.*?)(?P<close><!-- /results -->)",

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from bench.records import Record, StoredRecord, canonical_json
-from reports.memo import Memo
-from reports.results import Result, Row, Setting
+from reports.rows.memo import Memo
+from reports.rows.results import Result, Row, Setting
 
 SCENARIOS = ("SS", "SH", "MH")
 KNOWLEDGE = {

@@ -9,8 +9,8 @@ import numpy as np
 
 from bench.records import Record, StoredRecord
 from bench.stats import minimal_detectable_difference
-from reports.groups import Group
-from reports.results import paired
+from reports.rows.groups import Group
+from reports.rows.results import paired
 
 _ONE = re.compile(r"\b1 (core|thread)s\b")
 

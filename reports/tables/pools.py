@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from bench.records import Record
-from reports.caption import protocol_sentence
-from reports.groups import Group
-from reports.model import Column, Entry, Section, Table, label
+from reports.rows.groups import Group
+from reports.tables.caption import protocol_sentence
+from reports.tables.table import Column, Entry, Section, Table, label
 
 COLUMNS = [
     Column("data set", numeric=False),

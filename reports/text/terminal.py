@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from rich.cells import cell_len
 from rich.text import Text
 
-from reports.model import Column, Entry, Table
+from reports.tables.table import Column, Entry, Table
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -17,11 +17,11 @@ from bench.stats import (
     mean_interval,
     minimal_detectable_difference,
 )
-from reports.accuracy import verdict
-from reports.caption import device_name
-from reports.frame import open_interval_of
-from reports.groups import Group
-from reports.results import Result, Row, Setting, paired
+from reports.rows.frame import open_interval_of
+from reports.rows.groups import Group
+from reports.rows.results import Result, Row, Setting, paired
+from reports.tables.accuracy import verdict
+from reports.tables.caption import device_name
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,17 @@ import numpy as np
 
 from bench.seeds import numpy_generator
 from bench.stats import PairedDifference, holm, paired_differences
-from reports.accuracy import NAMES
-from reports.caption import detectable_sentence, origin_sentence, protocol_sentence, seeds_sentence
-from reports.groups import Group
-from reports.memo import Memo
-from reports.model import Column, Entry, Footnotes, Section, Table, label
-from reports.results import Pair, Row, Setting, paired
+from reports.rows.groups import Group
+from reports.rows.memo import Memo
+from reports.rows.results import Pair, Row, Setting, paired
+from reports.tables.accuracy import NAMES
+from reports.tables.caption import (
+    detectable_sentence,
+    origin_sentence,
+    protocol_sentence,
+    seeds_sentence,
+)
+from reports.tables.table import Column, Entry, Footnotes, Section, Table, label
 
 FLIPS = 100_000
 """Sign flips of a test: the least p, adjusted by Holm, is below 0.05 for 5,000 comparisons."""

@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 
 from bench.records import Record, StoredRecord
-from reports.accuracy import NAMES
-from reports.caption import device_name, origin_sentence
-from reports.groups import Group
-from reports.model import Column, Entry, Footnotes, Section, Table, label
-from reports.results import Row, Setting
+from reports.rows.groups import Group
+from reports.rows.results import Row, Setting
+from reports.tables.accuracy import NAMES
+from reports.tables.caption import device_name, origin_sentence
+from reports.tables.table import Column, Entry, Footnotes, Section, Table, label
 
 Measure = tuple[str, Callable[[Record], float | None], Callable[[float], str]]
 

@@ -6,16 +6,16 @@ from collections.abc import Callable, Sequence
 
 from bench.errors import unknown_name
 from bench.records import StoredRecord
-from reports.accuracy import accuracy_table
-from reports.cost import cost_table
-from reports.families import Family, hazard_families
-from reports.groups import Group, make_groups
-from reports.hazards import hazards_table
-from reports.model import Table
-from reports.overview import overview_tables
-from reports.paired import paired_table
-from reports.pools import pools_table, teachers_table
-from reports.reproduction import reproduction_table
+from reports.rows.families import Family, hazard_families
+from reports.rows.groups import Group, make_groups
+from reports.tables.accuracy import accuracy_table
+from reports.tables.cost import cost_table
+from reports.tables.hazards import hazards_table
+from reports.tables.overview import overview_tables
+from reports.tables.paired import paired_table
+from reports.tables.pools import pools_table, teachers_table
+from reports.tables.reproduction import reproduction_table
+from reports.tables.table import Table
 
 KINDS: dict[str, Callable[[Group], Table | None]] = {
     "accuracy": accuracy_table,

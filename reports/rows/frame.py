@@ -12,7 +12,7 @@ from bench.errors import BenchError
 from bench.records import TASKS, Record, StoredRecord, canonical_json
 from bench.seeds import numpy_generator
 from bench.stats import Interval, bca_interval, mean_interval, open_interval, resample_counts
-from reports.memo import Memo
+from reports.rows.memo import Memo
 
 if TYPE_CHECKING:
     import pandas

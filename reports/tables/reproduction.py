@@ -8,12 +8,12 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from reports.caption import origin_sentence, protocol_sentence
-from reports.groups import Group
-from reports.model import Column, Entry, Footnotes, Section, Table, label
-from reports.results import Result, Row, Setting
+from reports.rows.groups import Group
+from reports.rows.results import Result, Row, Setting
+from reports.tables.caption import origin_sentence, protocol_sentence
+from reports.tables.table import Column, Entry, Footnotes, Section, Table, label
 
-FILE = Path(__file__).parent / "published" / "published.csv"
+FILE = Path(__file__).parents[1] / "published" / "published.csv"
 SOUGHT = ("purer",)
 """Methods of the papers that are reproduced: without a published figure they are listed as such."""
 COLUMNS = [

@@ -57,7 +57,7 @@ def compare(
     on the same test tasks.
     """
     from reports.compare import Side, compare_sides, resolve
-    from reports.select import narrowed
+    from reports.rows.select import narrowed
 
     first, second, methods = resolve(a, b, runs)
     if only:
@@ -118,7 +118,7 @@ def _print(found: Any, margin: float) -> None:
 
     from rich.console import Console
 
-    from reports.terminal import print_tables
+    from reports.text.terminal import print_tables
 
     width = None if sys.stdout.isatty() else 100
     print_tables([table(found, margin)], Console(file=sys.stdout, width=width))
@@ -138,8 +138,8 @@ def _print(found: Any, margin: float) -> None:
 
 def table(found: Any, margin: float) -> Any:
     """Return the table of changes."""
-    from reports.model import Column, Entry, Footnotes, Section, Table, label
-    from reports.paired import p_text, signed
+    from reports.tables.paired import p_text, signed
+    from reports.tables.table import Column, Entry, Footnotes, Section, Table, label
 
     notes = Footnotes()
     lines = []

@@ -10,7 +10,7 @@ import numpy as np
 
 from bench.records import StoredRecord
 from bench.stats import seed_spread
-from reports.frame import task_table
+from reports.rows.frame import task_table
 
 OTHER_TASKS = "not the same test tasks"
 

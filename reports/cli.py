@@ -75,9 +75,10 @@ def make_report(
     Raises:
         BenchError: no folder, no records, an unreadable one, or a condition that nothing meets.
     """
-    from reports.make import MEMO, compute, write_report
-    from reports.memo import Memo
-    from reports.select import load_records
+    from reports.report import MEMO, write_report
+    from reports.rows.memo import Memo
+    from reports.rows.select import load_records
+    from reports.tables.collection import compute
 
     folder = output or runs / "report"
     report = compute(load_records(runs, only), Memo(folder / MEMO))
@@ -94,7 +95,7 @@ def _print(tables: list[Any], paths: list[Path]) -> None:
 
     from rich.console import Console
 
-    from reports.terminal import print_tables
+    from reports.text.terminal import print_tables
 
     width = None if sys.stdout.isatty() else 100
     print_tables(tables, Console(file=sys.stdout, width=width))
@@ -103,8 +104,8 @@ def _print(tables: list[Any], paths: list[Path]) -> None:
 
 
 def _json(report: Any, paths: list[Path]) -> str:
-    from reports.hazards import hazard_rows
-    from reports.paired import comparison_rows
+    from reports.tables.hazards import hazard_rows
+    from reports.tables.paired import comparison_rows
 
     paired = [row for group in report.groups for row in comparison_rows(group)]
     content = {"files": [str(path) for path in paths], "results": report.rows, "paired": paired}
@@ -126,9 +127,9 @@ def update_file(runs: Path, file: Path, only: tuple[str, ...] = (), write: bool 
         BenchError: a file that cannot be read, a marker without end, or as `make_report`.
     """
     from bench.records import write_text
-    from reports.markdown import markdown, update_blocks
-    from reports.select import load_records
-    from reports.tables import build_tables
+    from reports.rows.select import load_records
+    from reports.tables.build import build_tables
+    from reports.text.markdown import markdown, update_blocks
 
     try:
         old = file.read_text(encoding="utf-8")

@@ -5,10 +5,15 @@ from __future__ import annotations
 from itertools import groupby
 
 from bench.stats import mean_interval
-from reports.caption import budget_sentence, origin_sentence, protocol_sentence, seeds_sentence
-from reports.groups import KNOWLEDGE, Group
-from reports.model import Column, Entry, Footnotes, Section, Table, label
-from reports.results import Result, Row, Setting, paired
+from reports.rows.groups import KNOWLEDGE, Group
+from reports.rows.results import Result, Row, Setting, paired
+from reports.tables.caption import (
+    budget_sentence,
+    origin_sentence,
+    protocol_sentence,
+    seeds_sentence,
+)
+from reports.tables.table import Column, Entry, Footnotes, Section, Table, label
 
 NAMES = [Column("method", numeric=False), Column("learner", numeric=False)]
 BEST = "the best data-free mean of its column"

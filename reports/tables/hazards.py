@@ -10,13 +10,13 @@ from bench.stats import (
     PairedDifference,
     unpaired_difference,
 )
-from reports.caption import budget_sentence, origin_sentence, protocol_sentence
-from reports.families import Family
-from reports.groups import Group
-from reports.memo import Memo
-from reports.model import Column, Entry, Footnotes, Section, Table, label
-from reports.paired import ALPHA, FLIPS, both_have, compare_all, p_text, signed, tasks_of
-from reports.results import OTHER_TASKS, Pair, Result, Setting, paired
+from reports.rows.families import Family
+from reports.rows.groups import Group
+from reports.rows.memo import Memo
+from reports.rows.results import OTHER_TASKS, Pair, Result, Setting, paired
+from reports.tables.caption import budget_sentence, origin_sentence, protocol_sentence
+from reports.tables.paired import ALPHA, FLIPS, both_have, compare_all, p_text, signed, tasks_of
+from reports.tables.table import Column, Entry, Footnotes, Section, Table, label
 
 UNPAIRED = "other test tasks: Welch's interval of the unpaired difference, no test"
 

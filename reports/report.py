@@ -4,71 +4,19 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.records import StoredRecord, write_text
-from reports.families import Family, hazard_families
-from reports.frame import record_row
-from reports.groups import Group, make_groups
-from reports.hazards import hazard_rows, hazards_table
-from reports.memo import Memo
-from reports.model import Table
-from reports.overview import overview_tables
-from reports.render import csv_text, latex, markdown
-from reports.summary import summary_rows
-from reports.tables import group_tables, shown_groups
+from bench.records import write_text
+from reports.tables.collection import Report
+from reports.tables.hazards import hazard_rows
+from reports.tables.summary import summary_rows
+from reports.text.render import csv_text, latex, markdown
 
 MARKDOWN, LATEX, CSV = "tables.md", "tables.tex", "results.csv"
 SUMMARY, HAZARDS = "summary.csv", "hazards.csv"
 PAGE, FIGURES = "report.html", "figures"
 MEMO = ".resampled.json"
-
-
-@dataclass(frozen=True)
-class Report:
-    """What some records say: groups, families of choices, tables, a row for each record.
-
-    `shown` are the groups that no table of hazards holds already; `tables` are theirs, in order.
-    """
-
-    groups: list[Group]
-    shown: list[Group]
-    families: list[Family]
-    overview: list[Table]
-    tables: list[list[Table]]
-    hazards: list[Table]
-    rows: list[dict[str, Any]]
-    memo: Memo
-
-    @property
-    def all_tables(self) -> list[Table]:
-        """The tables one after another."""
-        inner = [table for tables in self.tables for table in tables]
-        return [*self.overview, *inner, *self.hazards]
-
-
-def compute(stored: Sequence[StoredRecord], memo: Memo | None = None) -> Report:
-    """Compute every number of a report.
-
-    Raises:
-        BenchError: a task table that cannot be read.
-    """
-    memo = memo or Memo()
-    groups = make_groups(stored, memo)
-    families = hazard_families(stored)
-    shown = shown_groups(groups, families)
-    return Report(
-        groups=groups,
-        shown=shown,
-        families=families,
-        overview=overview_tables(shown),
-        tables=[group_tables(group) for group in shown],
-        hazards=[hazards_table(family) for family in families],
-        rows=[record_row(one, memo) for one in stored],
-        memo=memo,
-    )
 
 
 def write_report(report: Report, folder: Path, figures: bool = True) -> list[Path]:

@@ -1,0 +1,1 @@
+"""Records as rows: read, selected, grouped; what tables and figures are made from."""

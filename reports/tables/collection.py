@@ -1,0 +1,62 @@
+"""All that a report says of some records, computed once: groups, tables, rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from bench.records import StoredRecord
+from reports.rows.families import Family, hazard_families
+from reports.rows.frame import record_row
+from reports.rows.groups import Group, make_groups
+from reports.rows.memo import Memo
+from reports.tables.build import group_tables, shown_groups
+from reports.tables.hazards import hazards_table
+from reports.tables.overview import overview_tables
+from reports.tables.table import Table
+
+
+@dataclass(frozen=True)
+class Report:
+    """What some records say: groups, families of choices, tables, a row for each record.
+
+    `shown` are the groups that no table of hazards holds already; `tables` are theirs, in order.
+    """
+
+    groups: list[Group]
+    shown: list[Group]
+    families: list[Family]
+    overview: list[Table]
+    tables: list[list[Table]]
+    hazards: list[Table]
+    rows: list[dict[str, Any]]
+    memo: Memo
+
+    @property
+    def all_tables(self) -> list[Table]:
+        """The tables one after another."""
+        inner = [table for tables in self.tables for table in tables]
+        return [*self.overview, *inner, *self.hazards]
+
+
+def compute(stored: Sequence[StoredRecord], memo: Memo | None = None) -> Report:
+    """Compute every number of a report.
+
+    Raises:
+        BenchError: a task table that cannot be read.
+    """
+    memo = memo or Memo()
+    groups = make_groups(stored, memo)
+    families = hazard_families(stored)
+    shown = shown_groups(groups, families)
+    return Report(
+        groups=groups,
+        shown=shown,
+        families=families,
+        overview=overview_tables(shown),
+        tables=[group_tables(group) for group in shown],
+        hazards=[hazards_table(family) for family in families],
+        rows=[record_row(one, memo) for one in stored],
+        memo=memo,
+    )
