@@ -21,8 +21,8 @@ from bench.contract import (
     PlannedTeacher,
     Teacher,
 )
+from bench.inversion.optimise import InversionSettings
 from bench.learners.initialisation import HeadPolicy, body_state, fits_body, net_at
-from purer.invert import InversionSettings
 
 Group = Literal["all", "largest"]
 T = TypeVar("T", Teacher, PlannedTeacher)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from bench.contract import FitContext, Teacher
-from purer.invert import InversionSettings, invert
+from bench.inversion.optimise import InversionSettings, invert
 
 __all__ = ["InversionSettings", "invert_teachers"]
 

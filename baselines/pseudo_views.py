@@ -12,8 +12,8 @@ from torch import Tensor
 from baselines.dead_leaves import normalised_leaves
 from baselines.mixing import mix
 from bench.contract import FitContext, FitLog, Teacher
-from purer.augmentation import Augmentation
-from purer.invert import InversionSettings, invert
+from bench.inversion.augmentation import Augmentation
+from bench.inversion.optimise import InversionSettings, invert
 
 CHUNK = 512
 """Views that are made at once."""

@@ -17,7 +17,7 @@ from bench.contract import FitContext, PlannedFit, TaskBatch
 from bench.errors import BenchError
 from bench.learners.base import channels_last, task_batch_norm
 from bench.nets.base import Backbone
-from purer.curriculum import GradientSwitch
+from bench.training.curriculum import GradientSwitch
 
 RELEASED_META_ITERATIONS = 60_000
 

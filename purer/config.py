@@ -8,8 +8,8 @@ from pydantic import Field
 
 from bench.contract import Config, TaskShape, added
 from bench.errors import BenchError
-from purer.augmentation import Augmentation
-from purer.inversion import InversionWeights
+from bench.inversion.augmentation import Augmentation
+from bench.inversion.losses import InversionWeights
 
 RELEASED_META_ITERATIONS = 60_000
 RELEASED_ADVERSARIAL_START = 4_000

@@ -16,11 +16,11 @@ from torch.func import grad
 from torch.linalg import vector_norm
 
 from bench.contract import Config
+from bench.inversion.losses import l2_loss, total_variation_loss
 from bench.learners.base import own_norm
 from bench.learners.centroids import unit
 from bench.learners.maml import GradientLearner
 from bench.nets.norm import Norm, batch_statistics
-from purer.inversion import l2_loss, total_variation_loss
 
 Params = Mapping[str, Tensor]
 Statistics = list[tuple[Tensor, Tensor]]

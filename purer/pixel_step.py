@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from bench.contract import Choose, Pool, first_of
+from bench.inversion.losses import TERMS, InversionWeights, roll
 from purer.dynamic_dataset import DynamicDataset
-from purer.inversion import TERMS, InversionWeights, roll
-from purer.teacher_passes import TeacherPasses, candidates
+from purer.gradients import TeacherPasses, candidates
 
 TeacherWeights = Literal["uniform", "cumulative"]
 
@@ -22,7 +22,7 @@ class PixelStep:
     """Inversion gradients of a dynamic data set, and the optimiser of its pixels.
 
     How the teachers' gradients are computed is chosen once, at the first step; a resumed step goes
-    on in the way it began, where the device offers it (`purer/teacher_passes.py`).
+    on in the way it began, where the device offers it (`purer/gradients.py`).
 
     Args:
         dataset: the pseudo images, changed in place.

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.contract import FitContext, MetaLearner, TaskBatch
-from purer.curriculum import GradientSwitch
+from bench.training.curriculum import GradientSwitch
 from purer.dynamic_dataset import DynamicDataset
 from purer.gallery import show_gallery
 from purer.pixel_step import PixelStep

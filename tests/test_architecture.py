@@ -14,10 +14,10 @@ FILES = [path for room in ROOMS for path in sorted((ROOT / room).rglob("*.py"))]
 NUMERIC = {"torch", "numpy", "scipy", "pydantic"}
 BASELINES = {
     "baselines",
-    "purer.augmentation",
-    "purer.curriculum",
-    "purer.inversion",
-    "purer.invert",
+    "bench.inversion.augmentation",
+    "bench.training.curriculum",
+    "bench.inversion.losses",
+    "bench.inversion.optimise",
 }
 CONTRACT = ("bench.contract", "bench.nets", "bench.learners", "bench.errors")
 BANNED_CALLS = {

@@ -9,6 +9,7 @@ import torch
 
 from bench.errors import BenchError
 from bench.expand import expand
+from bench.inversion.losses import InversionWeights
 from bench.learners import base
 from bench.learners.base import LearnerSettings
 from bench.learners.maml import Maml
@@ -18,8 +19,7 @@ from bench.nets.precision import check_precision, computing_in, current_precisio
 from bench.plan import make_plan
 from bench.run import Request, check_plan
 from bench.suite import read_suite
-from purer.inversion import InversionWeights
-from purer.teacher_passes import candidates
+from purer.gradients import candidates
 from tests.helpers import cell_of, run_toy, tiny_net, tiny_pool, tiny_tasks, toy_data
 
 CPU = torch.device("cpu")

@@ -22,9 +22,9 @@ from baselines.pseudo_views import ViewSettings, draw_views
 from baselines.single_dfkd import SingleDfkd
 from baselines.student import Distiller, FusedBatchNorm, StudentSettings, schedule, set_statistics
 from bench.contract import NetSpec, Pool
+from bench.inversion.optimise import InversionSettings, invert
 from bench.nets.norm import batch_norm, batch_statistics
 from bench.teachers.adapt import adapt_pool
-from purer.invert import InversionSettings, invert
 from tests.helpers import RecordingLog, tiny_context, tiny_net, tiny_pool, tiny_tasks
 
 METHODS = (SingleDfkd, DistillAverage, DistillEnsemble)

@@ -9,13 +9,13 @@ from torch import nn
 
 from bench import registry
 from bench.contract import NetSpec, Pool, TaskBatch, TaskShape, Teacher
+from bench.inversion.losses import InversionWeights
 from bench.learners.base import LearnerSettings
 from bench.learners.maml import Maml
 from bench.nets.base import initialise
 from bench.nets.norm import training_norm
 from bench.seeds import torch_generator
 from purer.dynamic_dataset import DynamicDataset
-from purer.inversion import InversionWeights
 from purer.pixel_step import PixelStep
 from tests.perf.reference_loop import ReferenceLoop
 

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bench.contract import Pool, TaskBatch
-from purer.inversion import InversionWeights
+from bench.inversion.losses import InversionWeights
 
 
 class ReferenceConv4(nn.Module):

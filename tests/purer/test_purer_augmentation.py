@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from purer.augmentation import Augmentation
+from bench.inversion.augmentation import Augmentation
 
 SIDE = 8
 

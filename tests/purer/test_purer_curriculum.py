@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from purer.curriculum import GradientSwitch
+from bench.training.curriculum import GradientSwitch
 
 
 def adversarial_iterations(switch: GradientSwitch, accuracies, first: int = 1) -> list[int]:

@@ -7,10 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from bench.nets.base import initialise
-from bench.nets.conv4 import Conv4
-from bench.nets.norm import RecordingNorm
-from purer.inversion import (
+from bench.inversion.losses import (
     InversionWeights,
     bn_statistics_loss,
     inversion_loss,
@@ -18,6 +15,9 @@ from purer.inversion import (
     roll,
     total_variation_loss,
 )
+from bench.nets.base import initialise
+from bench.nets.conv4 import Conv4
+from bench.nets.norm import RecordingNorm
 
 RELEASED = InversionWeights(cross_entropy=1.0, bn_statistics=1e-2, total_variation=1e-4, l2=1e-5)
 

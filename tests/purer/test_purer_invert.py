@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from purer.inversion import inversion_loss
-from purer.invert import InversionSettings, invert
+from bench.inversion.losses import inversion_loss
+from bench.inversion.optimise import InversionSettings, invert
 from tests.helpers import tiny_net
 
 LABELS = torch.arange(5).repeat_interleave(2)

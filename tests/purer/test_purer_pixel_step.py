@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from bench.contract import Pool
+from bench.inversion.losses import InversionWeights, inversion_loss, roll
 from purer.dynamic_dataset import DynamicDataset
-from purer.inversion import InversionWeights, inversion_loss, roll
 from purer.pixel_step import PixelStep
 
 WEIGHTS = InversionWeights(1.0, 1e-2, 1e-4, 1e-5)

@@ -9,13 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from bench.contract import NetSpec, Pool, Teacher
-from bench.nets.base import initialise
-from bench.nets.conv4 import Conv4
-from bench.nets.fused import FrozenStatisticsNorm
-from bench.nets.imported import Imported
-from bench.nets.norm import RecordingNorm
-from bench.nets.resnet import ResNet10
-from purer.inversion import (
+from bench.inversion.losses import (
     TERMS,
     InversionWeights,
     inversion_loss,
@@ -24,7 +18,13 @@ from purer.inversion import (
     roll,
     total_variation_loss,
 )
-from purer.teacher_passes import PEAK, OneByOne, candidates, network_gradient, saved_bytes
+from bench.nets.base import initialise
+from bench.nets.conv4 import Conv4
+from bench.nets.fused import FrozenStatisticsNorm
+from bench.nets.imported import Imported
+from bench.nets.norm import RecordingNorm
+from bench.nets.resnet import ResNet10
+from purer.gradients import PEAK, OneByOne, candidates, network_gradient, saved_bytes
 from tests.purer.test_purer_inversion import golden_teacher
 
 RELEASED = InversionWeights(1.0, 1e-2, 1e-4, 1e-5)
@@ -173,7 +173,7 @@ def test_weights_are_there_whether_or_not_a_graph_is():
 
 @pytest.mark.parametrize("weights", [RELEASED, InversionWeights(1, 1, 0, 3), STRONG])
 def test_pixel_gradient_in_closed_form_equals_the_automatic_one(weights):
-    from purer.inversion import l2_loss, total_variation_loss
+    from bench.inversion.losses import l2_loss, total_variation_loss
 
     x = torch.randn(3, 3, 6, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     tv, l2, gradient = pixel_terms_and_gradient(x, weights)

@@ -12,10 +12,10 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from bench.contract import BACKWARD, Config
+from bench.inversion.losses import InversionWeights, inversion_loss, roll
 from bench.nets.base import Backbone
 from bench.nets.fused import FoldedBlock, FrozenStatisticsNorm
 from bench.nets.norm import RecordingNorm
-from purer.inversion import InversionWeights, inversion_loss, roll
 
 
 class InversionSettings(Config):

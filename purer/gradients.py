@@ -24,18 +24,18 @@ from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
 from bench.contract import Pool
-from bench.nets.base import Backbone
-from bench.nets.fused import FoldedBlock, FrozenStatisticsNorm
-from bench.nets.graphs import Graphed
-from bench.nets.norm import RecordingNorm
-from bench.nets.stacked import StackedNets
-from purer.inversion import (
+from bench.inversion.losses import (
     TERMS,
     InversionWeights,
     bn_statistics_term,
     inversion_loss,
     pixel_terms_and_gradient,
 )
+from bench.nets.base import Backbone
+from bench.nets.fused import FoldedBlock, FrozenStatisticsNorm
+from bench.nets.graphs import Graphed
+from bench.nets.norm import RecordingNorm
+from bench.nets.stacked import StackedNets
 
 Layers = list[tuple[nn.BatchNorm2d, Tensor, Tensor]]
 

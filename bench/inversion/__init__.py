@@ -1,0 +1,1 @@
+"""Inverting a teacher: losses and optimisation of pseudo images, for any method."""

@@ -1,0 +1,1 @@
+"""Meta-training: where a meta-model starts, the loop, and the curriculum."""
