@@ -12,15 +12,21 @@ import torch
 import torch.nn.functional as F
 from pydantic import ValidationError
 
-from baselines.dead_leaves import dead_leaves, normalised_leaves, spectral_noise
-from baselines.distill_average import DistillAverage
-from baselines.distill_ensemble import DistillEnsemble
-from baselines.distilling import feature_loss, similarity_loss, soft_label_loss
-from baselines.lessons import Lessons, LessonSettings, Teaching
-from baselines.mixing import blend, cut_mix, mix
-from baselines.pseudo_views import ViewSettings, draw_views
-from baselines.single_dfkd import SingleDfkd
-from baselines.student import Distiller, FusedBatchNorm, StudentSettings, schedule, set_statistics
+from baselines.distillation._dead_leaves import dead_leaves, normalised_leaves, spectral_noise
+from baselines.distillation._losses import feature_loss, similarity_loss, soft_label_loss
+from baselines.distillation._mixing import blend, cut_mix, mix
+from baselines.distillation._pseudo_views import ViewSettings, draw_views
+from baselines.distillation._student import (
+    Distiller,
+    FusedBatchNorm,
+    StudentSettings,
+    schedule,
+    set_statistics,
+)
+from baselines.distillation._targets import Lessons, LessonSettings, Teaching
+from baselines.distillation.distill_average import DistillAverage
+from baselines.distillation.distill_ensemble import DistillEnsemble
+from baselines.distillation.single_dfkd import SingleDfkd
 from bench.contract import NetSpec, Pool
 from bench.inversion.optimise import InversionSettings, invert
 from bench.nets.norm import batch_norm, batch_statistics
@@ -324,7 +330,7 @@ class Interrupted(Exception):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_fit_killed_anywhere_ends_with_the_same_weights(method, monkeypatch):
-    monkeypatch.setattr("baselines.student.ROUND", 3)
+    monkeypatch.setattr("baselines.distillation._student.ROUND", 3)
     config = {**QUICK, "steps": 10, "inversion_steps": 3}
     whole = method().fit(tiny_context(method, conv_pool(), config=config))
     for kill in (2, 5, 9, 14):

@@ -11,21 +11,28 @@ import torch
 from torch import Tensor
 from torch.func import functional_call
 
-from baselines.activations import channel_moments, correlations
-from baselines.average import Average
-from baselines.barrier import POINTS, answers, interpolate, measure_barriers
-from baselines.channels import Axis, channel_axes, group_sizes, groups_of, permute, positions
-from baselines.dro import Dro, deviation_gram
-from baselines.fisher import Fisher, diagonal_fisher, fisher_mean, scaled
-from baselines.git_rebasin import GitRebasin, match_many
-from baselines.layers import input_rows, layer_entries, layer_weight, watched_pass
-from baselines.matching import inner_products, layerwise_match
-from baselines.otfusion import OtFusion
-from baselines.pseudo_images import InversionSettings, invert_teachers
-from baselines.regmean import RegMean, layer_grams, shrunk
-from baselines.task_arithmetic import TaskArithmetic
-from baselines.ties import Ties, ties_vector, trimmed
-from baselines.zipit import ZipIt, cluster, zipped
+from baselines.merging._activations import channel_moments, correlations
+from baselines.merging._barrier import POINTS, answers, interpolate, measure_barriers
+from baselines.merging._channels import (
+    Axis,
+    channel_axes,
+    group_sizes,
+    groups_of,
+    permute,
+    positions,
+)
+from baselines.merging._layers import input_rows, layer_entries, layer_weight, watched_pass
+from baselines.merging._matching import inner_products, layerwise_match
+from baselines.merging._pseudo_images import InversionSettings, invert_teachers
+from baselines.merging.average import Average
+from baselines.merging.dro import Dro, deviation_gram
+from baselines.merging.fisher import Fisher, diagonal_fisher, fisher_mean, scaled
+from baselines.merging.git_rebasin import GitRebasin, match_many
+from baselines.merging.otfusion import OtFusion
+from baselines.merging.regmean import RegMean, layer_grams, shrunk
+from baselines.merging.task_arithmetic import TaskArithmetic
+from baselines.merging.ties import Ties, ties_vector, trimmed
+from baselines.merging.zipit import ZipIt, cluster, zipped
 from bench.contract import NetSpec, Pool
 from bench.errors import BenchError
 from bench.learners.initialisation import average_state
@@ -490,7 +497,7 @@ def test_interpolation_starts_and_ends_at_the_teachers_own_bodies():
 @pytest.mark.parametrize("head", ["average", "zero"])
 def test_measuring_the_barrier_changes_no_weight(head, monkeypatch):
     quick = InversionSettings(inversion_steps=2, images_per_class=2)
-    monkeypatch.setattr("baselines.git_rebasin.InversionSettings", lambda: quick)
+    monkeypatch.setattr("baselines.merging.git_rebasin.InversionSettings", lambda: quick)
     pool = tiny_pool(("conv4",) * 3, 5, 16, generator())
     fits, logs = [], []
     for measure in (False, True):

@@ -10,13 +10,13 @@ import torch
 import torch.nn.functional as F
 from pydantic import ValidationError
 
-from baselines.average import Average
-from baselines.best_teacher import BestTeacher
-from baselines.ensemble_centroids import EnsembleCentroids, resize
-from baselines.oracle import OracleMaml, OracleProtonet
-from baselines.random import Random
-from baselines.teacher_centroids import TeacherCentroids
-from baselines.trained_statistics import trained_statistics
+from baselines.centroids._trained_statistics import trained_statistics
+from baselines.centroids.ensemble_centroids import EnsembleCentroids, resize
+from baselines.centroids.teacher_centroids import TeacherCentroids
+from baselines.merging.average import Average
+from baselines.simple.best_teacher import BestTeacher
+from baselines.simple.oracle import OracleMaml, OracleProtonet
+from baselines.simple.random import Random
 from bench.contract import EmbeddingLearner, Pool, TaskShape
 from bench.errors import BenchError
 from bench.nets.norm import running_norm

@@ -9,18 +9,18 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from baselines.average import Average
-from baselines.bidf_mkd import BidfMkd, adapt_to_answers
-from baselines.black_box import BlackBox
-from baselines.black_box_recovery import recover, recovery_objective
-from baselines.distillation_loss import distillation_loss
-from baselines.free import Free, disagreement
-from baselines.generator import PixelScale, fresh_generator
-from baselines.gradient_alignment import sequential_displacement
-from baselines.meta_generator import MetaGenerator, adapt
-from baselines.recovered_tasks import TeacherRounds, scaled, student_logits
-from baselines.task_memory import TaskMemory
-from baselines.zero_order import zero_order_gradient
+from baselines.distillation._answer_loss import distillation_loss
+from baselines.merging.average import Average
+from baselines.recovery._black_box import BlackBox
+from baselines.recovery._black_box_recovery import recover, recovery_objective
+from baselines.recovery._generator import PixelScale, fresh_generator
+from baselines.recovery._gradient_alignment import sequential_displacement
+from baselines.recovery._meta_generator import MetaGenerator, adapt
+from baselines.recovery._recovered_tasks import TeacherRounds, scaled, student_logits
+from baselines.recovery._task_memory import TaskMemory
+from baselines.recovery._zero_order import zero_order_gradient
+from baselines.recovery.bidf_mkd import BidfMkd, adapt_to_answers
+from baselines.recovery.free import Free, disagreement
 from bench.contract import Pool, TaskShape
 from bench.nets.base import initialise
 from tests.helpers import RecordingLog, tiny_context, tiny_net, tiny_pool

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from baselines.average import Average
+from baselines.merging.average import Average
 from bench.contract import Pool, TaskShape
 from bench.errors import BenchError
 from bench.learners.initialisation import average_net, average_state, best_teacher, initial_net

@@ -8,7 +8,7 @@ from copy import deepcopy
 import pytest
 import torch
 
-from baselines.oracle import OracleMaml, RealTasks
+from baselines.simple.oracle import OracleMaml, RealTasks
 from bench.contract import Pool
 from bench.errors import BenchError
 from bench.learners.initialisation import initial_net

@@ -1,0 +1,1 @@
+"""Nearest class centroids on the features of one teacher or of all."""

@@ -1,0 +1,78 @@
+"""The features of one teacher, and the nearest class centroid."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+from torch import Tensor
+
+from baselines.centroids.ensemble_centroids import (
+    EnsembleConfig,
+    Parts,
+    lacking_batch_norm,
+    own_statistics,
+    teachers_learner,
+)
+from bench.contract import FitContext, Learner, Method, PlannedFit, Teacher, added
+from bench.errors import BenchError
+from bench.learners.initialisation import best_teacher
+
+
+class TeacherConfig(EnsembleConfig):
+    """Which teacher, and how it is used."""
+
+    teacher: Literal["best"] | int = "best"
+    """`best` by held-out accuracy (the first of equals), or a number counted from 0"""
+    parts: Parts = added("features")
+    root: bool = added(False)
+    temperature: float = added(2.0, gt=0)
+
+
+class TeacherCentroids(Method):
+    """L2-normalised features of one teacher of any architecture, nearest class centroid.
+
+    SimpleShot (Wang et al., arXiv 1911.04623), "L2N". Departure: the feature extractor is a
+    teacher of the pool, trained on a few classes only.
+    """
+
+    name = "teacher_centroids"
+    knowledge = "features"
+    learners = ("centroids",)
+    Config = TeacherConfig
+
+    @classmethod
+    def embedding_passes(cls, fit: PlannedFit) -> Sequence[float]:
+        """Return the passes of the teacher, or of each an equal share: any may be the best."""
+        n, config = len(fit.teachers), fit.config
+        if config.teacher == "best":
+            return [config.n_views / n] * n
+        return [float(config.n_views * (number == config.teacher)) for number in range(n)]
+
+    def skip(self, context: FitContext) -> str | None:
+        """Batch statistics need batch norm."""
+        return lacking_batch_norm((_chosen(context),), context.config)
+
+    def fit(self, context: FitContext) -> dict[str, Tensor]:
+        """Learn nothing, the teacher is all the knowledge; or the teacher's statistics.
+
+        Raises:
+            BenchError: the pool has no teacher of that number.
+        """
+        return own_statistics(context, (_chosen(context),))
+
+    def learner(self, context: FitContext, fitted: Mapping[str, Tensor]) -> Learner:
+        """Return the nearest-centroid learner of the teacher."""
+        return teachers_learner((_chosen(context),), context.config, fitted)
+
+
+def _chosen(context: FitContext) -> Teacher:
+    wanted = context.config.teacher
+    if wanted == "best":
+        return best_teacher(context.pool)
+    if not 0 <= wanted < len(context.pool):
+        raise BenchError(
+            f"teacher {wanted} is not among the {len(context.pool)} of the pool; "
+            f"choose 0 to {len(context.pool) - 1}, or best"
+        )
+    return context.pool[wanted]

@@ -1,0 +1,186 @@
+"""What the distilling methods share: pseudo images of the teachers, then one student after another.
+
+A fit is interrupted between teachers, rounds of views and students; what is saved there, and the
+streams' states, let it go on bit by bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from baselines.centroids.ensemble_centroids import differing_normalisation
+from baselines.distillation._pseudo_views import invert_teacher, show
+from baselines.distillation._student import Distiller, StudentSettings
+from baselines.distillation._targets import Teaching
+from bench.contract import BACKWARD, FitContext, Learner, Method, Passes, PlannedFit, Teacher
+from bench.learners.base import LearnerSettings
+from bench.learners.centroids import Centroids
+from bench.learners.initialisation import fits_body, initial_net, zero_head
+from bench.nets.base import Backbone
+
+State = dict[str, Tensor]
+
+
+class DistillationConfig(StudentSettings):
+    """How pseudo images are made, what teachers are asked, and how students learn."""
+
+    initialisation: Literal["random", "best_teacher"] = "random"
+    """where students start, all alike; `best_teacher`: from the most accurate one whose body fits,
+    from fresh weights if none does. Ours."""
+
+
+class Distillation(Method):
+    """A method that distils teachers into students of the meta-model's kind."""
+
+    knowledge = "inversion"
+    learners = ("centroids", "protonet", "maml")
+    needs = frozenset({"bn_statistics"})
+    fit_depends_on = frozenset({"n_way"})
+    Config = DistillationConfig
+
+    def skip(self, context: FitContext) -> str | None:
+        """All teachers look at the same pixels, so these must be normalised alike."""
+        return differing_normalisation(self.teachers_used(context))
+
+    def learner(self, context: FitContext, fitted: Mapping[str, Tensor]) -> Learner:
+        """Return the nearest-centroid learner with stored statistics, or the cell's around it."""
+        if context.learner != "centroids":
+            return context.make_learner(fitted)
+        net = context.build_net(context.generator("initialisation"))
+        net.load_state_dict(dict(fitted))
+        return Centroids(net.requires_grad_(False).eval(), LearnerSettings(bn="running"))
+
+
+def course_passes(fit: PlannedFit, inverted: float, asked: float) -> Passes:
+    """Return about what a `Course` takes.
+
+    Args:
+        fit: what is planned.
+        inverted: the share of the teachers that are inverted; any may be.
+        asked: the share of the teachers that answer for each view.
+    """
+    config: DistillationConfig = fit.config
+    shown = config.n_steps(fit.budget.meta_iterations) * config.batch
+    answers = shown / config.passes * config.answers * asked
+    return Passes(
+        [inverted * config.image_passes(t.n_classes) + answers for t in fit.teachers],
+        shown * (1 + BACKWARD),
+    )
+
+
+class Course:
+    """Makes the pseudo images and trains the students of a fit.
+
+    Args:
+        context: what the method was given; its config is a `DistillationConfig`.
+        teachers: the teachers, each of which is inverted.
+        groups: for each student the numbers of its teachers.
+    """
+
+    def __init__(
+        self, context: FitContext, teachers: Sequence[Teacher], groups: Sequence[Sequence[int]]
+    ):
+        self._context, self._teachers, self._groups = context, teachers, groups
+        self._generator = context.generator("pseudo images")
+        self.images: list[Tensor] = []
+        self._graduates: list[State] = []
+        self._current: Mapping[str, Any] | None = None
+        total = context.config.n_steps(context.budget.meta_iterations)
+        self._steps = max(1, total // len(groups))
+        self._inversion_steps = len(teachers) * context.config.inversion_steps
+        if context.resume is not None:
+            self._restore(context.resume)
+
+    def run(self) -> list[State]:
+        """Return the state of each student, on the CPU, its head at zero."""
+        for number in range(len(self.images), len(self._teachers)):
+            self._invert(number)
+        for number in range(len(self._graduates), len(self._groups)):
+            self._graduates.append(self._teach(number))
+            self._current = None
+            if number + 1 < len(self._groups):
+                self._save(self._done(number + 1))
+        return self._graduates
+
+    def _invert(self, number: int) -> None:
+        context, teacher = self._context, self._teachers[number]
+        steps = context.config.inversion_steps
+        self.images.append(
+            invert_teacher(
+                context,
+                teacher,
+                self._generator,
+                number * steps,
+                lambda step: self._note(number * steps + step),
+            )
+        )
+        show(context.log, teacher, self.images[-1])
+        self._save((number + 1) * steps)
+
+    def _teach(self, number: int) -> State:
+        context, group, first = self._context, self._groups[number], self._done(number)
+        config = context.config
+        net = self._starting_net()
+        distiller = Distiller(
+            Teaching(
+                [self._teachers[i] for i in group],
+                config,
+                config.soft_label_weight > 0,
+                context.log,
+            ),
+            torch.cat([self.images[i] for i in group]),
+            net,
+            config,
+            self._steps,
+            context.generator(f"student {number}"),
+            context.log,
+            first,
+        )
+        if self._current is not None:
+            distiller.load_state_dict(self._current)
+
+        def save() -> None:
+            self._current = distiller.state_dict()
+            self._save(first + distiller.step)
+
+        distiller.run(save, lambda step: self._note(first + step))
+        zero_head(net)
+        return state_of(net)
+
+    def _starting_net(self) -> Backbone:
+        context = self._context
+        fits = any(fits_body(teacher.spec, context.net) for teacher in context.pool)
+        wanted = context.config.initialisation if fits else "random"
+        return initial_net(context, wanted)
+
+    def _done(self, number: int) -> int:
+        """Return the steps of all before a student."""
+        return self._inversion_steps + number * self._steps
+
+    def _note(self, step: int) -> None:
+        self._context.log.progress(step, self._done(len(self._groups)))
+
+    def _save(self, step: int) -> None:
+        state = {
+            "images": [images.cpu() for images in self.images],
+            "generator": self._generator.get_state(),
+            "graduates": self._graduates,
+            "current": self._current,
+        }
+        self._context.save(step, deepcopy(state))
+
+    def _restore(self, saved: Mapping[str, Any]) -> None:
+        saved = deepcopy(dict(saved))
+        self.images = [images.to(self._context.device) for images in saved["images"]]
+        self._generator.set_state(saved["generator"].cpu())
+        self._graduates, self._current = saved["graduates"], saved["current"]
+
+
+def state_of(net: Backbone) -> State:
+    """Return copies of a net's parameters and buffers, on the CPU."""
+    return {name: value.detach().cpu().clone() for name, value in net.state_dict().items()}

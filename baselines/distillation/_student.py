@@ -1,0 +1,268 @@
+"""One student of some teachers: rounds of views, and what is learned from each step."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from copy import deepcopy
+from typing import Any
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from baselines.distillation._losses import feature_loss, similarity_loss, soft_label_loss
+from baselines.distillation._pseudo_views import draw_views
+from baselines.distillation._targets import Lessons, LessonSettings, Teaching
+from bench.contract import FitLog
+from bench.learners.centroids import unit
+from bench.nets.base import Backbone, initialise
+from bench.nets.fused import batch_block
+from bench.nets.norm import batch_norm, batch_statistics
+
+ROUND = 256
+"""Steps of a round, about."""
+STATISTICS_BATCH = 256
+STATISTICS_VIEWS = 4 * STATISTICS_BATCH
+
+
+class StudentSettings(LessonSettings):
+    """How a student learns."""
+
+    steps: int | None = Field(None, ge=1)
+    """Adam steps in all; None: `steps_per_meta_iteration` for each of the budget's
+    meta-iterations. Ours."""
+    steps_per_meta_iteration: int = Field(15, ge=1)
+    """steps for each of the budget's meta-iterations, where `steps` is None. Ours."""
+    most_steps: int = Field(30_000, ge=1)
+    """bound on those, for long budgets: a student has learned what it can. Ours."""
+    batch: int = Field(128, ge=2)
+    """views of a step. Ours."""
+    passes: int = Field(16, ge=1)
+    """how often a view is used; its teachers are asked once. Ours."""
+    learning_rate: float = Field(1e-2, gt=0)
+    """Adam's highest rate: reached after a tenth of the steps, then down along a cosine. Ours."""
+    soft_label_weight: float = Field(0.0, ge=0)
+    """factor of the divergence from each teacher's soft labels. Ours."""
+    feature_weight: float = Field(1.0, ge=0)
+    """factor of the angle between the teachers' features and a linear map of the student's. Ours"""
+    similarity_weight: float = Field(1.0, ge=0)
+    """factor of the distance between the teachers' and the student's similarities. Ours."""
+
+    @property
+    def answers(self) -> int:
+        """Passes of a teacher that answer for one view; logits take one more."""
+        return (2 if self.mirrored else 1) + (self.soft_label_weight > 0)
+
+    def n_steps(self, meta_iterations: int) -> int:
+        """Return the steps for a budget of so many meta-iterations."""
+        if self.steps is not None:
+            return self.steps
+        return min(self.most_steps, self.steps_per_meta_iteration * meta_iterations)
+
+
+class Student(nn.Module):
+    """A meta-model, and linear maps from its features to its teachers' answers.
+
+    Args:
+        net: the meta-model, trained in place.
+        n_features: the teachers' features.
+        n_logits: the teachers' logits.
+        generator: CPU generator of the maps' first weights.
+    """
+
+    def __init__(self, net: Backbone, n_features: int, n_logits: int, generator: torch.Generator):
+        super().__init__()
+        self.net = net
+        device = net.head.weight.device
+        self.to_features = _linear(net.n_features, n_features, device, generator)
+        self.to_logits = _linear(net.n_features, n_logits, device, generator)
+
+    def trained(self) -> list[nn.Parameter]:
+        """Return what a step changes: all but the meta-model's own head."""
+        return [p for name, p in self.named_parameters() if not name.startswith("net.head.")]
+
+
+def _linear(n_in: int, n_out: int, device: torch.device, generator: torch.Generator) -> nn.Linear:
+    """Return a linear layer of fresh weights; torch's own draw is taken back."""
+    with torch.random.fork_rng(devices=[]):
+        layer = nn.Linear(n_in, n_out)
+    initialise(layer, generator)
+    return layer.to(device)
+
+
+class Distiller:
+    """Trains one student, round after round of views; can be stopped between rounds.
+
+    Args:
+        teaching: the teachers.
+        images: their pseudo images (M, 3, H, W).
+        net: the student's meta-model, trained in place.
+        settings: see `StudentSettings`.
+        steps: Adam steps.
+        generator: CPU generator of maps, views and their order.
+        log: gets the losses.
+        first_step: where the log's step numbers start.
+    """
+
+    def __init__(
+        self,
+        teaching: Teaching,
+        images: Tensor,
+        net: Backbone,
+        settings: StudentSettings,
+        steps: int,
+        generator: torch.Generator,
+        log: FitLog,
+        first_step: int = 0,
+    ):
+        self._teaching, self._images, self._settings = teaching, images, settings
+        self._generator, self._log, self._first_step = generator, log, first_step
+        self.student = Student(net, *teaching.widths, generator)
+        self._optimiser = torch.optim.Adam(self.student.trained(), lr=settings.learning_rate)
+        self._norm = FusedBatchNorm() if images.device.type == "cpu" else batch_norm
+        self._mean = images.new_zeros(teaching.widths[0])
+        self.steps, self.step = steps, 0
+
+    def run(self, save: Callable[[], None], note: Callable[[int], None]) -> None:
+        """Train to the end.
+
+        Args:
+            save: called after each round but the last.
+            note: called after each step with the steps done.
+        """
+        while self.step < self.steps:
+            lessons = self._next_lessons()
+            for rows in self._batches(len(lessons)):
+                self._learn(lessons, rows)
+                note(self.step)
+            if self.step < self.steps:
+                save()
+            else:
+                set_statistics(self.student.net, lessons.views)
+
+    @property
+    def _round_steps(self) -> int:
+        """Steps of the next round; rounds are equally long, but for the last."""
+        n_rounds = max(1, round(self.steps / ROUND))
+        return min(math.ceil(self.steps / n_rounds), self.steps - self.step)
+
+    def _next_lessons(self) -> Lessons:
+        settings = self._settings
+        n = math.ceil(self._round_steps * settings.batch / settings.passes)
+        n = max(n, settings.batch)
+        teacher = self._teaching.teachers[0]
+        views = draw_views(self._images, n, teacher, settings, self._generator)
+        lessons = self._teaching.ask(views)
+        if self.step == 0:
+            self._mean = lessons.features.mean(0)
+        return lessons
+
+    def _batches(self, n: int) -> list[Tensor]:
+        """Return the rows of a round's batches, pass after pass, each in an order of its own."""
+        rows: list[Tensor] = []
+        while len(rows) < self._round_steps:
+            order = torch.randperm(n, generator=self._generator)
+            rows += order.split(self._settings.batch)[: n // self._settings.batch]
+        return rows[: self._round_steps]
+
+    def _learn(self, lessons: Lessons, rows: Tensor) -> None:
+        """Make one step on some rows of the lessons."""
+        rate = self._settings.learning_rate * schedule(self.step, self.steps)
+        for group in self._optimiser.param_groups:
+            group["lr"] = rate
+        losses = self._losses(lessons, rows)
+        self._optimiser.zero_grad(set_to_none=True)
+        torch.stack([weight * loss for weight, loss in losses.values()]).sum().backward()
+        self._optimiser.step()
+        self.step += 1
+        values = {name: loss.detach() for name, (_, loss) in losses.items()}
+        self._log.scalars(self._first_step + self.step, values)
+
+    def _losses(self, lessons: Lessons, rows: Tensor) -> dict[str, tuple[float, Tensor]]:
+        """Return factor and value of each loss by name."""
+        settings, teaching = self._settings, self._teaching
+        features = self.student.net.features(self._shown(lessons, rows), self._norm)
+        rows = rows.to(features.device)
+        found = {}
+        if settings.feature_weight:
+            mapped = self.student.to_features(unit(features))
+            wanted = lessons.features[rows] - self._mean
+            found["feature_loss"] = settings.feature_weight, feature_loss(mapped, wanted)
+        if settings.similarity_weight:
+            loss = similarity_loss(unit(features), lessons.features[rows])
+            found["similarity_loss"] = settings.similarity_weight, loss
+        if settings.soft_label_weight:
+            logits = self.student.to_logits(features)
+            loss = soft_label_loss(
+                logits, lessons.logits[rows], teaching.classes, settings.temperature
+            )
+            found["soft_label_loss"] = settings.soft_label_weight, loss
+        return found
+
+    def _shown(self, lessons: Lessons, rows: Tensor) -> Tensor:
+        """Return views, some mirrored where the teachers' answers do not tell."""
+        images = lessons.views[rows.to(lessons.views.device)]
+        if self._settings.mirrored:
+            mirrored = torch.rand(len(rows), generator=self._generator) < 0.5
+            mirrored = mirrored.to(images.device)[:, None, None, None]
+            images = torch.where(mirrored, images.flip(-1), images)
+        return images.contiguous(memory_format=torch.channels_last)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return copies of all that is needed to continue bit by bit."""
+        return deepcopy(
+            {
+                "step": self.step,
+                "student": self.student.state_dict(),
+                "optimiser": self._optimiser.state_dict(),
+                "mean": self._mean,
+                "generator": self._generator.get_state(),
+            }
+        )
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from what `state_dict` returned."""
+        state = deepcopy(dict(state))
+        self.step = state["step"]
+        self.student.load_state_dict(state["student"])
+        self._optimiser.load_state_dict(state["optimiser"])
+        self._mean = state["mean"].to(self._images.device)
+        self._generator.set_state(state["generator"].cpu())
+
+
+class FusedBatchNorm:
+    """`batch_norm` that does a block of Conv4 at once (`bench/nets/fused.py`)."""
+
+    def __call__(self, layer: nn.BatchNorm2d, x: Tensor) -> Tensor:
+        """Normalise (B, C, H, W) by the batch."""
+        return batch_norm(layer, x)
+
+    def conv_block(self, conv: nn.Conv2d, layer: nn.BatchNorm2d, x: Tensor) -> Tensor:
+        """Map (B, C_in, H, W) to (B, C, H // 2, W // 2)."""
+        return batch_block(conv, layer, x)
+
+
+def schedule(step: int, steps: int) -> float:
+    """Return the share of the highest rate at a step: linear warm-up, then half a cosine."""
+    warmup = max(1, steps // 10)
+    if step < warmup:
+        return (step + 1) / warmup
+    return (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup))) / 2
+
+
+@torch.no_grad()
+def set_statistics(net: Backbone, images: Tensor) -> None:
+    """Set the running statistics of every BN layer to the mean of those of batches of images."""
+    seen: dict[nn.BatchNorm2d, list[tuple[Tensor, Tensor]]] = {}
+
+    def norm(layer: nn.BatchNorm2d, x: Tensor) -> Tensor:
+        seen.setdefault(layer, []).append(batch_statistics(x))
+        return batch_norm(layer, x)
+
+    for part in images[:STATISTICS_VIEWS].split(STATISTICS_BATCH):
+        net.features(part.contiguous(memory_format=torch.channels_last), norm)
+    for layer, found in seen.items():
+        means, variances = (torch.stack(values).mean(0) for values in zip(*found, strict=True))
+        layer.running_mean.copy_(means)
+        layer.running_var.copy_(variances)

@@ -1,0 +1,53 @@
+"""Data-free distillation of each teacher, then the average of the students."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from baselines.distillation._course import Course, Distillation, course_passes, state_of
+from baselines.distillation._pseudo_views import draw_views
+from baselines.distillation._student import STATISTICS_VIEWS, set_statistics
+from baselines.distillation.single_dfkd import SingleConfig
+from bench.contract import FitContext, Passes, PlannedFit
+from bench.learners.initialisation import average_state
+
+
+class DistillAverage(Distillation):
+    """The mean of the weights of students, one for each teacher, each taught as in `SingleDfkd`.
+
+    A usual baseline of data-free meta-learning. All students start from the same fresh weights: the
+    average of networks that share no start means little (Frankle et al., "Linear Mode Connectivity
+    and the Lottery Ticket Hypothesis", ICML 2020, arXiv 1912.05671). Unlike `average` it serves
+    teachers of any architecture.
+
+    Departures: the steps are divided among the students; BN statistics of the average are those of
+    pseudo images of all teachers, since averaged weights have activations of their own (Jordan et
+    al., "REPAIR", ICLR 2023, arXiv 2211.08403).
+    """
+
+    name = "distill_average"
+    Config = SingleConfig
+
+    @classmethod
+    def fit_passes(cls, fit: PlannedFit) -> Passes:
+        """Return those of all teachers, each of which one student asks."""
+        share = 1 / len(fit.teachers)
+        return course_passes(fit, 1.0, share)
+
+    def fit(self, context: FitContext) -> dict[str, Tensor]:
+        """Invert each teacher, train each student, and average."""
+        teachers = self.teachers_used(context)
+        course = Course(context, teachers, [[number] for number in range(len(teachers))])
+        state = average_state(course.run())
+        net = context.build_net(context.generator("initialisation"))
+        net.load_state_dict(state)
+        views = draw_views(
+            torch.cat(course.images),
+            STATISTICS_VIEWS,
+            teachers[0],
+            context.config,
+            context.generator("statistics"),
+        )
+        set_statistics(net, views)
+        return state_of(net)

@@ -1,0 +1,38 @@
+"""One student that carries the features of the whole ensemble."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from baselines.distillation._course import Course, Distillation, course_passes
+from bench.contract import FitContext, Passes, PlannedFit
+
+
+class DistillEnsemble(Distillation):
+    """One meta-model distilled from all teachers at once, on their pseudo images.
+
+    What `ensemble_centroids` computes with the whole pool, at the price of one network: each view
+    of a pseudo image, of whichever teacher, is shown to *all* teachers, and the student learns the
+    features with which the nearest centroid does best there. It matches them through a linear map,
+    and their similarities directly, in the space in which centroids are compared (Tung and Mori,
+    ICCV 2019, arXiv 1907.09682; Park et al., CVPR 2019, arXiv 1904.05068; see
+    `baselines/distillation/_losses.py`). Teachers' answers are computed once for each view and used several
+    times. Inversion: DeepInversion, Yin et al., CVPR 2020, arXiv 1912.08795. The use of a pool of
+    teachers with separate classes is ours, and so are all constants, chosen on validation tasks of
+    CIFAR-FS.
+
+    Departures from data-free distillation as published: see `SingleDfkd`; soft labels are part of
+    the features and have no loss of their own.
+    """
+
+    name = "distill_ensemble"
+
+    @classmethod
+    def fit_passes(cls, fit: PlannedFit) -> Passes:
+        """Return those of all teachers, all of which one student asks."""
+        return course_passes(fit, 1.0, 1.0)
+
+    def fit(self, context: FitContext) -> dict[str, Tensor]:
+        """Invert each teacher and train the student of all."""
+        teachers = self.teachers_used(context)
+        return Course(context, teachers, [range(len(teachers))]).run()[0]

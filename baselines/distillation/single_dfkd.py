@@ -1,0 +1,54 @@
+"""Data-free distillation of one teacher into the meta-model."""
+
+from __future__ import annotations
+
+from pydantic import Field
+from torch import Tensor
+
+from baselines.distillation._course import Course, Distillation, DistillationConfig, course_passes
+from bench.contract import FitContext, Passes, PlannedFit, Teacher
+from bench.learners.initialisation import best_teacher
+
+
+class SingleConfig(DistillationConfig):
+    """Soft labels count too, as is usual where there is one teacher; fewer steps do."""
+
+    soft_label_weight: float = Field(1.0, ge=0)
+    """factor of the divergence from the teacher's soft labels. Ours."""
+    steps_per_meta_iteration: int = Field(5, ge=1)
+    """steps for each of the budget's meta-iterations, where `steps` is None. Ours: one teacher has
+    less to teach than all."""
+
+
+class SingleDfkd(Distillation):
+    """A student of the pool's most accurate teacher, taught on that teacher's pseudo images.
+
+    Data-free knowledge distillation: Chen et al., "Data-Free Learning of Student Networks" (DAFL),
+    ICCV 2019, arXiv 1904.01186; Yin et al., "Dreaming to Distill" (DeepInversion), CVPR 2020,
+    arXiv 1912.08795; Fang et al., "Contrastive Model Inversion for Data-Free Knowledge
+    Distillation" (CMI), IJCAI 2021, arXiv 2105.08584. Soft labels at a temperature: Hinton et al.,
+    arXiv 1503.02531. It shows what one teacher's knowledge is worth in the meta-model, whatever the
+    teacher's architecture.
+
+    Departures: pixels are inverted as in DeepInversion, once, before the student learns (no
+    generator, no memory bank, no adversarial term), from dead leaves instead of noise; views are
+    shifted, mirrored and mixed; besides soft labels the student matches features and similarities
+    (see `DistillEnsemble`).
+    """
+
+    name = "single_dfkd"
+    Config = SingleConfig
+
+    @classmethod
+    def fit_passes(cls, fit: PlannedFit) -> Passes:
+        """Return those of one teacher, an equal share of each: any may be the best."""
+        share = 1 / len(fit.teachers)
+        return course_passes(fit, share, share)
+
+    def teachers_used(self, context: FitContext) -> list[Teacher]:
+        """Return the most accurate teacher of any architecture, the first of equals."""
+        return [best_teacher(context.pool)]
+
+    def fit(self, context: FitContext) -> dict[str, Tensor]:
+        """Invert the teacher and train the student."""
+        return Course(context, self.teachers_used(context), [[0]]).run()[0]

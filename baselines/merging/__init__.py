@@ -1,0 +1,1 @@
+"""Merges of the teachers' weights into one network."""

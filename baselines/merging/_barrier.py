@@ -1,0 +1,143 @@
+"""What lies between two teachers: the loss along the line from one's weights to the other's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.func import functional_call
+
+from baselines.merging._channels import State
+from bench.contract import FitLog
+from bench.learners.initialisation import average_state
+from bench.nets.base import Backbone
+from bench.nets.norm import batch_norm
+
+POINTS = 11
+Images = tuple[Tensor, Tensor]
+"""A teacher's images (B, 3, H, W) and labels (B,)."""
+
+
+@dataclass(frozen=True)
+class Interpolation:
+    """Along the line between two teachers, at `POINTS` equally spaced places from the first (0) to
+    the second (1): mean loss and accuracy over both teachers' images; and the mean of their own
+    losses, each teacher's on its own images.
+    """
+
+    losses: list[float]
+    accuracies: list[float]
+    own_loss: float
+
+    @property
+    def barrier(self) -> float:
+        """The loss at the midpoint, where a mean of the two lies, above the teachers' own.
+
+        Ainsworth et al. (arXiv 2209.04836), definition 2.1, for networks of the same classes: the
+        highest point of the line above the mean of its ends. Here each end knows the classes of
+        one teacher only, so that the ends are no reference and may be the highest points.
+        """
+        return self.losses[POINTS // 2] - self.own_loss
+
+
+@torch.no_grad()
+def answers(net: Backbone, body: State, head: State, images: Images) -> tuple[float, float]:
+    """Return cross-entropy and accuracy of a body under a head, batch norm by the batch.
+
+    Args:
+        net: of the architecture; its own weights play no part.
+        body: a state whose entries but the head's are used.
+        head: a state whose head is used.
+        images: what is shown, and the head's labels of it.
+    """
+    state = {**head, **{k: v for k, v in body.items() if not k.startswith("head.")}}
+    logits = functional_call(net, state, (images[0], batch_norm))
+    hits = (logits.argmax(1) == images[1]).float().mean()
+    return float(F.cross_entropy(logits, images[1])), float(hits)
+
+
+def interpolate(
+    net: Backbone, first: State, second: State, shown: Images, shown_second: Images
+) -> Interpolation:
+    """Go from one teacher's body to the other's; each teacher's images under its own head.
+
+    Args:
+        net: of the architecture.
+        first, second: complete states.
+        shown, shown_second: each teacher's own images.
+    """
+    losses, accuracies = [], []
+    for step in range(POINTS):
+        share = step / (POINTS - 1)
+        body = _between(first, second, share)
+        both = [answers(net, body, first, shown), answers(net, body, second, shown_second)]
+        losses.append(sum(loss for loss, _ in both) / 2)
+        accuracies.append(sum(accuracy for _, accuracy in both) / 2)
+    own = answers(net, first, first, shown)[0] + answers(net, second, second, shown_second)[0]
+    return Interpolation(losses, accuracies, own / 2)
+
+
+def _between(first: State, second: State, share: float) -> dict[str, Tensor]:
+    return {
+        name: torch.lerp(value, second[name], share) if value.is_floating_point() else value
+        for name, value in first.items()
+    }
+
+
+def measure_barriers(
+    log: FitLog,
+    net: Backbone,
+    kinds: Mapping[str, Sequence[State]],
+    images: Sequence[Images],
+    reference: int,
+) -> None:
+    """Log barriers of several versions of the same teachers, as matched and unmatched.
+
+    For each kind: `interpolation_loss_…` and `…_accuracy_…`, the mean over the pairs of the
+    reference with another teacher, at steps 0 to 100 for the percentage of the way; at step 50
+    their mean `barrier_…`, and `merge_loss_…`, `merge_accuracy_…` of the mean of all teachers'
+    bodies under each one's own head and on its own images; and at the other teacher's number
+    `pair_barrier_…`.
+
+    Args:
+        log: where scalars go.
+        net: of the architecture.
+        kinds: by name, every teacher's complete state.
+        images: every teacher's.
+        reference: number of the teacher that is in every pair.
+    """
+    for kind, states in kinds.items():
+        pairs = {
+            other: interpolate(net, states[reference], state, images[reference], images[other])
+            for other, state in enumerate(states)
+            if other != reference
+        }
+        for other, pair in pairs.items():
+            log.scalars(other, {f"pair_barrier_{kind}": pair.barrier})
+        for point in range(POINTS):
+            log.scalars(
+                round(100 * point / (POINTS - 1)),
+                {
+                    f"interpolation_loss_{kind}": _mean([p.losses[point] for p in pairs.values()]),
+                    f"interpolation_accuracy_{kind}": _mean(
+                        [p.accuracies[point] for p in pairs.values()]
+                    ),
+                },
+            )
+        merged = average_state(states)
+        met = [answers(net, merged, s, shown) for s, shown in zip(states, images, strict=True)]
+        log.scalars(
+            50,
+            {
+                f"barrier_{kind}": _mean([pair.barrier for pair in pairs.values()]),
+                f"merge_loss_{kind}": _mean([loss for loss, _ in met]),
+                f"merge_accuracy_{kind}": _mean([accuracy for _, accuracy in met]),
+            },
+        )
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)

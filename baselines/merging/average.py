@@ -1,0 +1,27 @@
+"""The average of the teachers' weights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from baselines.merging._merging import Merge, states_of
+from bench.contract import FitContext, Teacher
+from bench.learners.initialisation import average_state
+
+
+class Average(Merge):
+    """A meta-model whose every entry, BN statistics included, is the mean over the teachers.
+
+    A baseline of Hu et al., "Architecture, Dataset and Model-Scale Agnostic Data-free
+    Meta-Learning", CVPR 2023, arXiv 2303.11183; also where its released scripts start
+    meta-training. Head policies other than `average`, and the largest group of a mixed pool, are
+    ours.
+    """
+
+    name = "average"
+
+    def merge(self, context: FitContext, teachers: Sequence[Teacher]) -> dict[str, Tensor]:
+        """Average."""
+        return average_state(states_of(teachers, context.config.head))

@@ -1,0 +1,120 @@
+"""Git Re-Basin: move the channels of all teachers to where they agree, then average."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from baselines.merging._barrier import measure_barriers
+from baselines.merging._channels import Axis, State, channel_axes, permute, present
+from baselines.merging._matching import identity, inner_products, layerwise_match, weight_match
+from baselines.merging._merging import Merge, MergeConfig, states_of
+from baselines.merging._pseudo_images import InversionSettings, invert_teachers
+from bench.contract import FitContext, Need, Teacher, added
+from bench.learners.initialisation import average_state
+
+
+class GitRebasinConfig(MergeConfig):
+    """How long to look for better matches."""
+
+    max_sweeps: int = Field(100, ge=1)
+    """sweeps over all channel groups in one match at most; a match ends by itself before. Ours."""
+    max_rounds: int = Field(20, ge=1)
+    """rounds of matching each teacher to the mean of the others at most; ends by itself when
+    nothing moves any more. Ours."""
+    measure_barrier: bool = added(False)
+    """whether the log gets the loss between teachers, with and without the match, on pseudo images
+    that are inverted for it; the fit is the same. See `baselines/merging/_barrier.py`"""
+
+
+class GitRebasin(Merge):
+    """Weight matching by coordinate descent of linear assignments, to the mean of many, averaged.
+
+    Ainsworth, Hayase and Srinivasa, "Git Re-Basin: Merging Models modulo Permutation Symmetries",
+    ICLR 2023, arXiv 2209.04836: algorithm 1 (a match) and algorithm 3 (MergeMany).
+
+    Departures: every teacher is first matched to the most accurate one, layer by layer from the
+    pixels, because the identity means nothing between independent networks; a group moves only
+    if its match gains. The heads move with the channels they read but have no say, since their
+    rows are different classes. Batch norm's scale and shift vote, its running statistics only
+    move; gradient and metric learners use the batch's own, so none are estimated anew.
+    """
+
+    name = "git_rebasin"
+    Config = GitRebasinConfig
+
+    @classmethod
+    def needs_of(cls, config: GitRebasinConfig) -> frozenset[Need]:
+        """Pseudo images for the barrier ask for batch norm statistics."""
+        extra: frozenset[Need] = frozenset({"bn_statistics"} if config.measure_barrier else ())
+        return super().needs_of(config) | extra
+
+    @classmethod
+    def inversion_of(cls, config: GitRebasinConfig) -> InversionSettings | None:
+        """Pseudo images are for the barrier only, and do not change the merge."""
+        return InversionSettings() if config.measure_barrier else None
+
+    def merge(self, context: FitContext, teachers: Sequence[Teacher]) -> dict[str, Tensor]:
+        """Match and average."""
+        measured = context.config.measure_barrier and len(teachers) > 1
+        states = states_of(teachers, "average" if measured else context.config.head)
+        axes = present(states[0], channel_axes(teachers[0].net))
+        best = max(range(len(teachers)), key=lambda i: teachers[i].accuracy)
+        aligned = match_many(
+            states,
+            axes,
+            best,
+            context.generator("order"),
+            context.config.max_sweeps,
+            context.config.max_rounds,
+        )
+        if measured:
+            images = invert_teachers(
+                replace(context, config=self.inversion_of(context.config)), teachers
+            )
+            kinds = {"unmatched": states, "matched": aligned}
+            measure_barriers(context.log, teachers[0].net, kinds, images, best)
+        return average_state(aligned)
+
+
+def match_many(
+    states: Sequence[State],
+    axes: tuple[Axis, ...],
+    reference: int,
+    generator: torch.Generator,
+    max_sweeps: int,
+    max_rounds: int,
+) -> list[dict[str, Tensor]]:
+    """Return states whose channels are moved to where they answer to one another's.
+
+    Args:
+        states: N states of one architecture.
+        axes: the channel axes.
+        reference: number of the state that the others are matched to first.
+        generator: CPU generator of the order of groups and states.
+        max_sweeps, max_rounds: see `GitRebasinConfig`.
+
+    Returns:
+        N states in their order; each describes the same function as before.
+    """
+    aligned = [dict(state) for state in states]
+    for index, state in enumerate(states):
+        if index != reference:
+            start = layerwise_match(states[reference], state, axes, inner_products)
+            found = weight_match(states[reference], state, axes, start, generator, max_sweeps)
+            aligned[index] = permute(state, axes, found)
+    for _ in range(max_rounds if len(states) > 2 else 0):
+        moved = False
+        for index in torch.randperm(len(states), generator=generator).tolist():
+            others = average_state(aligned[:index] + aligned[index + 1 :])
+            still = identity(others, axes)
+            found = weight_match(others, aligned[index], axes, still, generator, max_sweeps)
+            if any(not torch.equal(found[group], still[group]) for group in still):
+                aligned[index], moved = permute(aligned[index], axes, found), True
+        if not moved:
+            break
+    return aligned

@@ -1,0 +1,39 @@
+"""Task arithmetic: the shared start plus a multiple of the sum of all task vectors."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from pydantic import Field
+from torch import Tensor
+
+from baselines.merging._merging import MergeConfig
+from baselines.merging._task_vectors import TaskVectorMerge
+from bench.contract import FitContext
+
+
+class TaskArithmeticConfig(MergeConfig):
+    """How far to go along the task vectors."""
+
+    scale: float | None = Field(0.4, gt=0)
+    """factor of the sum of all task vectors; None: 1 / N, which is the average. Source: 0.4 is
+    what Yadav et al., arXiv 2306.01708, use where no validation data is at hand."""
+
+
+class TaskArithmetic(TaskVectorMerge):
+    """The teachers' steps from their shared initialisation, added up and scaled.
+
+    Ilharco et al., "Editing Models with Task Arithmetic", ICLR 2023, arXiv 2212.04089, section 3
+    (addition). Departures: the start is a random initialisation that all teachers share, not a
+    pre-trained network; the factor is fixed, as there is no validation data to choose it on; batch
+    norm statistics are averaged.
+    """
+
+    name = "task_arithmetic"
+    Config = TaskArithmeticConfig
+    presets: ClassVar = {**TaskVectorMerge.presets}
+
+    def combine(self, vectors: Tensor, context: FitContext) -> Tensor:
+        """Return the scaled sum (D,) of task vectors (N, D)."""
+        scale = context.config.scale
+        return vectors.mean(0) if scale is None else scale * vectors.sum(0)

@@ -1,0 +1,1 @@
+"""Images recovered from teachers by a generator, then meta-training on them."""

@@ -1,0 +1,292 @@
+"""FREE: a meta-generator that adapts to a teacher in five steps, and aligned gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor
+
+from baselines.distillation._answer_loss import Divergence, agreeing, distillation_loss
+from baselines.recovery._generator import fresh_generator
+from baselines.recovery._gradient_alignment import FastOptimiser, sequential_displacement
+from baselines.recovery._meta_generator import Adapted, MetaGenerator, adapt
+from baselines.recovery._recovered_tasks import (
+    Params,
+    RecoveredTasks,
+    expected_visits,
+    refusal,
+    scaled,
+    student_logits,
+)
+from bench.contract import (
+    BACKWARD,
+    Budget,
+    Config,
+    FitContext,
+    Learner,
+    Method,
+    Need,
+    Passes,
+    PlannedFit,
+    TaskShape,
+    Teacher,
+)
+from bench.inversion.losses import bn_statistics_loss
+from bench.learners.base import channels_last
+from bench.learners.initialisation import initial_net
+from bench.learners.meta_training import meta_train
+from bench.learners.resized import resize
+from bench.nets.base import Backbone
+from bench.nets.norm import RecordingNorm
+
+
+class FreeConfig(Config):
+    """Constants; None takes the released count, made smaller for budgets under 60,000
+    meta-iterations: times the fourth root of the budget's share."""
+
+    images_per_class: int = Field(20, ge=1)
+    """images of each class that a visit recovers from each teacher. Released; at least k_shot + 1
+    are made."""
+    adaptation_steps: int = Field(5, ge=1)
+    """Adam steps that adapt the generator to a teacher. Released."""
+    generator_lr: float = Field(1e-3, gt=0)
+    """Adam's rate on the meta-generator and on its adapted copies. Released."""
+    latent_lr: float = Field(1e-3, gt=0)
+    """Adam's rate on the latents. Released."""
+    generator_width: int | None = Field(None, ge=1)
+    """channels of the generator's last hidden layer. Released: 64."""
+    latent_size: int = Field(256, ge=1)
+    """length of a latent vector. Released."""
+    teachers_per_visit: int = Field(4, ge=1)
+    """teachers that a visit recovers from. Released."""
+    warmup: int | None = Field(None, ge=0)
+    """visits before the first meta-iteration that train the meta-generator alone. Released: 20."""
+    adversarial_weight: float = Field(1.0, ge=0)
+    """factor of the divergence between meta-model and teacher that recovery raises where both name
+    the same class. Released."""
+    bn_weight: float = Field(0.0, ge=0)
+    """factor of the distance to the teacher's batch norm statistics. Released: 0."""
+    fast_optimiser: FastOptimiser = "adam"
+    """what descends the teachers' distillation losses one after the other: a fresh Adam each
+    visit, as released, or the SGD that the analysis of gradient alignment assumes"""
+    kd: Divergence = "kl"
+    """the divergence of the distillation; `as_published` is hazard H14"""
+    patience: int = Field(10, ge=1)
+    """meta-iterations without a better pseudo-query accuracy until the next visit. Released."""
+    memory_per_class: int = Field(400, ge=2)
+    """images of a class that the task memory keeps. Released: 20 sets of 20."""
+    initialisation: Literal["random", "average", "best_teacher", "auto"] = "random"
+    """where the meta-model starts; see `bench/protocols.py`. Released: random."""
+    gallery_images_per_class: int = Field(2, ge=0)
+    """recovered images of each class that the log gets at start, middle and end. Ours."""
+
+    def resolved(self, budget: Budget, shape: TaskShape) -> FreeConfig:
+        """Return the constants with counts in place of None, and images enough for the tasks."""
+        total = budget.meta_iterations
+        counts = {
+            "images_per_class": max(self.images_per_class, shape.k_shot + 1),
+            "generator_width": self.generator_width or scaled(64, total, 4),
+            "warmup": scaled(20, total, 4) if self.warmup is None else self.warmup,
+        }
+        return self.model_copy(update=counts)
+
+
+class Free(Method):
+    """Faster and better data-free meta-learning.
+
+    Wei et al., "FREE: Faster and Better Data-Free Meta-Learning", CVPR 2024, arXiv 2405.00984.
+
+    Faster: one meta-generator serves all teachers; five Adam steps adapt a copy of it to a
+    teacher, and the gradients at the ends of a visit's adaptations train the meta-generator
+    (first-order MAML). Better: the meta-model is distilled from the visited teachers one after
+    the other, and the way it went becomes one outer step (as in Reptile), which in the second
+    order makes the teachers' gradients agree. All images go to a memory; between visits the
+    meta-model is trained on tasks that mix the memory's classes.
+
+    As in the released code: generator, losses' form, constants, the adversarial term, the plateau
+    that asks for the next visit, the random start. Departures: a visit's images are those of the
+    least loss (released: of the last of the five), and all of its teachers' go to the memory
+    (released: the last one's alone, hazard H17); teachers are visited in rounds, not drawn with
+    replacement; four tasks make a meta-batch, not ten; the aligned step has an Adam state of its
+    own, to which the released factor of 67 means nothing; small budgets have a smaller generator
+    and a shorter warm-up.
+    """
+
+    name = "free"
+    knowledge = "inversion"
+    learners = ("maml", "anil", "protonet")
+    fit_depends_on = frozenset({"n_way", "k_shot", "learner"})
+    validates = True
+    Config = FreeConfig
+    presets: ClassVar = {"released": {}, "as_published": {"kd": "as_published"}}
+
+    @classmethod
+    def needs_of(cls, config: FreeConfig) -> frozenset[Need]:
+        """Batch norm statistics only where they have a weight."""
+        return frozenset({"bn_statistics"}) if config.bn_weight else frozenset()
+
+    @classmethod
+    def fit_passes(cls, fit: PlannedFit) -> Passes:
+        """Return the visits' passes: the adaptations', the answers' and the distillation's."""
+        config = fit.config.resolved(fit.budget, fit.shape)
+        visited = min(config.teachers_per_visit, len(fit.teachers))
+        share = visited / len(fit.teachers)
+        visits = expected_visits(fit, config.patience, visited)
+        adapting = config.adaptation_steps * (1 + BACKWARD)
+        images = [share * config.images_per_class * t.n_classes for t in fit.teachers]
+        return Passes(
+            [(config.warmup * adapting + visits * (adapting + 1)) * n for n in images],
+            visits * (config.adaptation_steps + 1 + BACKWARD) * sum(images),
+        )
+
+    def skip(self, context: FitContext) -> str | None:
+        """Images are shared, and the meta-model must have an output for each answer."""
+        return refusal(context)
+
+    def fit(self, context: FitContext) -> dict[str, Tensor]:
+        """Recover, distil and meta-train; return the meta-model's state."""
+        net = initial_net(context, context.config.initialisation)
+        return meta_train(context, net, AlignedTasks(context, net))
+
+    def learner(self, context: FitContext, fitted: Mapping[str, Tensor]) -> Learner:
+        """Return the cell's learner around the fitted meta-model."""
+        return context.make_learner(fitted)
+
+
+class AlignedTasks(RecoveredTasks):
+    """The visits of FREE; see `Free`."""
+
+    def __init__(self, context: FitContext, net: Backbone):
+        self.config = config = context.config.resolved(context.budget, context.shape)
+        super().__init__(
+            context,
+            net,
+            config.patience,
+            config.memory_per_class,
+            config.gallery_images_per_class,
+        )
+        self.warmup = config.warmup
+        self.meta_generator = MetaGenerator(
+            fresh_generator(
+                config.latent_size,
+                config.generator_width,
+                context.net.image_size,
+                context.generator("generator"),
+                context.device,
+            ),
+            config.generator_lr,
+        )
+
+    def visit(self, iteration: int) -> dict[str, Tensor]:
+        """Recover from some teachers, and distil with aligned gradients; see `RecoveredTasks`."""
+        while self.warmup:
+            self.warmup -= 1
+            self._recover(adversarial=False)
+        context, config = self.context, self.config
+        teachers, adapted = self._recover(adversarial=True)
+        losses = []
+        for teacher, one in zip(teachers, adapted, strict=True):
+            images = self.scale.normalised(one.pixels)
+            with torch.no_grad():
+                answers = F.log_softmax(_logits(teacher, images), 1)
+            context.log.count("teacher_forward_images", len(images))
+            losses.append(self._distillation(images, answers))
+            self.memory.add(one.pixels, teacher.class_ids, teacher.class_names)
+        displacement, met = sequential_displacement(
+            self.parameters, losses, context.protocol.outer_lr, config.fast_optimiser
+        )
+        self.apply(displacement)
+        first = torch.stack([one.losses[0] for one in adapted]).mean()
+        last = torch.stack([one.losses.min() for one in adapted]).mean()
+        return {
+            "recovery_start": first,
+            "recovery": last,
+            "distillation": torch.stack(met).mean(),
+        }
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what is needed to continue bit by bit."""
+        own = {"meta_generator": self.meta_generator.state_dict(), "warmup": self.warmup}
+        return {**super().state_dict(), **own}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from what `state_dict` returned."""
+        super().load_state_dict(state)
+        self.meta_generator.load_state_dict(state["meta_generator"])
+        self.warmup = int(state["warmup"])
+
+    def _recover(self, adversarial: bool) -> tuple[list[Teacher], list[Adapted]]:
+        """Adapt to the next teachers, and let the meta-generator learn from it."""
+        context, config = self.context, self.config
+        pool = context.pool
+        teachers = [pool[i] for i in self.rounds.take(min(config.teachers_per_visit, len(pool)))]
+        adapted = []
+        for teacher in teachers:
+            labels = torch.arange(len(teacher.class_ids), device=context.device)
+            labels = labels.repeat_interleave(config.images_per_class)
+            size = (len(labels), config.latent_size)
+            latents = torch.randn(size, generator=self.streams["latents"]).to(labels.device)
+            loss = self._recovery_loss(teacher, labels, adversarial)
+            generator, lr = self.meta_generator.generator, config.generator_lr
+            adapted.append(
+                adapt(generator, latents, loss, config.adaptation_steps, lr, config.latent_lr)
+            )
+            count = config.adaptation_steps * len(labels)
+            context.log.count("pseudo_images", count)
+            context.log.count("teacher_forward_images", count)
+        self.meta_generator.learn(adapted)
+        return teachers, adapted
+
+    def _recovery_loss(
+        self, teacher: Teacher, labels: Tensor, adversarial: bool
+    ) -> Callable[[Tensor], Tensor]:
+        config = self.config
+        params = {name: value.detach() for name, value in self.parameters.items()}
+
+        def loss_of(pixels: Tensor) -> Tensor:
+            images = self.scale.normalised(pixels)
+            norm = RecordingNorm()
+            logits = _logits(teacher, images, norm)
+            loss = F.cross_entropy(logits, labels)
+            if config.bn_weight:
+                loss = loss + config.bn_weight * bn_statistics_loss(norm.layers)
+            if adversarial and config.adversarial_weight:
+                with torch.no_grad():
+                    student = student_logits(self.net, params, images, logits.shape[1])
+                gain = disagreement(student, F.log_softmax(logits, 1), config.kd)
+                loss = loss - config.adversarial_weight * gain
+            return loss
+
+        return loss_of
+
+    def _distillation(self, images: Tensor, answers: Tensor) -> Callable[[Params], Tensor]:
+        def loss_of(params: Params) -> Tensor:
+            logits = student_logits(self.net, params, images, answers.shape[1])
+            return distillation_loss(logits, answers, self.config.kd)
+
+        return loss_of
+
+
+def disagreement(student: Tensor, answers: Tensor, kind: Divergence) -> Tensor:
+    """Return how far a teacher is from a constant student where both name the same class, 0-d.
+
+    Args:
+        student: logits (B, n).
+        answers: the teacher's log-probabilities (B, n), differentiable.
+        kind: `kl`, the divergence of the teacher from the student; `as_published`, the same with
+            the teacher's probabilities in place of their logarithms (hazard H14).
+    """
+    given = answers if kind == "kl" else answers.exp()
+    each = F.kl_div(given, F.log_softmax(student, 1), log_target=True, reduction="none").sum(1)
+    return (each * agreeing(student, answers).detach()).mean()
+
+
+def _logits(teacher: Teacher, images: Tensor, norm: Any = None) -> Tensor:
+    """Return a teacher's outputs for its own classes of images of any size."""
+    x = channels_last(resize(images, teacher.spec.image_size))
+    logits = teacher.net(x) if norm is None else teacher.net(x, norm)
+    return logits[:, : len(teacher.class_ids)]
