@@ -8,7 +8,8 @@ from typing import Any
 from bench import protocols, registry
 from bench.contract import Budget, Config, ProtocolConstants, TaskShape, added
 from bench.errors import BenchError, unknown_name
-from bench.records import SCHEMA, content_hash
+from bench.results.files import content_hash
+from bench.results.record import SCHEMA
 
 UNCALIBRATED = "none"
 

@@ -197,7 +197,7 @@ def _close(
     figures: bool,
 ) -> None:
     """Print the closing table and where everything is; exit 1 if a cell failed."""
-    from bench.tracking import pending, ui_command
+    from bench.results.mlflow import pending, ui_command
 
     folder = request.runs / resolved.suite.name
     output = folder / "report"
@@ -224,7 +224,7 @@ def _close(
 
 
 def _ingest(trackers: list[Any], runs: Path, stored: list[Any]) -> None:
-    from bench.tracking import open_tracker
+    from bench.results.mlflow import open_tracker
 
     if not trackers:
         trackers.append(open_tracker(runs))
@@ -258,8 +258,8 @@ def _say_interrupted(resolved: Any, request: Any) -> None:
 @click.option("--rebuild", is_flag=True, help="Start from an empty store.")
 def ingest(runs: Path, rebuild: bool) -> None:
     """Write the records that are new into the MLflow store."""
-    from bench.records import find_records
-    from bench.tracking import open_tracker, pending, store_uri
+    from bench.results.mlflow import open_tracker, pending, store_uri
+    from bench.results.store import find_records
 
     stored = find_records(runs)
     if not stored:

@@ -23,7 +23,7 @@ from bench.contract import BACKWARD, Method, NetSpec, PlannedFit, PlannedTeacher
 from bench.data.base import ImageData
 from bench.evaluate import TASKS_PER_CHUNK
 from bench.execute.scenario import meta_spec
-from bench.records import write_json
+from bench.results.files import write_json
 from bench.runtime import describe_device, prepare_process
 from bench.teachers.pool import TeacherPlan
 

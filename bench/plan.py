@@ -21,7 +21,7 @@ from bench.data.base import ImageData, nominal_data
 from bench.data.sources import check_name, dataset_source
 from bench.errors import BenchError
 from bench.expand import expand
-from bench.records import content_hash, file_sha256, write_json
+from bench.results.files import content_hash, file_sha256, write_json
 from bench.suite import Suite, read_suite, suite_datasets, suite_file, suite_methods
 from bench.teachers.cards import pool_cards, pool_folder, read_index
 

@@ -8,7 +8,7 @@ from typing import Any
 from bench import registry
 from bench.cells import Cell
 from bench.plan import Plan
-from bench.records import content_hash
+from bench.results.files import content_hash
 from bench.run import Request, cell_status
 
 WIDTH = 100

@@ -13,7 +13,8 @@ from bench.cells import Cell
 from bench.display import PlainDisplay
 from bench.errors import BenchError
 from bench.plan import Plan
-from bench.records import RECORD, Record, StoredRecord, find_records, read_record
+from bench.results.record import Record
+from bench.results.store import RECORD, StoredRecord, find_records, read_record
 from bench.suite import MethodEntry, Suite
 
 ROOMS = {"nothing": (), "teachers": ("teachers",), "fit": ("teachers", "fits")}

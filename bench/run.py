@@ -13,7 +13,7 @@ from bench.data.tasks import check_shape
 from bench.display import PlainDisplay
 from bench.errors import BenchError
 from bench.plan import Plan
-from bench.records import RECORD, StoredRecord, is_finished, read_record
+from bench.results.store import RECORD, StoredRecord, is_finished, read_record
 
 
 @dataclass(frozen=True)

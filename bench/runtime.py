@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.errors import BenchError
-from bench.records import Device, Environment
+from bench.results.record import Device, Environment
 
 if TYPE_CHECKING:
     import torch

@@ -126,7 +126,7 @@ def update_file(runs: Path, file: Path, only: tuple[str, ...] = (), write: bool 
     Raises:
         BenchError: a file that cannot be read, a marker without end, or as `make_report`.
     """
-    from bench.records import write_text
+    from bench.results.files import write_text
     from reports.rows.select import load_records
     from reports.tables.build import build_tables
     from reports.text.markdown import markdown, update_blocks

@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 
 from bench.errors import BenchError
-from bench.records import RECORD, Record, StoredRecord, canonical_json, find_records
+from bench.results.files import canonical_json
+from bench.results.record import Record
+from bench.results.store import RECORD, StoredRecord, find_records
 from bench.stats import (
     Equivalence,
     Interval,

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.records import write_text
+from bench.results.files import write_text
 from reports.tables.collection import Report
 from reports.tables.hazards import hazard_rows
 from reports.tables.summary import summary_rows

@@ -31,7 +31,7 @@ from bench.expand import expand
 from bench.learners.base import LearnerSettings
 from bench.nets.base import Backbone, initialise
 from bench.protocols import protocol as named_protocol
-from bench.records import StoredRecord, read_record
+from bench.results.store import StoredRecord, read_record
 from bench.seeds import torch_generator
 from bench.suite import read_suite
 

@@ -13,8 +13,8 @@ from bench.contract import Config, added
 from bench.errors import BenchError
 from bench.expand import expand
 from bench.protocols import BUDGETS, PROTOCOLS
-from bench.records import Record
 from bench.reproduce import cell_of
+from bench.results.record import Record
 from bench.suite import SUITES, read_suite, suite_names, suite_parts
 
 RESULTS = Path(__file__).parent.parent / "results"

@@ -23,7 +23,8 @@ from bench.learners.base import LearnerSettings
 from bench.learners.maml import Maml
 from bench.nets.norm import holds_statistics
 from bench.protocols import PROTOCOLS, differences, protocol
-from bench.records import StoredRecord, read_parquet
+from bench.results.files import read_parquet
+from bench.results.store import StoredRecord
 from bench.teachers.store import build_pool, number_classes
 from tests.helpers import cell_of, run_toy, tiny_net, toy_data
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from bench.cli import cli, main
-from bench.records import find_records
 from bench.registry import names
+from bench.results.store import find_records
 from bench.suite import suite_names
 from reports.rows.select import load_records
 from reports.tables.build import build_tables

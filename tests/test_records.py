@@ -12,13 +12,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench import records
+from bench.results import files, store
 from bench.errors import BenchError
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=50))
 def test_summary_is_the_fields_convention(values: list[float]) -> None:
-    summary = records.summarise(values)
+    summary = store.summarise(values)
     assert summary.n == len(values)
     assert summary.mean == pytest.approx(np.mean(values))
     assert summary.std == pytest.approx(np.std(values))
@@ -26,7 +26,7 @@ def test_summary_is_the_fields_convention(values: list[float]) -> None:
 
 
 def test_summary_by_hand() -> None:
-    summary = records.summarise([0.2, 0.4, 0.6, 0.8])
+    summary = store.summarise([0.2, 0.4, 0.6, 0.8])
     assert summary.mean == pytest.approx(0.5)
     assert summary.std == pytest.approx(0.05**0.5)
     assert summary.ci95 == pytest.approx(0.98 * 0.05**0.5)
@@ -35,20 +35,20 @@ def test_summary_by_hand() -> None:
 @pytest.mark.parametrize("values", [[], [0.5, 47.6], [0.5, float("nan")]])
 def test_summary_refuses_what_is_no_fraction(values: list[float]) -> None:
     with pytest.raises(BenchError, match="within"):
-        records.summarise(values)
+        store.summarise(values)
 
 
 def test_content_hash_ignores_key_order_only() -> None:
-    assert records.content_hash({"a": 1, "b": [2]}) == records.content_hash({"b": [2], "a": 1})
-    assert records.content_hash({"a": 1}) != records.content_hash({"a": 2})
+    assert files.content_hash({"a": 1, "b": [2]}) == files.content_hash({"b": [2], "a": 1})
+    assert files.content_hash({"a": 1}) != files.content_hash({"a": 2})
 
 
 def test_an_interrupted_write_leaves_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "x.json"
-    records.write_json(path, {"old": 1})
+    files.write_json(path, {"old": 1})
 
     def interrupted() -> None:
-        with records.atomic_path(path) as temporary:
+        with files.atomic_path(path) as temporary:
             temporary.write_text("half")
             raise RuntimeError
 
@@ -59,16 +59,16 @@ def test_an_interrupted_write_leaves_the_old_file(tmp_path: Path) -> None:
 
 
 def _cell(folder: Path) -> Path:
-    records.write_tasks(folder / "tasks.parquet", np.linspace(0.2, 0.8, 7))
-    records.write_json(folder / "config.json", {})
+    store.write_tasks(folder / "tasks.parquet", np.linspace(0.2, 0.8, 7))
+    files.write_json(folder / "config.json", {})
     (folder / "images").mkdir()
     (folder / "images" / "a.png").write_bytes(b"png")
-    records.mark_done(folder)
+    store.mark_done(folder)
     return folder
 
 
 def test_a_finished_folder_is_finished(tmp_path: Path) -> None:
-    assert records.is_finished(_cell(tmp_path))
+    assert store.is_finished(_cell(tmp_path))
 
 
 @pytest.mark.parametrize("name", ["tasks.parquet", "config.json", "images/a.png", "DONE"])
@@ -76,15 +76,15 @@ def test_a_missing_or_changed_file_is_not_finished(tmp_path: Path, name: str) ->
     path = _cell(tmp_path) / name
     content = path.read_bytes()
     path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
-    assert not records.is_finished(tmp_path)
+    assert not store.is_finished(tmp_path)
     path.unlink()
-    assert not records.is_finished(tmp_path)
+    assert not store.is_finished(tmp_path)
 
 
 def test_tasks_round_trip(tmp_path: Path) -> None:
     values = np.array([0.1, 0.7, 0.3])
-    records.write_tasks(tmp_path / "tasks.parquet", values)
-    columns = records.read_parquet(tmp_path / "tasks.parquet")
+    store.write_tasks(tmp_path / "tasks.parquet", values)
+    columns = files.read_parquet(tmp_path / "tasks.parquet")
     assert columns["task"].dtype == np.int32
     assert columns["accuracy"].dtype == np.float64
     np.testing.assert_array_equal(columns["accuracy"], values)
@@ -92,16 +92,16 @@ def test_tasks_round_trip(tmp_path: Path) -> None:
 
 def test_classes_of_tasks_round_trip_in_task_order(tmp_path: Path) -> None:
     classes = np.array([[4, 0], [2, 7], [1, 3]])
-    records.write_tasks(tmp_path / "tasks.parquet", np.array([0.1, 0.7, 0.3]), classes)
-    columns = records.read_parquet(tmp_path / "tasks.parquet")
+    store.write_tasks(tmp_path / "tasks.parquet", np.array([0.1, 0.7, 0.3]), classes)
+    columns = files.read_parquet(tmp_path / "tasks.parquet")
     assert columns["class_1"].dtype == np.int32
     backwards = {name: column[::-1] for name, column in columns.items()}
-    records.write_parquet(tmp_path / "tasks.parquet", backwards)
-    stored = records.StoredRecord(SimpleNamespace(n_way=2), tmp_path)
+    files.write_parquet(tmp_path / "tasks.parquet", backwards)
+    stored = store.StoredRecord(SimpleNamespace(n_way=2), tmp_path)
     values, members = stored.tasks()
     np.testing.assert_array_equal(values, [0.1, 0.7, 0.3])
     np.testing.assert_array_equal(members, classes)
-    records.write_tasks(tmp_path / "tasks.parquet", values)
+    store.write_tasks(tmp_path / "tasks.parquet", values)
     assert stored.tasks()[1] is None
 
 
@@ -111,7 +111,7 @@ def test_classes_of_tasks_round_trip_in_task_order(tmp_path: Path) -> None:
 def test_an_unreadable_record_is_one_line(tmp_path: Path, text: str) -> None:
     (tmp_path / "record.json").write_text(text)
     with pytest.raises(BenchError) as caught:
-        records.read_record(tmp_path)
+        store.read_record(tmp_path)
     assert "\n" not in str(caught.value)
     assert "record.json" in str(caught.value)
 
@@ -121,9 +121,9 @@ def test_copies_in_the_mlflow_store_are_passed_over(tmp_path: Path) -> None:
     for place in ("suite/cell", "mlartifacts/1/run/artifacts"):
         (tmp_path / place).mkdir(parents=True)
         (tmp_path / place / "record.json").write_bytes(stored)
-    (found,) = records.find_records(tmp_path)
+    (found,) = store.find_records(tmp_path)
     assert found.folder == tmp_path / "suite" / "cell"
-    assert len(records.find_records(tmp_path / "mlartifacts")) == 1
+    assert len(store.find_records(tmp_path / "mlartifacts")) == 1
 
 
 def test_an_older_record_has_what_was_added_since_at_its_default() -> None:
@@ -133,6 +133,6 @@ def test_an_older_record_has_what_was_added_since_at_its_default() -> None:
     for name in ("precision", "teachers"):
         older["protocol"].pop(name, None)
     newer = {**written, "protocol": {**older["protocol"], "precision": "bfloat16"}}
-    read = records.Record.model_validate(older)
+    read = store.Record.model_validate(older)
     assert (read.protocol["precision"], read.protocol["teachers"]) == ("float32", "trained")
-    assert records.Record.model_validate(newer).protocol["precision"] == "bfloat16"
+    assert store.Record.model_validate(newer).protocol["precision"] == "bfloat16"

@@ -13,15 +13,10 @@ from PIL import Image
 
 from bench.cli import main
 from bench.errors import BenchError
-from bench.records import (
-    Record,
-    StoredRecord,
-    read_record,
-    summarise,
-    write_json,
-    write_tasks,
-)
 from bench.reproduce import as_row, cell_of, find_cell, fresh_cache, judge
+from bench.results.files import write_json
+from bench.results.record import Record, summarise
+from bench.results.store import StoredRecord, read_record, write_tasks
 from bench.teachers.transfer import export_pool
 from tests.helpers import tiny_pool
 

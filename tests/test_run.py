@@ -15,7 +15,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from bench.records import StoredRecord, find_records, is_finished
+from bench.results.store import StoredRecord, find_records, is_finished
 
 TINY = [
     "--set=budget.teacher_epochs=1",
@@ -104,7 +104,7 @@ print("heavy:", sorted({"torch", "mlflow"} & set(sys.modules)))
 
 
 def _check_mlflow(runs: Path, stored: dict[str, StoredRecord]) -> None:
-    from bench.tracking import Tracker
+    from bench.results.mlflow import Tracker
 
     tracker = Tracker(runs)
     found = tracker._search("tags.kind = 'cell'")

@@ -10,7 +10,7 @@ import pytest
 from bench.cli import main
 from bench.expand import expand
 from bench.protocols import protocol
-from bench.records import StoredRecord, find_records
+from bench.results.store import StoredRecord, find_records
 from bench.suite import read_suite
 
 TINY = (

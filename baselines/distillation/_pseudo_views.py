@@ -27,7 +27,7 @@ class ViewSettings(InversionSettings):
     inversion_steps: int = Field(60, ge=0)
     """Adam steps on the pixels. Ours: from dead leaves, 60 do as well as 150 from noise."""
     start: Literal["noise", "leaves"] = "leaves"
-    """what inversion starts from: white noise, or dead leaves (`baselines/distillation/_dead_leaves.py`), which
+    """what inversion starts from: white noise, or dead leaves (`_dead_leaves.py`), which
     leave their edges and textures in the pseudo images. Ours."""
     inversion_batch: int = Field(160, ge=1)
     """pseudo images inverted together, at 32 px; at other sizes as many as have the same number of

@@ -16,7 +16,7 @@ class DistillEnsemble(Distillation):
     features with which the nearest centroid does best there. It matches them through a linear map,
     and their similarities directly, in the space in which centroids are compared (Tung and Mori,
     ICCV 2019, arXiv 1907.09682; Park et al., CVPR 2019, arXiv 1904.05068; see
-    `baselines/distillation/_losses.py`). Teachers' answers are computed once for each view and used several
+    `_losses.py`). Teachers' answers are computed once for each view and used several
     times. Inversion: DeepInversion, Yin et al., CVPR 2020, arXiv 1912.08795. The use of a pool of
     teachers with separate classes is ours, and so are all constants, chosen on validation tasks of
     CIFAR-FS.

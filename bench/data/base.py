@@ -19,7 +19,7 @@ from bench.data import cache as decoded
 from bench.data.class_splits import ClassSplit, class_split
 from bench.data.digests import DigestMemory
 from bench.errors import BenchError
-from bench.records import content_hash
+from bench.results.files import content_hash
 
 READER_VERSION = 1
 """Counts the changes to decoding that alter pixels or order; part of every digest."""

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, BinaryIO
 import numpy as np
 
 from bench.errors import BenchError
-from bench.records import sync_folder, write_json
+from bench.results.files import sync_folder, write_json
 
 if TYPE_CHECKING:
     from bench.data.base import ClassImages, DatasetSource, Listing, Progress

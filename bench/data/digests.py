@@ -8,7 +8,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench.records import file_sha256, write_json
+from bench.results.files import file_sha256, write_json
 
 
 class DigestMemory:

@@ -15,7 +15,7 @@ from typing import BinaryIO
 from bench.data.base import DatasetSource, Download
 from bench.data.verify import digest_of
 from bench.errors import BenchError
-from bench.records import sync_folder
+from bench.results.files import sync_folder
 
 _CHUNK = 1 << 20
 _TIMEOUT = 60

@@ -22,7 +22,7 @@ from bench.data.digests import DigestMemory
 from bench.data.folders import find_one_of
 from bench.data.letters import FACES, LETTERS, TEXT_SIZE, class_name, font_folder, letter_mask
 from bench.errors import BenchError
-from bench.records import content_hash
+from bench.results.files import content_hash
 from bench.seeds import numpy_generator
 
 if TYPE_CHECKING:

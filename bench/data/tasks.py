@@ -16,7 +16,7 @@ import numpy as np
 
 from bench.contract import TaskBatch, TaskShape
 from bench.errors import BenchError
-from bench.records import canonical_json
+from bench.results.files import canonical_json
 from bench.seeds import numpy_generator
 
 if TYPE_CHECKING:

@@ -16,7 +16,9 @@ from bench.errors import BenchError
 from bench.execute.score import score
 from bench.execute.workplace import Skipped, Workplace
 from bench.nets.precision import computing_in
-from bench.records import RECORD, Record, is_finished, mark_done, write_json, write_parquet
+from bench.results.files import write_json, write_parquet
+from bench.results.record import Record
+from bench.results.store import RECORD, is_finished, mark_done
 from bench.runtime import describe_device, describe_environment
 from bench.timing import SystemSampler
 

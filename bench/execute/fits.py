@@ -26,7 +26,8 @@ from bench.contract import FitContext, Learner, Method, NetSpec
 from bench.errors import BenchError
 from bench.execute.log import CellLog
 from bench.execute.strategies import Strategies
-from bench.records import atomic_path, content_hash, is_finished, mark_done, write_json
+from bench.results.files import atomic_path, content_hash, write_json
+from bench.results.store import is_finished, mark_done
 from bench.timing import Pace, Stopwatch
 
 _SHAPE = ("n_way", "k_shot", "learner")

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bench.records import atomic_path, write_parquet
+from bench.results.files import atomic_path, write_parquet
 
 COLUMNS = ("step", "name", "value")
 

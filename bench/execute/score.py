@@ -29,17 +29,9 @@ from bench.execute.scenario import (
 from bench.execute.strategies import Strategies
 from bench.execute.task_lists import lists_digest, numbered_classes, task_lists
 from bench.execute.workplace import Skipped, Workplace, embedding_table, obtain_pool
-from bench.records import (
-    SIMILARITY,
-    TASKS,
-    Cost,
-    FitSummary,
-    PoolSummary,
-    Timing,
-    content_hash,
-    summarise,
-    write_tasks,
-)
+from bench.results.files import content_hash
+from bench.results.record import Cost, FitSummary, PoolSummary, Timing, summarise
+from bench.results.store import SIMILARITY, TASKS, write_tasks
 from bench.seeds import seed_global_state, torch_generator
 from bench.teachers.adapt import normalises_otherwise
 from bench.teachers.similarity import similarity_file

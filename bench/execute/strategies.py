@@ -24,7 +24,7 @@ import torch
 
 from bench.contract import first_of
 from bench.nets.precision import current_precision
-from bench.records import write_json
+from bench.results.files import write_json
 from bench.runtime import describe_device
 
 VARIABLE = "PURER_BENCH_STRATEGY"

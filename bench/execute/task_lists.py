@@ -12,7 +12,7 @@ from bench.data.base import ImageData
 from bench.data.tasks import TaskList, frozen_tasks
 from bench.evaluate import fingerprint
 from bench.execute.scenario import shares
-from bench.records import content_hash
+from bench.results.files import content_hash
 from bench.seeds import derive_seed
 
 TEST_SEED = 0

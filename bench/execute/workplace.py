@@ -19,7 +19,7 @@ from bench.execute.scenario import (
     scenario_data,
 )
 from bench.nets.precision import computing_in
-from bench.records import content_hash
+from bench.results.files import content_hash
 from bench.teachers.adapt import adapt_pool
 from bench.teachers.store import build_pool
 from bench.teachers.transfer import load_pool

@@ -22,7 +22,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from bench.contract import Config, NetSpec
 from bench.errors import BenchError, unknown_name
-from bench.records import content_hash, file_sha256
+from bench.results.files import content_hash, file_sha256
 
 POOL, CARD, WEIGHTS = "pool.json", "teacher.json", "net.safetensors"
 FORMAT = 1

@@ -19,7 +19,8 @@ from bench.data.base import ImageData
 from bench.data.images import normalise
 from bench.learners.resized import resize
 from bench.nets.precision import computing_in
-from bench.records import content_hash, write_similarity
+from bench.results.files import content_hash
+from bench.results.store import write_similarity
 
 N_IMAGES = 256
 """Images that similarity is measured on; far less work than an epoch of any teacher."""

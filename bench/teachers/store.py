@@ -26,8 +26,8 @@ from bench.data.images import normalise
 from bench.errors import BenchError
 from bench.learners.resized import resize
 from bench.nets.base import initialise
-from bench.records import atomic_path, content_hash, file_sha256, write_json
 from bench.registry import build_net
+from bench.results.files import atomic_path, content_hash, file_sha256, write_json
 from bench.seeds import torch_generator
 from bench.teachers.pool import TeacherPlan
 from bench.teachers.train import Checkpoint, Snapshot, TrainedTeacher, train_teacher

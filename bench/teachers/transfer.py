@@ -27,7 +27,7 @@ from bench.contract import NetSpec, Pool, Teacher
 from bench.errors import BenchError
 from bench.nets.base import Backbone
 from bench.nets.imported import build_named, check_backbone, is_named
-from bench.records import file_sha256, sync_folder, write_json
+from bench.results.files import file_sha256, sync_folder, write_json
 from bench.teachers.cards import (
     CARD,
     POOL,

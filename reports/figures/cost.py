@@ -33,7 +33,7 @@ def pareto_figure(frame: pandas.DataFrame, cost: str) -> Figure:
     Oracles are drawn and stand outside the front.
 
     Args:
-        frame: rows of `reports.tables.build.summary.summary_rows` of one group, with the cost known.
+        frame: rows of `reports.tables.summary.summary_rows` of one group, with the cost known.
         cost: a key of `COSTS`.
     """
     from matplotlib.ticker import EngFormatter, LogLocator

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.records import atomic_path, content_hash, file_sha256, write_text
+from bench.results.files import atomic_path, content_hash, file_sha256, write_text
 from reports.figures.style import FORMATS, as_bytes, laid_out
 from reports.rows.groups import Group
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from bench.records import CURVE, StoredRecord, read_parquet
+from bench.results.files import read_parquet
+from bench.results.store import CURVE, StoredRecord
 from reports.figures.curves import PANELS, curves_figure
 from reports.figures.drawing import Drawing
 from reports.figures.gallery import gallery_figure, stage_order

@@ -10,7 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from bench.records import CURVE, Record, StoredRecord, canonical_json, read_parquet
+from bench.results.files import canonical_json, read_parquet
+from bench.results.record import Record
+from bench.results.store import CURVE, StoredRecord
 from reports.figures.gallery import stage_order
 from reports.page.content import percent
 from reports.rows.groups import KNOWLEDGE

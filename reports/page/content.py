@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from bench.records import Record, StoredRecord
+from bench.results.record import Record
+from bench.results.store import StoredRecord
 from bench.stats import Interval
 from reports.figures.drawing import Drawing
 from reports.page.compact import compact

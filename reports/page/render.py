@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.records import StoredRecord
+from bench.results.store import StoredRecord
 from reports.page import cells, content
 from reports.page.content import Part, Picture
 

@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bench.records import Record, StoredRecord, canonical_json
+from bench.results.files import canonical_json
+from bench.results.record import Record
+from bench.results.store import StoredRecord
 from reports.rows.results import Result, Setting
 
 COUPLED = {"n_teachers": "pool"}

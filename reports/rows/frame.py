@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bench.errors import BenchError
-from bench.records import TASKS, Record, StoredRecord, canonical_json
+from bench.results.files import canonical_json
+from bench.results.record import Record
+from bench.results.store import TASKS, StoredRecord
 from bench.seeds import numpy_generator
 from bench.stats import Interval, bca_interval, mean_interval, open_interval, resample_counts
 from reports.rows.memo import Memo

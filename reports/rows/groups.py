@@ -14,7 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from bench.records import Record, StoredRecord, canonical_json
+from bench.results.files import canonical_json
+from bench.results.record import Record
+from bench.results.store import StoredRecord
 from reports.rows.memo import Memo
 from reports.rows.results import Result, Row, Setting
 

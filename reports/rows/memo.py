@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.records import content_hash, write_text
+from bench.results.files import content_hash, write_text
 
 VERSION = 3
 """Raised when a change of the statistics makes kept numbers stale."""

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bench.records import StoredRecord
+from bench.results.store import StoredRecord
 from bench.stats import seed_spread
 from reports.rows.frame import task_table
 

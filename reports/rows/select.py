@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench.errors import BenchError, unknown_name
-from bench.records import TASKS, Record, StoredRecord, find_records
+from bench.results.record import Record
+from bench.results.store import TASKS, StoredRecord, find_records
 
 KEYS = (
     "suite",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from bench.errors import unknown_name
-from bench.records import StoredRecord
+from bench.results.store import StoredRecord
 from reports.rows.families import Family, hazard_families
 from reports.rows.groups import Group, make_groups
 from reports.tables.accuracy import accuracy_table

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from bench.records import Record, StoredRecord
+from bench.results.record import Record
+from bench.results.store import StoredRecord
 from bench.stats import minimal_detectable_difference
 from reports.rows.groups import Group
 from reports.rows.results import paired

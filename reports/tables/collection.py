@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bench.records import StoredRecord
+from bench.results.store import StoredRecord
 from reports.rows.families import Family, hazard_families
 from reports.rows.frame import record_row
 from reports.rows.groups import Group, make_groups

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
-from bench.records import Record, StoredRecord
+from bench.results.record import Record
+from bench.results.store import StoredRecord
 from reports.rows.groups import Group
 from reports.rows.results import Row, Setting
 from reports.tables.accuracy import NAMES

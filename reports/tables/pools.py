@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bench.records import Record
+from bench.results.record import Record
 from reports.rows.groups import Group
 from reports.tables.caption import protocol_sentence
 from reports.tables.table import Column, Entry, Section, Table, label

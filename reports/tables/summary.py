@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.records import Record
+from bench.results.record import Record
 from bench.stats import (
     Interval,
     hierarchical_interval,

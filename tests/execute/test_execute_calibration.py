@@ -13,9 +13,9 @@ from bench.execute.cell import run_cell
 from bench.execute.workplace import Workplace
 from bench.expand import expand
 from bench.plan import make_plan
-from bench.records import read_record
+from bench.results.mlflow import parameters
+from bench.results.store import read_record
 from bench.suite import read_suite
-from bench.tracking import parameters
 
 SUITE = """title: with and without
 scenario: SS

@@ -28,7 +28,7 @@ from bench.estimate import PassTimes, TeacherCost, estimate_cell
 from bench.expand import expand
 from bench.plan import make_plan
 from bench.plan_view import WIDTH
-from bench.records import find_records
+from bench.results.store import find_records
 from bench.suite import read_suite
 
 SUITE = """

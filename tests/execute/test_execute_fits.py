@@ -16,7 +16,8 @@ from bench.errors import BenchError
 from bench.execute.fits import fit_folder, fit_key, obtain_fit
 from bench.execute.strategies import Strategies
 from bench.expand import expand
-from bench.records import is_finished, read_parquet
+from bench.results.files import read_parquet
+from bench.results.store import is_finished
 from bench.suite import read_suite
 from bench.timing import Stopwatch
 from tests.helpers import tiny_context, tiny_pool

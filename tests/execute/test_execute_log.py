@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from bench.execute.log import CellLog, _shortened, save_grid
-from bench.records import read_parquet
+from bench.results.files import read_parquet
 
 
 def test_scalars_are_kept_as_they_were_when_noted(tmp_path: Path) -> None:

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from bench.records import (
+from bench.results.files import content_hash, write_json
+from bench.results.record import (
     Cost,
     Device,
     Environment,
@@ -15,12 +16,9 @@ from bench.records import (
     PoolSummary,
     Record,
     Timing,
-    content_hash,
-    mark_done,
     summarise,
-    write_json,
-    write_tasks,
 )
+from bench.results.store import mark_done, write_tasks
 from bench.seeds import numpy_generator
 from reports.rows.frame import record_row
 from reports.rows.select import load_records

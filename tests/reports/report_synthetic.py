@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from report_records import make_record
 
-from bench.records import write_tasks
+from bench.results.store import write_tasks
 from bench.seeds import numpy_generator
 
 METHODS = {

@@ -197,7 +197,7 @@ def test_a_bad_marker_changes_nothing(runs, tmp_path, marker, end, words):
 
 def test_a_fresh_interpreter_reports_without_heavy_imports(runs):
     code = (
-        "import sys, reports.command as c; light = set(sys.modules)\n"
+        "import sys, reports.cli as c; light = set(sys.modules)\n"
         f"from pathlib import Path; c.make_report(Path({str(runs)!r}), figures=False)\n"
         "heavy = {'torch', 'mlflow', 'pandas', 'matplotlib', 'scipy.stats'}\n"
         "assert not heavy & set(sys.modules), heavy & set(sys.modules)\n"

@@ -11,7 +11,7 @@ import pytest
 from report_browser import evaluate, node_module
 from report_records import PROTOCOL, accuracies, make_record, seeded_suite, standard_suite
 
-from bench.records import write_parquet
+from bench.results.files import write_parquet
 from reports.page import content
 from reports.report import write_report
 from reports.rows.groups import make_groups

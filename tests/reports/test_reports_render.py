@@ -11,7 +11,7 @@ import pytest
 from report_records import accuracies, make_record, outputs, standard_suite
 from write_golden import GOLDEN
 
-from bench.records import read_record
+from bench.results.store import read_record
 from reports.rows.frame import record_frame
 from reports.rows.select import load_records
 from reports.tables.build import build_tables

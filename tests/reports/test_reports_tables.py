@@ -8,7 +8,7 @@ from report_records import BUDGET, PROTOCOL, accuracies, make_record, seeded_sui
 
 from bench.errors import BenchError
 from bench.protocols import budget, protocol
-from bench.records import read_record
+from bench.results.store import read_record
 from bench.stats import mean_interval
 from reports.rows.groups import Group, make_groups
 from reports.rows.results import Result, Row, Setting

@@ -10,7 +10,7 @@ import torch
 
 from bench.contract import Pool
 from bench.nets.precision import computing_in
-from bench.records import SIMILARITY
+from bench.results.store import SIMILARITY
 from bench.seeds import torch_generator
 from bench.teachers.adapt import adapt_pool
 from bench.teachers.similarity import MIN_IMAGES, linear_cka, pool_similarity, similarity_file

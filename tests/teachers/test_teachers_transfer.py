@@ -535,7 +535,7 @@ def test_files_that_do_not_fit(tmp_path: Path, own_nets: None) -> None:
 def test_a_flipped_byte_is_noticed_where_the_digest_is_known(
     tmp_path: Path, own_nets: None
 ) -> None:
-    from bench.records import file_sha256
+    from bench.results.files import file_sha256
 
     path = saved(tmp_path / "net.safetensors")
     digest = file_sha256(path)

@@ -13,16 +13,8 @@ from typing import Any
 from filelock import FileLock
 
 from bench.errors import BenchError
-from bench.records import (
-    ARTIFACTS,
-    DONE,
-    SIMILARITY,
-    TASKS,
-    StoredRecord,
-    file_sha256,
-    read_parquet,
-    write_text,
-)
+from bench.results.files import file_sha256, read_parquet, write_text
+from bench.results.store import ARTIFACTS, DONE, SIMILARITY, TASKS, StoredRecord
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 MARK = ".ingested"

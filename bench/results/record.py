@@ -1,0 +1,179 @@
+"""The record of a cell: a model that explains itself and can be run again. No torch, no MLflow."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, model_validator
+
+from bench.contract import Budget, ProtocolConstants, with_added
+from bench.errors import BenchError
+
+SCHEMA = 1
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class Accuracy(_Part):
+    """Fractions in [0, 1] over n test tasks; std is the population's, ci95 = 1.96·std/√n."""
+
+    mean: float
+    ci95: float
+    std: float
+    n: int
+
+
+class Timing(_Part):
+    """Seconds and rates; None where a thing was not done. Validation and checkpoints are in
+    neither; the rates of a fit are those of its loop from the end of its first step on
+    (`bench.timing.Pace`). Peak memory: of the process, or of the GPU's allocator where one was
+    used."""
+
+    fit_s: float | None = None
+    meta_iterations_per_s: float | None = None
+    train_tasks_per_s: float | None = None
+    pseudo_images_per_s: float | None = None
+    test_s: float | None = None
+    test_tasks_per_s: float | None = None
+    embeddings_reused: bool = False
+    peak_memory_bytes: int | None = None
+
+
+class Cost(_Part):
+    """What prediction and the fit cost; MACs are multiply-accumulates of one image or task."""
+
+    params: int | None = None
+    macs_per_query_image: int | None = None
+    macs_adapt_per_task: int | None = None
+    teacher_forward_images: int = 0
+    queries: int = 0
+
+
+class Device(_Part):
+    """Where the cell ran."""
+
+    type: str
+    name: str
+    threads: int
+
+
+class Environment(_Part):
+    """With what the cell ran; `git_commit` is None outside a checkout."""
+
+    python: str
+    platform: str
+    packages: dict[str, str]
+    git_commit: str | None
+    git_dirty: bool | None
+
+
+class PoolSummary(_Part):
+    """Which teachers a cell used; `name` is that of an imported pool."""
+
+    name: str | None = None
+    sha256: str
+    n: int
+    mean_accuracy: float
+    architectures: dict[str, int]
+    teachers: list[dict[str, Any]]
+
+
+class FitSummary(_Part):
+    """Which fit a cell used, whether an earlier cell had made it, and how it was computed.
+
+    `strategies` names, for each part that can be computed in several equal ways, the one taken.
+    """
+
+    sha256: str
+    reused: bool
+    strategies: dict[str, str] = {}
+
+
+class Record(_Part):
+    """The result of one cell, complete enough to explain itself and to be run again."""
+
+    schema_version: int = SCHEMA
+    status: Literal["done", "failed", "skipped"]
+    reason: str | None = None
+    suite: str
+    cell_hash: str
+    scenario: str
+    datasets: list[str]
+    test_datasets: list[str] = []
+    dataset_digests: dict[str, str]
+    architectures: list[str]
+    net: str
+    method: str
+    knowledge: str
+    preset: str
+    method_config: dict[str, Any]
+    learner: str
+    calibration: str
+    calibration_config: dict[str, Any] = {}
+    n_way: int
+    k_shot: int
+    n_query: int
+    n_test_tasks: int
+    task_list_sha256: str | None = None
+    protocol: dict[str, Any]
+    variant: str = ""
+    budget: dict[str, Any]
+    selection: str
+    seed: int
+    accuracy: Accuracy | None = None
+    timing: Timing = Timing()
+    cost: Cost = Cost()
+    device: Device
+    environment: Environment
+    pool: PoolSummary | None = None
+    fit: FitSummary | None = None
+    command: str
+    warnings: list[str] = []
+    started: str
+    ended: str
+
+    @model_validator(mode="after")
+    def _know_what_was_added(self) -> Record:
+        """An older record says nothing of constants added since: they were what is default now."""
+        self.protocol = with_added(ProtocolConstants, self.protocol)
+        self.budget = with_added(Budget, self.budget)
+        return self
+
+    @property
+    def tested(self) -> list[str]:
+        """The data sets whose test tasks were scored; the pool's may be more."""
+        return self.test_datasets or self.datasets
+
+    @property
+    def protocol_label(self) -> str:
+        """The name under which numbers may share a table: the protocol, or the budget's own.
+
+        A short budget is a protocol of its own name and never stands beside the paper's.
+        """
+        if self.budget["name"] == "paper":
+            return self.protocol["name"]
+        return f"{self.budget['name']} ({self.protocol['name']})"
+
+
+def summarise(accuracies: Sequence[float] | np.ndarray) -> Accuracy:
+    """Summarise one accuracy per task.
+
+    Args:
+        accuracies: (n,) fractions in [0, 1], one per test task.
+
+    Raises:
+        BenchError: none given, or one is not a fraction.
+
+    Source: the field's convention, mean ± 1.96·population std/√n over tasks.
+    """
+    values = np.asarray(accuracies, dtype=np.float64)
+    if values.size == 0 or not np.all((values >= 0) & (values <= 1)):
+        raise BenchError(f"{values.size} accuracies given; need at least one, all within [0, 1]")
+    std = float(values.std())
+    n = int(values.size)
+    return Accuracy(mean=float(values.mean()), ci95=1.96 * std / math.sqrt(n), std=std, n=n)
