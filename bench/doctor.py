@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import registry
-from bench.data.folders import find_one_of
+from bench.data.reading.folders import find_one_of
 from bench.data.sources import dataset_source, own_names
 
 

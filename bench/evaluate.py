@@ -14,7 +14,7 @@ from torch.utils.flop_counter import flop_registry
 
 from bench.contract import DrawingLearner, EmbeddingLearner, Learner
 from bench.data.base import ImageData, Split
-from bench.data.images import normalise
+from bench.data.reading.images import normalise
 from bench.data.tasks import TaskList
 
 TASKS_PER_CHUNK = 32

@@ -126,7 +126,7 @@ def test_a_web_page_instead_of_a_zip(capsys: pytest.CaptureFixture[str], tmp_pat
 def test_a_corrupted_image_is_named(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from bench.data.cifar_fs import CifarFs
+    from bench.data.sets.cifar_fs import CifarFs
 
     monkeypatch.setattr(CifarFs, "expected", dict.fromkeys(("train", "val", "test"), (6, 20)))
     monkeypatch.setattr(CifarFs, "official", None)

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.results import files, store
 from bench.errors import BenchError
+from bench.results import files, store
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=50))

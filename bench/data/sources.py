@@ -24,7 +24,7 @@ def dataset_source(name: str, dataset_dirs: Mapping[str, Path]) -> DatasetSource
     check_name(name, dataset_dirs)
     if name in registry.names("dataset"):
         return registry.load("dataset", name)()
-    from bench.data.image_folder import ImageFolder
+    from bench.data.sets.image_folder import ImageFolder
 
     return ImageFolder(name, dataset_dirs[name])
 

@@ -96,7 +96,7 @@ class TaskList:
         """
         import torch
 
-        from bench.data.images import normalise
+        from bench.data.reading.images import normalise
 
         tasks = self[start:stop]
         pixels = np.asarray(split.images)

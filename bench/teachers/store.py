@@ -22,7 +22,7 @@ from torch import Tensor
 
 from bench.contract import Pool, Teacher
 from bench.data.base import ImageData
-from bench.data.images import normalise
+from bench.data.reading.images import normalise
 from bench.errors import BenchError
 from bench.learners.resized import resize
 from bench.nets.base import initialise

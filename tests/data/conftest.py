@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bench.data.folders import FolderSource
+from bench.data.reading.folders import FolderSource
 
 SIZE = 8
 

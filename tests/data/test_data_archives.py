@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from bench.data import archives
-from bench.data.archives import open_zip, unpack_tar
+from bench.data.reading import archives
+from bench.data.reading.archives import open_zip, unpack_tar
 from bench.errors import BenchError
 
 GIGABYTES = 10 * 2**30

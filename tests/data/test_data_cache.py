@@ -250,8 +250,8 @@ def test_gather_refuses_what_is_not_there(tiny, tree, tmp_path, index, image, me
 
 def test_opening_needs_no_heavy_import(tree, tmp_path):
     script = (
-        "import sys; from pathlib import Path; from bench.data.cifar_fs import CifarFs;"
-        "from bench.data.glyphs import Glyphs; import bench.data.tasks, bench.data.verify;"
+        "import sys; from pathlib import Path; from bench.data.sets.cifar_fs import CifarFs;"
+        "from bench.data.sets.glyphs import Glyphs; import bench.data.tasks, bench.data.verify;"
         "Glyphs().digest(Path(sys.argv[1]), Glyphs().locate(None));"
         "heavy = {'torch', 'torchvision', 'matplotlib', 'PIL.Image', 'mlflow', 'pandas'};"
         "print(sorted(heavy & set(sys.modules)))"

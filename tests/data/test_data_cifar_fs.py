@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bench.data.cifar_fs import CifarFs, official_split, split_by_class
+from bench.data.sets.cifar_fs import CifarFs, official_split, split_by_class
 from bench.data.verify import verify
 from bench.errors import BenchError
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from bench.data.base import Download
-from bench.data.cub import Cub
 from bench.data.download import fetch, fetch_missing
-from bench.data.mini_imagenet import MiniImagenet
+from bench.data.sets.cub import Cub
+from bench.data.sets.mini_imagenet import MiniImagenet
 from bench.errors import BenchError
 
 CONTENT = bytes(range(256)) * 8000

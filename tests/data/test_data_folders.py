@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from bench.data.base import ClassImages
-from bench.data.folders import SPLIT_NAMES
+from bench.data.reading.folders import SPLIT_NAMES
 from bench.data.verify import count_findings, verify
 from bench.errors import BenchError
 

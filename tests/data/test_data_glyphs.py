@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bench.data import glyphs, letters
 from bench.data.digests import DigestMemory
-from bench.data.glyphs import DRAWING, Glyphs, colour, draw_coverage, draw_letter
-from bench.data.letters import CANDIDATES, FACES, LETTERS, class_name, font_folder
+from bench.data.sets import glyphs, letters
+from bench.data.sets.glyphs import DRAWING, Glyphs, colour, draw_coverage, draw_letter
+from bench.data.sets.letters import CANDIDATES, FACES, LETTERS, class_name, font_folder
 from bench.errors import BenchError
 from bench.seeds import numpy_generator
 

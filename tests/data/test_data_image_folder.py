@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bench.data.decoding import to_rgb
-from bench.data.image_folder import ImageFolder, draw_splits
+from bench.data.reading.decoding import to_rgb
+from bench.data.sets.image_folder import ImageFolder, draw_splits
 from bench.data.sources import dataset_source
 from bench.data.verify import verify
 from bench.errors import BenchError

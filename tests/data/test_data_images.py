@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from bench.data.images import denormalise, normalise
+from bench.data.reading.images import denormalise, normalise
 from bench.errors import BenchError
 
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.25, 0.5)

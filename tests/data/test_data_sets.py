@@ -15,12 +15,12 @@ from PIL import Image
 from scipy.io import savemat
 
 from bench import registry
-from bench.data.class_splits import SPLITS, read_split
-from bench.data.cub import Cub, CubSubsetCropped
-from bench.data.mini_imagenet import MiniImagenet, MiniImagenetSubset
-from bench.data.omniglot import Omniglot
+from bench.data.reading.class_splits import SPLITS, read_split
+from bench.data.sets.cub import Cub, CubSubsetCropped
+from bench.data.sets.mini_imagenet import MiniImagenet, MiniImagenetSubset
+from bench.data.sets.omniglot import Omniglot
+from bench.data.sets.vgg_flower import VggFlower
 from bench.data.verify import digest_of, verify
-from bench.data.vgg_flower import VggFlower
 from bench.errors import BenchError
 
 SETS = [registry.load("dataset", name) for name in registry.names("dataset")]

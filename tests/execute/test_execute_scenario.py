@@ -18,7 +18,7 @@ from bench import registry
 from bench.cells import Cell, PoolChoice
 from bench.contract import NetSpec, Pool
 from bench.data.base import ImageData, make_split
-from bench.data.images import denormalise, normalise
+from bench.data.reading.images import denormalise, normalise
 from bench.execute.cell import run_cell
 from bench.execute.scenario import plan_teachers, scenario_data, shares
 from bench.execute.workplace import Workplace, obtain_pool, own_pool

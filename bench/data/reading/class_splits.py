@@ -15,7 +15,7 @@ ClassSplit = Mapping[str, Mapping[str, int | None]]
 
 def read_split(name: str) -> dict:
     """Return `splits/<name>.json` as it is written."""
-    path = resources.files("bench.data").joinpath(f"splits/{name}.json")
+    path = resources.files("bench.data.sets").joinpath(f"splits/{name}.json")
     return json.loads(path.read_text("utf-8"))
 
 

@@ -11,9 +11,9 @@ from typing import Any
 from pydantic import Field, ValidationError
 
 from bench.contract import Config
-from bench.data.class_splits import SPLITS
-from bench.data.decoding import ENDINGS, UNREAD
-from bench.data.folders import (
+from bench.data.reading.class_splits import SPLITS
+from bench.data.reading.decoding import ENDINGS, UNREAD
+from bench.data.reading.folders import (
     Arrangement,
     FolderSource,
     Tree,
@@ -24,7 +24,7 @@ from bench.data.folders import (
     is_visible,
     open_tree,
 )
-from bench.data.mini_imagenet import IMAGENET_MEAN, IMAGENET_STD
+from bench.data.sets.mini_imagenet import IMAGENET_MEAN, IMAGENET_STD
 from bench.errors import BenchError
 from bench.seeds import numpy_generator
 

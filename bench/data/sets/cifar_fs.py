@@ -12,11 +12,11 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.data.archives import is_tar, unpack_tar
 from bench.data.base import ClassImages, Download, Listing
-from bench.data.class_splits import class_split
 from bench.data.digests import DigestMemory
-from bench.data.folders import FolderSource
+from bench.data.reading.archives import is_tar, unpack_tar
+from bench.data.reading.class_splits import class_split
+from bench.data.reading.folders import FolderSource
 from bench.errors import BenchError
 
 OFFICIAL = "cifar-100-python"

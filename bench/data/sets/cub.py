@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import PurePosixPath
 
 from bench.data.base import Download
-from bench.data.folders import (
+from bench.data.reading.folders import (
     Arrangement,
     FolderSource,
     Tree,
@@ -17,7 +17,7 @@ from bench.data.folders import (
     arrange_splits,
     holds_splits,
 )
-from bench.data.mini_imagenet import IMAGENET_MEAN, IMAGENET_STD
+from bench.data.sets.mini_imagenet import IMAGENET_MEAN, IMAGENET_STD
 from bench.errors import BenchError
 
 OFFICIAL = "CUB_200_2011"

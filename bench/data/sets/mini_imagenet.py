@@ -10,8 +10,8 @@ import csv
 import io
 from pathlib import PurePosixPath
 
-from bench.data.class_splits import SPLITS
-from bench.data.folders import (
+from bench.data.reading.class_splits import SPLITS
+from bench.data.reading.folders import (
     Arrangement,
     FolderSource,
     Tree,

@@ -10,7 +10,7 @@ import io
 from pathlib import PurePosixPath
 
 from bench.data.base import Download
-from bench.data.folders import (
+from bench.data.reading.folders import (
     Arrangement,
     FolderSource,
     Tree,
@@ -19,7 +19,7 @@ from bench.data.folders import (
     holds_splits,
     is_image,
 )
-from bench.data.mini_imagenet import IMAGENET_MEAN, IMAGENET_STD
+from bench.data.sets.mini_imagenet import IMAGENET_MEAN, IMAGENET_STD
 from bench.errors import BenchError
 
 LABELS = "imagelabels.mat"

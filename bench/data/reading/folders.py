@@ -14,11 +14,11 @@ from typing import ClassVar
 
 import numpy as np
 
-from bench.data.archives import is_tar, open_zip, unpack_tar
 from bench.data.base import ClassImages, DatasetSource, Listing
-from bench.data.class_splits import SPLITS, ClassSplit
-from bench.data.decoding import ENDINGS, decode_image
 from bench.data.digests import DigestMemory
+from bench.data.reading.archives import is_tar, open_zip, unpack_tar
+from bench.data.reading.class_splits import SPLITS, ClassSplit
+from bench.data.reading.decoding import ENDINGS, decode_image
 from bench.errors import BenchError
 from bench.runtime import available_cores
 

@@ -1,0 +1,1 @@
+"""Reading images: folders, archives, decoding, pixels, class splits."""

@@ -1,0 +1,1 @@
+"""The data sets, one file each, with the official class splits."""
