@@ -23,6 +23,7 @@ from bench.contract import BACKWARD, Method, NetSpec, PlannedFit, PlannedTeacher
 from bench.data.base import ImageData
 from bench.evaluate import TASKS_PER_CHUNK
 from bench.execute.scenario import meta_spec
+from bench.nets.build import build_net
 from bench.results.files import write_json
 from bench.runtime import describe_device, prepare_process
 from bench.teachers.pool import TeacherPlan
@@ -100,7 +101,7 @@ def _measure(spec: NetSpec, device: torch.device, seconds: float = 0.2) -> float
     def clock() -> float:
         return time.process_time() / threads if device.type == "cpu" else time.perf_counter()
 
-    net = registry.build_net(spec).to(device, memory_format=torch.channels_last).eval()
+    net = build_net(spec).to(device, memory_format=torch.channels_last).eval()
 
     def forward(n_images: int) -> float:
         images = torch.zeros(n_images, 3, spec.image_size, spec.image_size, device=device)
@@ -254,7 +255,7 @@ def _kept_bytes(spec: NetSpec) -> int:
 def _kept_on(device: str, spec: NetSpec) -> int:
     kept, n_images = {}, 2
     with torch.device(device):
-        net = registry.build_net(spec)
+        net = build_net(spec)
         weights = {parameter.untyped_storage()._cdata for parameter in net.parameters()}
 
         def keep(tensor: torch.Tensor) -> torch.Tensor:
@@ -276,7 +277,7 @@ def _held_bytes(teacher: TeacherCost) -> int:
 @functools.cache
 def _n_parameters(spec: NetSpec) -> int:
     with torch.device("meta"):
-        return sum(parameter.numel() for parameter in registry.build_net(spec).parameters())
+        return sum(parameter.numel() for parameter in build_net(spec).parameters())
 
 
 def _embeddings(cell: Cell, data: Mapping[str, ImageData], an_image: float) -> dict[str, float]:

@@ -12,6 +12,7 @@ from bench.cells import UNCALIBRATED, Cell
 from bench.contract import Budget, ProtocolConstants
 from bench.data.sources import check_name
 from bench.errors import BenchError, unknown_name
+from bench.nets.build import check_net
 from bench.suite import MethodEntry, Suite, listed, suite_parts, validated
 
 
@@ -56,7 +57,7 @@ def _expand_part(
         for name in named.budgets:
             protocols.budget(name)  # refuses a name that is none
     for architecture in [*suite.architectures, suite.net]:
-        registry.check_net(architecture)
+        check_net(architecture)
     for dataset in suite.datasets:
         check_name(dataset, dataset_dirs)
     cells = []

@@ -1,7 +1,7 @@
 """The inversion gradients of all teachers, in one of several ways that give the same numbers.
 
 `plain`    one teacher after the other, by automatic differentiation.
-`fused`    the same with hand-written blocks (`bench/nets/fused.py`): fewer passes over memory.
+`fused`    the same with hand-written blocks (`bench/nets/fast/fused.py`): fewer passes over memory.
 `stacked`  teachers of one shape as one, with `torch.func.vmap`: fewer, larger operations.
 `graphed`  `stacked`, recorded once as a CUDA graph and replayed.
 
@@ -32,10 +32,10 @@ from bench.inversion.losses import (
     pixel_terms_and_gradient,
 )
 from bench.nets.base import Backbone
-from bench.nets.fused import FoldedBlock, FrozenStatisticsNorm
-from bench.nets.graphs import Graphed
+from bench.nets.fast.fused import FoldedBlock, FrozenStatisticsNorm
+from bench.nets.fast.graphs import Graphed
+from bench.nets.fast.stacked import StackedNets
 from bench.nets.norm import RecordingNorm
-from bench.nets.stacked import StackedNets
 
 Layers = list[tuple[nn.BatchNorm2d, Tensor, Tensor]]
 

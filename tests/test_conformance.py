@@ -9,6 +9,7 @@ import torch
 
 from bench import registry
 from bench.contract import NetSpec, Pool, TaskShape
+from bench.nets.build import build_net
 from tests.helpers import tiny_context, tiny_net, tiny_pool, tiny_tasks
 
 METHODS = registry.names("method")
@@ -178,7 +179,7 @@ def test_every_method_runs_on_cuda(name, cuda):
     net = NetSpec("conv4", 5, 16)
 
     def make_learner(state):
-        model = registry.build_net(net)
+        model = build_net(net)
         model.load_state_dict(state)
         learner = context.make_learner({k: v.cpu() for k, v in state.items()})
         learner.net.to(cuda)

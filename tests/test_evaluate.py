@@ -12,6 +12,7 @@ from bench.data.base import ImageData, make_split
 from bench.data.tasks import frozen_tasks
 from bench.evaluate import EmbeddingTable, evaluate, inference_cost
 from bench.learners.base import LearnerSettings
+from bench.nets.build import build_net
 from bench.seeds import numpy_generator, torch_generator
 from tests.helpers import tiny_net
 
@@ -118,4 +119,4 @@ def test_the_cost_of_adapting_includes_calibration(data: ImageData) -> None:
 
 
 def test_networks_are_built_from_a_spec_alone() -> None:
-    assert registry.build_net(NetSpec("conv4", 3, 32)).head.out_features == 3
+    assert build_net(NetSpec("conv4", 3, 32)).head.out_features == 3

@@ -9,6 +9,7 @@ from torch import nn
 from bench.contract import NetSpec
 from bench.errors import BenchError
 from bench.nets.base import Backbone, initialise
+from bench.nets.build import build_net
 from bench.nets.norm import (
     RecordingNorm,
     batch_norm,
@@ -16,7 +17,7 @@ from bench.nets.norm import (
     running_norm,
     training_norm,
 )
-from bench.registry import build_net, names
+from bench.registry import names
 
 
 @pytest.mark.parametrize(

@@ -13,12 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.errors import BenchError
-from bench.results import files, store
+from bench.results import files, record, store
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=50))
 def test_summary_is_the_fields_convention(values: list[float]) -> None:
-    summary = store.summarise(values)
+    summary = record.summarise(values)
     assert summary.n == len(values)
     assert summary.mean == pytest.approx(np.mean(values))
     assert summary.std == pytest.approx(np.std(values))
@@ -26,7 +26,7 @@ def test_summary_is_the_fields_convention(values: list[float]) -> None:
 
 
 def test_summary_by_hand() -> None:
-    summary = store.summarise([0.2, 0.4, 0.6, 0.8])
+    summary = record.summarise([0.2, 0.4, 0.6, 0.8])
     assert summary.mean == pytest.approx(0.5)
     assert summary.std == pytest.approx(0.05**0.5)
     assert summary.ci95 == pytest.approx(0.98 * 0.05**0.5)
@@ -35,7 +35,7 @@ def test_summary_by_hand() -> None:
 @pytest.mark.parametrize("values", [[], [0.5, 47.6], [0.5, float("nan")]])
 def test_summary_refuses_what_is_no_fraction(values: list[float]) -> None:
     with pytest.raises(BenchError, match="within"):
-        store.summarise(values)
+        record.summarise(values)
 
 
 def test_content_hash_ignores_key_order_only() -> None:
@@ -133,6 +133,6 @@ def test_an_older_record_has_what_was_added_since_at_its_default() -> None:
     for name in ("precision", "teachers"):
         older["protocol"].pop(name, None)
     newer = {**written, "protocol": {**older["protocol"], "precision": "bfloat16"}}
-    read = store.Record.model_validate(older)
+    read = record.Record.model_validate(older)
     assert (read.protocol["precision"], read.protocol["teachers"]) == ("float32", "trained")
-    assert store.Record.model_validate(newer).protocol["precision"] == "bfloat16"
+    assert record.Record.model_validate(newer).protocol["precision"] == "bfloat16"

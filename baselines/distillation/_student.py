@@ -17,7 +17,7 @@ from baselines.distillation._targets import Lessons, LessonSettings, Teaching
 from bench.contract import FitLog
 from bench.learners.centroids import unit
 from bench.nets.base import Backbone, initialise
-from bench.nets.fused import batch_block
+from bench.nets.fast.fused import batch_block
 from bench.nets.norm import batch_norm, batch_statistics
 
 ROUND = 256
@@ -232,7 +232,7 @@ class Distiller:
 
 
 class FusedBatchNorm:
-    """`batch_norm` that does a block of Conv4 at once (`bench/nets/fused.py`)."""
+    """`batch_norm` that does a block of Conv4 at once (`bench/nets/fast/fused.py`)."""
 
     def __call__(self, layer: nn.BatchNorm2d, x: Tensor) -> Tensor:
         """Normalise (B, C, H, W) by the batch."""

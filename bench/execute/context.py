@@ -19,6 +19,7 @@ from bench.execute.workplace import Skipped
 from bench.learners.base import LearnerSettings
 from bench.learners.resized import resize_tasks, resized
 from bench.nets.base import initialise
+from bench.nets.build import build_net
 from bench.nets.norm import holds_statistics
 from bench.seeds import torch_generator
 
@@ -38,7 +39,7 @@ def fit_context(
     """Build what the method is given; without a log it serves `skip` and `learner` only."""
 
     def build(generator: torch.Generator) -> torch.nn.Module:
-        model = registry.build_net(net)
+        model = build_net(net)
         initialise(model, generator)
         return model.to(device=device, memory_format=torch.channels_last)
 
@@ -64,7 +65,7 @@ def fit_context(
 
     def make_learner(state: Any) -> Learner:
         check_statistics(state)
-        model = registry.build_net(net)
+        model = build_net(net)
         model.load_state_dict(state)
         model = model.to(device=device, memory_format=torch.channels_last).requires_grad_(False)
         kind = registry.load("learner", cell.learner)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.linalg import vector_norm
 
 from bench.nets.base import Backbone
-from bench.nets.fused import FrozenStatisticsNorm
+from bench.nets.fast.fused import FrozenStatisticsNorm
 from bench.nets.norm import RecordingNorm
 
 

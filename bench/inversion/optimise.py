@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from bench.contract import BACKWARD, Config
 from bench.inversion.losses import InversionWeights, inversion_loss, roll
 from bench.nets.base import Backbone
-from bench.nets.fused import FoldedBlock, FrozenStatisticsNorm
+from bench.nets.fast.fused import FoldedBlock, FrozenStatisticsNorm
 from bench.nets.norm import RecordingNorm
 
 
@@ -73,7 +73,7 @@ def invert(
         generator: CPU generator of the first pixels, N(0, 1), and of the shifts.
         progress: called with (steps done, the loss before the step, a 0-d tensor).
         start: the first pixels (B, 3, image_size, image_size), kept as they are, in place of noise.
-        fused: differentiate by hand-written blocks (`bench/nets/fused.py`), in a third of the time
+        fused: differentiate by hand-written blocks (`bench/nets/fast/fused.py`), in a third of the time
             on a CPU; the same but for rounding.
 
     Returns:

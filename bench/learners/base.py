@@ -24,7 +24,7 @@ from bench.contract import Config, MetaLearner, TaskBatch
 from bench.errors import BenchError
 from bench.nets.base import Backbone
 from bench.nets.conv4 import plain_block
-from bench.nets.fused import batch_block
+from bench.nets.fast.fused import batch_block
 from bench.nets.norm import Norm, batch_norm, batch_statistics, running_norm
 
 Params = Mapping[str, Tensor]
@@ -96,7 +96,7 @@ class TaskBatchNorm:
         return (elementary_batch_norm if batches_tasks(x.device) else batch_norm)(layer, x)
 
     def conv_block(self, conv: nn.Conv2d, layer: nn.BatchNorm2d, x: Tensor) -> Tensor:
-        """Do a block of Conv4 at once where tasks are not batched; see `bench/nets/fused.py`."""
+        """Do a block of Conv4 at once where tasks are not batched; see `bench/nets/fast/fused.py`."""
         if batches_tasks(x.device):
             return plain_block(self, conv, layer, x)
         return batch_block(conv, layer, x)

@@ -17,7 +17,7 @@ def plain_block(norm: Norm, conv: nn.Conv2d, bn: nn.BatchNorm2d, x: Tensor) -> T
 
 
 def conv_block(norm: Norm, conv: nn.Conv2d, bn: nn.BatchNorm2d, x: Tensor) -> Tensor:
-    """Do `plain_block`, at once where the norm has a `conv_block` (`bench/nets/fused.py`)."""
+    """Do `plain_block`, at once where the norm has a `conv_block` (`bench/nets/fast/fused.py`)."""
     at_once = getattr(norm, "conv_block", None)
     return plain_block(norm, conv, bn, x) if at_once is None else at_once(conv, bn, x)
 

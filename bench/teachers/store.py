@@ -26,7 +26,7 @@ from bench.data.reading.images import normalise
 from bench.errors import BenchError
 from bench.learners.resized import resize
 from bench.nets.base import initialise
-from bench.registry import build_net
+from bench.nets.build import build_net
 from bench.results.files import atomic_path, content_hash, file_sha256, write_json
 from bench.seeds import torch_generator
 from bench.teachers.pool import TeacherPlan

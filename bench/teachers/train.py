@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from bench.contract import Config, NetSpec
 from bench.errors import BenchError
 from bench.nets.base import initialise
+from bench.nets.build import build_net
 from bench.nets.norm import training_norm
-from bench.registry import build_net
 
 Checkpoint = Literal["best", "last"]
 

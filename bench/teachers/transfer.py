@@ -26,6 +26,7 @@ from bench import registry
 from bench.contract import NetSpec, Pool, Teacher
 from bench.errors import BenchError
 from bench.nets.base import Backbone
+from bench.nets.build import build_net, check_net
 from bench.nets.imported import build_named, check_backbone, is_named
 from bench.results.files import file_sha256, sync_folder, write_json
 from bench.teachers.cards import (
@@ -68,7 +69,7 @@ def read_pool(folder: Path) -> Pool:
     for stored, card in zip(index.teachers, cards, strict=True):
         path = folder / stored.folder / WEIGHTS
         check_digest(path, stored.weights_sha256)
-        net = registry.build_net(card.spec)
+        net = build_net(card.spec)
         load_state(net, _parse(path), path)
         teachers.append(
             Teacher(
@@ -191,7 +192,7 @@ def import_checkpoint(
         "source": f"{path.name}, SHA-256 {file_sha256(path)}",
     }
     complete = validated(TeacherCard, values, path)
-    registry.check_net(complete.architecture)
+    check_net(complete.architecture)
     state = _as_backbone(complete.spec, _parse(path, allow_pickle), path)
     with _locked(cache, name):
         return _append(cache, name, complete, state)

@@ -23,8 +23,8 @@ from bench.execute.cell import run_cell
 from bench.execute.scenario import plan_teachers, scenario_data, shares
 from bench.execute.workplace import Workplace, obtain_pool, own_pool
 from bench.expand import expand
+from bench.nets.build import build_net
 from bench.nets.imported import Imported
-from bench.registry import build_net
 from bench.results.store import StoredRecord, read_record
 from bench.suite import read_suite
 from bench.teachers.adapt import adapt, normalises_otherwise

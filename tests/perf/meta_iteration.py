@@ -7,12 +7,12 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from bench import registry
 from bench.contract import NetSpec, Pool, TaskBatch, TaskShape, Teacher
 from bench.inversion.losses import InversionWeights
 from bench.learners.base import LearnerSettings
 from bench.learners.maml import Maml
 from bench.nets.base import initialise
+from bench.nets.build import build_net
 from bench.nets.norm import training_norm
 from bench.seeds import torch_generator
 from purer.dynamic_dataset import DynamicDataset
@@ -27,7 +27,7 @@ def drawn_pool(n: int, image_size: int = 32, architecture: str = "conv4", n_way:
     teachers = []
     for index in range(n):
         generator = torch_generator("perf teacher", index)
-        net = registry.build_net(NetSpec(architecture, n_way, image_size))
+        net = build_net(NetSpec(architecture, n_way, image_size))
         initialise(net, generator)
         noise = torch.randn(32, 3, image_size, image_size, generator=generator)
         layers = [module for module in net.modules() if isinstance(module, nn.BatchNorm2d)]
@@ -82,7 +82,7 @@ class MetaIterations:
             self.dataset, pool, RELEASED, 0.25, None, 2, "uniform", torch_generator("perf jitter")
         )
         self.pixels.strategy = strategy
-        self.net = registry.build_net(pool[0].spec).to(memory_format=torch.channels_last)
+        self.net = build_net(pool[0].spec).to(memory_format=torch.channels_last)
         initialise(self.net, torch_generator("perf net"))
         self.net.to(dtype)
         self.learner = Maml(self.net, LearnerSettings())

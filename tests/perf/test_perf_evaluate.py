@@ -13,6 +13,7 @@ from bench.data.tasks import frozen_tasks
 from bench.evaluate import EmbeddingTable, evaluate
 from bench.learners.base import LearnerSettings
 from bench.nets.base import initialise
+from bench.nets.build import build_net
 from bench.runtime import prepare_process
 from bench.seeds import numpy_generator, torch_generator
 
@@ -30,7 +31,7 @@ def data() -> ImageData:
 
 
 def _learner(name: str, bn: str, seed: int = 0):
-    net = registry.build_net(NetSpec("conv4", 5, 32))
+    net = build_net(NetSpec("conv4", 5, 32))
     initialise(net, torch_generator("perf", seed))
     net = net.to(memory_format=torch.channels_last).eval().requires_grad_(False)
     return registry.load("learner", name)(net, LearnerSettings(bn=bn))

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from bench import registry
 from bench.contract import NetSpec, TaskShape
+from bench.nets.build import build_net
 from tests.perf.meta_iteration import MetaIterations, drawn_pool
 
 WAYS = ("plain", "fused", "stacked")
@@ -36,6 +36,6 @@ def test_losses_agree_in_float32(tmp_path, strategy):
 
 def test_the_reference_builds_the_network_that_teachers_are(tmp_path):
     both = MetaIterations(drawn_pool(1, image_size=16), tmp_path, 1)
-    ours = registry.build_net(NetSpec("conv4", 5, 16)).state_dict()
+    ours = build_net(NetSpec("conv4", 5, 16)).state_dict()
     theirs = both.reference.net.state_dict()
     assert {k: v.shape for k, v in ours.items()} == {k: v.shape for k, v in theirs.items()}

@@ -22,6 +22,7 @@ from bench.cli_teachers import _class_names
 from bench.contract import NetSpec, Pool, TaskShape
 from bench.errors import BenchError
 from bench.learners.base import elementary_batch_norm
+from bench.nets.build import build_net, check_net
 from bench.nets.imported import Imported, _has_a_size, build_named
 from bench.nets.norm import Norm, RecordingNorm, batch_norm, running_norm, training_norm
 from bench.teachers.cards import pool_names
@@ -261,7 +262,7 @@ def test_dropout_is_off_in_training_and_scoring(own_nets: None) -> None:
             found = train_teacher(spec, batch, batch, recipe, generator(), torch.device("cpu"))
         return found.snapshots["last"].state
 
-    net = registry.build_net(spec)
+    net = build_net(spec)
     assert not any(part.training for part in net.modules())
     one, other = trained(0), trained(1)
     assert all(torch.equal(one[name], other[name]) for name in one)
@@ -449,7 +450,7 @@ def test_a_timm_network_by_name(tmp_path: Path, timm: None) -> None:
     torch.testing.assert_close(teacher.net(images()), net.eval()(images()))
     assert teacher.net.n_features == 6
     with pytest.raises(BenchError, match=r"timm network 'small_vit_nt'.*small_vit_net"):
-        registry.check_net("timm:small_vit_nt")
+        check_net("timm:small_vit_nt")
 
 
 @pytest.mark.parametrize(("name", "side"), [("fixed", 16), ("flexible", 224)])
@@ -476,7 +477,7 @@ def test_timm_networks_that_do_not_take_the_images(tmp_path: Path, timm: None) -
 def test_without_timm_its_networks_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "timm", None)
     with pytest.raises(BenchError, match="need the package timm; pip install timm"):
-        registry.check_net("timm:resnet18")
+        check_net("timm:resnet18")
 
 
 def refused(tmp_path: Path, path: Path, expected: str, *, net: str = "small", **options) -> None:
@@ -605,5 +606,5 @@ def test_a_failed_import_leaves_the_pool_as_it_was(tmp_path: Path, own_nets: Non
 
 
 def test_specs_of_imported_networks_build() -> None:
-    net = registry.build_net(NetSpec("torchvision:resnet18", 4, 32))
+    net = build_net(NetSpec("torchvision:resnet18", 4, 32))
     assert net.head.out_features == 4

@@ -1,0 +1,45 @@
+"""Networks by name: registered ones, torchvision's and timm's. No torch until one is built."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from bench import registry
+from bench.errors import unknown_name
+
+
+def check_net(architecture: str) -> None:
+    """Raise where nothing carries an architecture's name: registered, `torchvision:…`, `timm:…`.
+
+    Raises:
+        BenchError: the name is unknown.
+    """
+    if ":" in architecture:
+        from bench.nets.imported import FAMILIES, check_named, is_named
+
+        if not is_named(architecture):
+            raise unknown_name("family of networks", architecture.partition(":")[0], FAMILIES)
+        check_named(architecture)
+    else:
+        registry.entry("net", architecture)
+
+
+def build_net(spec: Any) -> Any:
+    """Build the network of a `NetSpec`; its weights mean nothing until they are drawn or loaded.
+
+    Registered classes that are no `Backbone` are taken as classifiers that end in a linear layer.
+    The network is in evaluation mode and stays so in training too, where the norm that it is
+    called with says what batch norm does: dropout and the like, which draw from the global stream,
+    do nothing. Constructors draw from it as well; it is put back afterwards.
+    """
+    import torch
+
+    from bench.nets.base import Backbone
+    from bench.nets.imported import Imported, build_named, is_named
+
+    with torch.random.fork_rng(devices=[]):
+        if is_named(spec.architecture):
+            named = build_named(spec.architecture, spec.n_classes, spec.image_size)
+            return Imported(named).eval()
+        net = registry.load("net", spec.architecture)(spec.n_classes, spec.image_size)
+        return (net if isinstance(net, Backbone) else Imported(net)).eval()

@@ -1,0 +1,1 @@
+"""Backward passes written by hand, stacked networks, CUDA graphs: the same numbers, faster."""
