@@ -9,11 +9,11 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 from bench.contract import BACKWARD, Budget, FitContext, Learner, Method, Passes, PlannedFit
-from bench.learners.initialisation import initial_net, zero_head
-from bench.learners.meta_training import meta_train
 from bench.learners.protonet import NormalisedProtoNet
 from bench.nets.base import Backbone
 from bench.nets.norm import norm_parameters
+from bench.training.initialisation import initial_net, zero_head
+from bench.training.meta_training import meta_train
 from purer.config import PurerConfig
 from purer.dynamic_dataset import DynamicDataset
 from purer.pseudo_tasks import PseudoTasks

@@ -16,7 +16,7 @@ from baselines.centroids.ensemble_centroids import (
 )
 from bench.contract import FitContext, Learner, Method, PlannedFit, Teacher, added
 from bench.errors import BenchError
-from bench.learners.initialisation import best_teacher
+from bench.training.initialisation import best_teacher
 
 
 class TeacherConfig(EnsembleConfig):

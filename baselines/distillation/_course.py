@@ -20,8 +20,8 @@ from baselines.distillation._targets import Teaching
 from bench.contract import BACKWARD, FitContext, Learner, Method, Passes, PlannedFit, Teacher
 from bench.learners.base import LearnerSettings
 from bench.learners.centroids import Centroids
-from bench.learners.initialisation import fits_body, initial_net, zero_head
 from bench.nets.base import Backbone
+from bench.training.initialisation import fits_body, initial_net, zero_head
 
 State = dict[str, Tensor]
 

@@ -10,7 +10,7 @@ from baselines.distillation._pseudo_views import draw_views
 from baselines.distillation._student import STATISTICS_VIEWS, set_statistics
 from baselines.distillation.single_dfkd import SingleConfig
 from bench.contract import FitContext, Passes, PlannedFit
-from bench.learners.initialisation import average_state
+from bench.training.initialisation import average_state
 
 
 class DistillAverage(Distillation):

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from baselines.distillation._course import Course, Distillation, DistillationConfig, course_passes
 from bench.contract import FitContext, Passes, PlannedFit, Teacher
-from bench.learners.initialisation import best_teacher
+from bench.training.initialisation import best_teacher
 
 
 class SingleConfig(DistillationConfig):

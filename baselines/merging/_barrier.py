@@ -12,9 +12,9 @@ from torch.func import functional_call
 
 from baselines.merging._channels import State
 from bench.contract import FitLog
-from bench.learners.initialisation import average_state
 from bench.nets.base import Backbone
 from bench.nets.norm import batch_norm
+from bench.training.initialisation import average_state
 
 POINTS = 11
 Images = tuple[Tensor, Tensor]

@@ -22,7 +22,7 @@ from bench.contract import (
     Teacher,
 )
 from bench.inversion.optimise import InversionSettings
-from bench.learners.initialisation import HeadPolicy, body_state, fits_body, net_at
+from bench.training.initialisation import HeadPolicy, body_state, fits_body, net_at
 
 Group = Literal["all", "largest"]
 T = TypeVar("T", Teacher, PlannedTeacher)

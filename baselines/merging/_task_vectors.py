@@ -11,7 +11,7 @@ from torch import Tensor
 from baselines.merging._merging import Merge, states_of
 from bench.contract import FitContext, Teacher
 from bench.errors import BenchError
-from bench.learners.initialisation import average_state
+from bench.training.initialisation import average_state
 
 
 class TaskVectorMerge(Merge):

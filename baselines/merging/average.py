@@ -8,7 +8,7 @@ from torch import Tensor
 
 from baselines.merging._merging import Merge, states_of
 from bench.contract import FitContext, Teacher
-from bench.learners.initialisation import average_state
+from bench.training.initialisation import average_state
 
 
 class Average(Merge):

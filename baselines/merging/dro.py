@@ -12,7 +12,7 @@ from torch import Tensor
 from baselines.merging._channels import State
 from baselines.merging._merging import Merge, MergeConfig, states_of
 from bench.contract import FitContext, Teacher
-from bench.learners.initialisation import average_state
+from bench.training.initialisation import average_state
 
 
 class DroConfig(MergeConfig):

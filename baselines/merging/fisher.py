@@ -20,8 +20,8 @@ from baselines.merging._layers import (
 from baselines.merging._merging import Merge, MergeConfig, states_of
 from baselines.merging._pseudo_images import InversionSettings, invert_teachers
 from bench.contract import FitContext, Teacher
-from bench.learners.initialisation import average_state
 from bench.nets.base import Backbone
+from bench.training.initialisation import average_state
 
 IMAGES_PER_CHUNK = 8
 """Images whose gradients are held at once: a ResNet layer has 2.4 million weights."""

@@ -15,7 +15,7 @@ from baselines.merging._matching import identity, inner_products, layerwise_matc
 from baselines.merging._merging import Merge, MergeConfig, states_of
 from baselines.merging._pseudo_images import InversionSettings, invert_teachers
 from bench.contract import FitContext, Need, Teacher, added
-from bench.learners.initialisation import average_state
+from bench.training.initialisation import average_state
 
 
 class GitRebasinConfig(MergeConfig):

@@ -19,8 +19,8 @@ from baselines.merging._layers import (
 from baselines.merging._merging import Merge, MergeConfig, states_of
 from baselines.merging._pseudo_images import InversionSettings, invert_teachers
 from bench.contract import FitContext, Teacher
-from bench.learners.initialisation import average_state
 from bench.nets.base import Backbone
+from bench.training.initialisation import average_state
 
 IMAGES_PER_CHUNK = 64
 RIDGE = 1e-6

@@ -14,7 +14,7 @@ from baselines.merging._channels import Axis, State, channel_axes, present
 from baselines.merging._merging import Merge, MergeConfig, states_of
 from baselines.merging._pseudo_images import InversionSettings, invert_teachers
 from bench.contract import FitContext, Teacher
-from bench.learners.initialisation import HeadPolicy, average_state
+from bench.training.initialisation import HeadPolicy, average_state
 
 
 class ZipItConfig(MergeConfig, InversionSettings):

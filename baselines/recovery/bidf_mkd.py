@@ -32,8 +32,8 @@ from bench.contract import (
     PlannedFit,
     TaskShape,
 )
-from bench.learners.meta_training import meta_train
 from bench.nets.base import Backbone
+from bench.training.meta_training import meta_train
 
 ADVERSARIAL_SHARE = 4_000 / 60_000
 

@@ -37,11 +37,11 @@ from bench.contract import (
 )
 from bench.inversion.losses import bn_statistics_loss
 from bench.learners.base import channels_last
-from bench.learners.initialisation import initial_net
-from bench.learners.meta_training import meta_train
 from bench.learners.resized import resize
 from bench.nets.base import Backbone
 from bench.nets.norm import RecordingNorm
+from bench.training.initialisation import initial_net
+from bench.training.meta_training import meta_train
 
 
 class FreeConfig(Config):

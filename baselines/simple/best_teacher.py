@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from bench.contract import FitContext, Learner, Method
-from bench.learners.initialisation import fits_body, initial_net
+from bench.training.initialisation import fits_body, initial_net
 
 
 class BestTeacher(Method):

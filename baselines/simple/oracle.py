@@ -10,8 +10,8 @@ from pydantic import Field
 from torch import Tensor
 
 from bench.contract import Budget, Config, FitContext, Learner, Method, TaskBatch
-from bench.learners.initialisation import initial_net
-from bench.learners.meta_training import meta_train
+from bench.training.initialisation import initial_net
+from bench.training.meta_training import meta_train
 
 
 class OracleConfig(Config):

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from bench.contract import FitContext, Learner, Method
-from bench.learners.initialisation import initial_net
+from bench.training.initialisation import initial_net
 
 
 class Random(Method):

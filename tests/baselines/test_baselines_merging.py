@@ -35,8 +35,8 @@ from baselines.merging.ties import Ties, ties_vector, trimmed
 from baselines.merging.zipit import ZipIt, cluster, zipped
 from bench.contract import NetSpec, Pool
 from bench.errors import BenchError
-from bench.learners.initialisation import average_state
 from bench.nets.norm import batch_norm, running_norm
+from bench.training.initialisation import average_state
 from tests.helpers import RecordingLog, tiny_context, tiny_net, tiny_pool
 
 QUICK = {"inversion_steps": 2, "images_per_class": 2}

@@ -8,7 +8,7 @@ import torch
 from baselines.merging.average import Average
 from bench.contract import Pool, TaskShape
 from bench.errors import BenchError
-from bench.learners.initialisation import average_net, average_state, best_teacher, initial_net
+from bench.training.initialisation import average_net, average_state, best_teacher, initial_net
 from tests.helpers import tiny_context, tiny_net, tiny_pool
 
 

@@ -11,8 +11,8 @@ import torch
 from baselines.simple.oracle import OracleMaml, RealTasks
 from bench.contract import Pool
 from bench.errors import BenchError
-from bench.learners.initialisation import initial_net
-from bench.learners.meta_training import meta_train
+from bench.training.initialisation import initial_net
+from bench.training.meta_training import meta_train
 from tests.helpers import tiny_context
 
 EMPTY = Pool([], "")
