@@ -116,7 +116,8 @@ def cli(debug: bool) -> None:
 @_json_option
 def list_names(kind: str, as_json: bool) -> None:
     """List what can be named."""
-    from bench import registry, suite
+    from bench import registry
+    from bench.suites import suite
 
     if kind == "suites":
         rows = {name: suite.read_suite(name)[0].title for name in suite.suite_names()}

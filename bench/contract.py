@@ -311,7 +311,7 @@ class Budget(Config):
 
 
 class ProtocolConstants(Config):
-    """The constants that make two numbers comparable; meanings in `bench/protocols.py`."""
+    """The constants that make two numbers comparable; meanings in `bench/suites/protocols.py`."""
 
     name: str
     pool: Literal["disjoint", "overlapping"]

@@ -18,7 +18,6 @@ from pathlib import Path
 import torch
 
 from bench import registry
-from bench.cells import UNCALIBRATED, Cell
 from bench.contract import BACKWARD, Method, NetSpec, PlannedFit, PlannedTeacher
 from bench.data.base import ImageData
 from bench.evaluate import TASKS_PER_CHUNK
@@ -26,6 +25,7 @@ from bench.execute.scenario import meta_spec
 from bench.nets.build import build_net
 from bench.results.files import write_json
 from bench.runtime import describe_device, prepare_process
+from bench.suites.cell import UNCALIBRATED, Cell
 from bench.teachers.pool import TeacherPlan
 
 PROCESS_BYTES = 2**30

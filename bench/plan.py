@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from bench import registry
-from bench.cells import Cell, PoolChoice, known_identities, remember_identities, select
 from bench.data.base import ImageData, nominal_data
 from bench.data.sources import check_name, dataset_source
 from bench.errors import BenchError
-from bench.expand import expand
 from bench.results.files import content_hash, file_sha256, write_json
-from bench.suite import Suite, read_suite, suite_datasets, suite_file, suite_methods
+from bench.suites.cell import Cell, PoolChoice, known_identities, remember_identities, select
+from bench.suites.expand import expand
+from bench.suites.suite import Suite, read_suite, suite_datasets, suite_file, suite_methods
 from bench.teachers.cards import pool_cards, pool_folder, read_index
 
 

@@ -6,10 +6,10 @@ import os
 from typing import Any
 
 from bench import registry
-from bench.cells import Cell
 from bench.plan import Plan
 from bench.results.files import content_hash
 from bench.run import Request, cell_status
+from bench.suites.cell import Cell
 
 WIDTH = 100
 """Columns of a plan that goes to a file or a pipe."""

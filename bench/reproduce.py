@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.cells import Cell
 from bench.display import PlainDisplay
 from bench.errors import BenchError
 from bench.plan import Plan
 from bench.results.record import Record
 from bench.results.store import RECORD, StoredRecord, find_records, read_record
-from bench.suite import MethodEntry, Suite
+from bench.suites.cell import Cell
+from bench.suites.suite import MethodEntry, Suite
 
 ROOMS = {"nothing": (), "teachers": ("teachers",), "fit": ("teachers", "fits")}
 """What of a cache may be used again beside decoded data, by the name that `--keep` gives it."""

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench import registry
-from bench.cells import Cell
 from bench.data.tasks import check_shape
 from bench.display import PlainDisplay
 from bench.errors import BenchError
 from bench.plan import Plan
 from bench.results.store import RECORD, StoredRecord, is_finished, read_record
+from bench.suites.cell import Cell
 
 
 @dataclass(frozen=True)

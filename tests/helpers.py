@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from bench import registry
-from bench.cells import Cell
 from bench.contract import (
     Budget,
     FitContext,
@@ -27,14 +26,15 @@ from bench.contract import (
 from bench.data.base import ImageData, make_split
 from bench.execute.cell import run_cell
 from bench.execute.workplace import Workplace
-from bench.expand import expand
 from bench.learners.base import LearnerSettings
 from bench.nets.base import Backbone, initialise
 from bench.nets.build import build_net
-from bench.protocols import protocol as named_protocol
 from bench.results.store import StoredRecord, read_record
 from bench.seeds import torch_generator
-from bench.suite import read_suite
+from bench.suites.cell import Cell
+from bench.suites.expand import expand
+from bench.suites.protocols import protocol as named_protocol
+from bench.suites.suite import read_suite
 
 MEAN, STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
 

@@ -8,14 +8,14 @@ import pytest
 from pydantic import ValidationError
 
 from bench import registry
-from bench.cells import Cell, select
 from bench.contract import Config, added
 from bench.errors import BenchError
-from bench.expand import expand
-from bench.protocols import BUDGETS, PROTOCOLS
 from bench.reproduce import cell_of
 from bench.results.record import Record
-from bench.suite import SUITES, read_suite, suite_names, suite_parts
+from bench.suites.cell import Cell, select
+from bench.suites.expand import expand
+from bench.suites.protocols import BUDGETS, PROTOCOLS
+from bench.suites.suite import SUITES, read_suite, suite_names, suite_parts
 
 RESULTS = Path(__file__).parent.parent / "results"
 DIGESTS = {"glyphs": "a" * 64, "cifar_fs": "b" * 64}

@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from bench.errors import BenchError
-from bench.expand import expand
 from bench.inversion.losses import InversionWeights
 from bench.learners import base
 from bench.learners.base import LearnerSettings
@@ -18,7 +17,8 @@ from bench.nets.norm import RecordingNorm, batch_norm, running_norm
 from bench.nets.precision import check_precision, computing_in, current_precision
 from bench.plan import make_plan
 from bench.run import Request, check_plan
-from bench.suite import read_suite
+from bench.suites.expand import expand
+from bench.suites.suite import read_suite
 from purer.gradients import candidates
 from tests.helpers import cell_of, run_toy, tiny_net, tiny_pool, tiny_tasks, toy_data
 

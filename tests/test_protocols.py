@@ -10,7 +10,6 @@ import pytest
 import torch
 
 from bench import registry
-from bench.cells import Cell
 from bench.contract import NetSpec, Pool, ProtocolConstants, first_of
 from bench.data.base import ImageData, make_split
 from bench.errors import BenchError
@@ -22,9 +21,10 @@ from bench.execute.task_lists import task_list
 from bench.learners.base import LearnerSettings
 from bench.learners.maml import Maml
 from bench.nets.norm import holds_statistics
-from bench.protocols import PROTOCOLS, differences, protocol
 from bench.results.files import read_parquet
 from bench.results.store import StoredRecord
+from bench.suites.cell import Cell
+from bench.suites.protocols import PROTOCOLS, differences, protocol
 from bench.teachers.store import build_pool, number_classes
 from tests.helpers import cell_of, run_toy, tiny_net, toy_data
 

@@ -10,7 +10,7 @@ import pytest
 from bench.cli import cli, main
 from bench.registry import names
 from bench.results.store import find_records
-from bench.suite import suite_names
+from bench.suites.suite import suite_names
 from reports.rows.select import load_records
 from reports.tables.build import build_tables
 from reports.text.render import terminal_text

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from bench.cli import main
-from bench.expand import expand
-from bench.protocols import protocol
 from bench.results.store import StoredRecord, find_records
-from bench.suite import read_suite
+from bench.suites.expand import expand
+from bench.suites.protocols import protocol
+from bench.suites.suite import read_suite
 
 TINY = (
     "budget.teacher_epochs=1",

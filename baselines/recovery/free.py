@@ -80,7 +80,7 @@ class FreeConfig(Config):
     memory_per_class: int = Field(400, ge=2)
     """images of a class that the task memory keeps. Released: 20 sets of 20."""
     initialisation: Literal["random", "average", "best_teacher", "auto"] = "random"
-    """where the meta-model starts; see `bench/protocols.py`. Released: random."""
+    """where the meta-model starts; see `bench/suites/protocols.py`. Released: random."""
     gallery_images_per_class: int = Field(2, ge=0)
     """recovered images of each class that the log gets at start, middle and end. Ours."""
 

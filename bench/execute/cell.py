@@ -11,7 +11,6 @@ from typing import Any
 from filelock import FileLock
 
 from bench import registry
-from bench.cells import Cell
 from bench.errors import BenchError
 from bench.execute.score import score
 from bench.execute.workplace import Skipped, Workplace
@@ -20,6 +19,7 @@ from bench.results.files import write_json, write_parquet
 from bench.results.record import Record
 from bench.results.store import RECORD, is_finished, mark_done
 from bench.runtime import describe_device, describe_environment
+from bench.suites.cell import Cell
 from bench.timing import SystemSampler
 
 FEW_TASKS = 200

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 
 from bench import registry
-from bench.cells import Cell
 from bench.contract import Choose, FitContext, Learner, Method, NetSpec, Pool, TaskBatch
 from bench.data.base import ImageData
 from bench.data.tasks import random_tasks
@@ -22,6 +21,7 @@ from bench.nets.base import initialise
 from bench.nets.build import build_net
 from bench.nets.norm import holds_statistics
 from bench.seeds import torch_generator
+from bench.suites.cell import Cell
 
 
 def fit_context(

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from bench import registry
-from bench.cells import Cell
 from bench.display import PlainDisplay
 from bench.errors import BenchError
 from bench.plan import Plan
 from bench.run import Request
+from bench.suites.cell import Cell
 
 SCHEDULER = "PURER_BENCH_SCHEDULER"
 RETRIES = 2

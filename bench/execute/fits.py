@@ -21,13 +21,13 @@ from safetensors.torch import load as parse_safetensors
 from safetensors.torch import save as serialise_safetensors
 from torch import Tensor
 
-from bench.cells import Cell
 from bench.contract import FitContext, Learner, Method, NetSpec
 from bench.errors import BenchError
 from bench.execute.log import CellLog
 from bench.execute.strategies import Strategies
 from bench.results.files import atomic_path, content_hash, write_json
 from bench.results.store import is_finished, mark_done
+from bench.suites.cell import Cell
 from bench.timing import Pace, Stopwatch
 
 _SHAPE = ("n_way", "k_shot", "learner")

@@ -11,10 +11,10 @@ import dataclasses
 import itertools
 from collections.abc import Mapping, Sequence
 
-from bench.cells import Cell
 from bench.contract import Method, NetSpec
 from bench.data.base import ImageData
 from bench.data.sets.mini_imagenet import IMAGENET_MEAN, IMAGENET_STD
+from bench.suites.cell import Cell
 from bench.teachers.pool import TeacherPlan, plan_pool
 
 

@@ -13,7 +13,6 @@ import numpy as np
 import torch
 
 from bench import registry
-from bench.cells import UNCALIBRATED, Cell, PoolChoice
 from bench.contract import FitContext, Learner, Method, NetSpec, Pool
 from bench.data.base import ImageData
 from bench.errors import BenchError
@@ -33,6 +32,7 @@ from bench.results.files import content_hash
 from bench.results.record import Cost, FitSummary, PoolSummary, Timing, summarise
 from bench.results.store import SIMILARITY, TASKS, write_tasks
 from bench.seeds import seed_global_state, torch_generator
+from bench.suites.cell import UNCALIBRATED, Cell, PoolChoice
 from bench.teachers.adapt import normalises_otherwise
 from bench.teachers.similarity import similarity_file
 from bench.timing import Stopwatch

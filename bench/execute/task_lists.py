@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from bench.cells import Cell
 from bench.contract import Learner
 from bench.data.base import ImageData
 from bench.data.tasks import TaskList, frozen_tasks
@@ -14,6 +13,7 @@ from bench.evaluate import fingerprint
 from bench.execute.scenario import shares
 from bench.results.files import content_hash
 from bench.seeds import derive_seed
+from bench.suites.cell import Cell
 
 TEST_SEED = 0
 """Base seed of the frozen test tasks; the repetition never changes them."""

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import torch
 
-from bench.cells import Cell
 from bench.contract import Pool
 from bench.data.base import ImageData
 from bench.errors import BenchError
@@ -20,6 +19,7 @@ from bench.execute.scenario import (
 )
 from bench.nets.precision import computing_in
 from bench.results.files import content_hash
+from bench.suites.cell import Cell
 from bench.teachers.adapt import adapt_pool
 from bench.teachers.store import build_pool
 from bench.teachers.transfer import load_pool

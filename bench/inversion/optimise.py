@@ -73,7 +73,7 @@ def invert(
         generator: CPU generator of the first pixels, N(0, 1), and of the shifts.
         progress: called with (steps done, the loss before the step, a 0-d tensor).
         start: the first pixels (B, 3, image_size, image_size), kept as they are, in place of noise.
-        fused: differentiate by hand-written blocks (`bench/nets/fast/fused.py`), in a third of the time
+        fused: differentiate by hand-written blocks (`bench.nets.fast`), in a third of the time
             on a CPU; the same but for rounding.
 
     Returns:

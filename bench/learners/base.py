@@ -96,7 +96,7 @@ class TaskBatchNorm:
         return (elementary_batch_norm if batches_tasks(x.device) else batch_norm)(layer, x)
 
     def conv_block(self, conv: nn.Conv2d, layer: nn.BatchNorm2d, x: Tensor) -> Tensor:
-        """Do a block of Conv4 at once where tasks are not batched; see `bench/nets/fast/fused.py`."""
+        """Do a block of Conv4 at once where tasks are not batched; see `nets/fast`."""
         if batches_tasks(x.device):
             return plain_block(self, conv, layer, x)
         return batch_block(conv, layer, x)

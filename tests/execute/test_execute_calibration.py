@@ -11,11 +11,11 @@ from bench.contract import NetSpec
 from bench.estimate import TeacherCost, estimate_cell
 from bench.execute.cell import run_cell
 from bench.execute.workplace import Workplace
-from bench.expand import expand
 from bench.plan import make_plan
 from bench.results.mlflow import parameters
 from bench.results.store import read_record
-from bench.suite import read_suite
+from bench.suites.expand import expand
+from bench.suites.suite import read_suite
 
 SUITE = """title: with and without
 scenario: SS

@@ -11,7 +11,6 @@ import pytest
 import torch
 
 from bench import registry
-from bench.cells import Cell
 from bench.cli import main
 from bench.contract import (
     BACKWARD,
@@ -25,11 +24,12 @@ from bench.contract import (
 )
 from bench.data.base import ImageData
 from bench.estimate import PassTimes, TeacherCost, estimate_cell
-from bench.expand import expand
 from bench.plan import make_plan
 from bench.plan_view import WIDTH
 from bench.results.store import find_records
-from bench.suite import read_suite
+from bench.suites.cell import Cell
+from bench.suites.expand import expand
+from bench.suites.suite import read_suite
 
 SUITE = """
 title: methods that invert, and one that does not

@@ -10,15 +10,15 @@ import pytest
 import torch
 
 from bench import registry
-from bench.cells import Cell, PoolChoice
 from bench.contract import Config, Method, NetSpec
 from bench.errors import BenchError
 from bench.execute.fits import fit_folder, fit_key, obtain_fit
 from bench.execute.strategies import Strategies
-from bench.expand import expand
 from bench.results.files import read_parquet
 from bench.results.store import is_finished
-from bench.suite import read_suite
+from bench.suites.cell import Cell, PoolChoice
+from bench.suites.expand import expand
+from bench.suites.suite import read_suite
 from bench.timing import Stopwatch
 from tests.helpers import tiny_context, tiny_pool
 

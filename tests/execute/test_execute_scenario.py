@@ -15,18 +15,18 @@ import torch
 from torch import nn
 
 from bench import registry
-from bench.cells import Cell, PoolChoice
 from bench.contract import NetSpec, Pool
 from bench.data.base import ImageData, make_split
 from bench.data.reading.images import denormalise, normalise
 from bench.execute.cell import run_cell
 from bench.execute.scenario import plan_teachers, scenario_data, shares
 from bench.execute.workplace import Workplace, obtain_pool, own_pool
-from bench.expand import expand
 from bench.nets.build import build_net
 from bench.nets.imported import Imported
 from bench.results.store import StoredRecord, read_record
-from bench.suite import read_suite
+from bench.suites.cell import Cell, PoolChoice
+from bench.suites.expand import expand
+from bench.suites.suite import read_suite
 from bench.teachers.adapt import adapt, normalises_otherwise
 from bench.teachers.store import build_pool
 from bench.teachers.transfer import export_pool, import_pool, load_pool

@@ -16,9 +16,9 @@ from bench.contract import FitContext, NetSpec, Pool, TaskBatch, TaskShape, Teac
 from bench.nets.base import initialise
 from bench.nets.conv4 import Conv4
 from bench.nets.norm import batch_norm
-from bench.protocols import budget
-from bench.protocols import protocol as named_protocol
 from bench.seeds import torch_generator
+from bench.suites.protocols import budget
+from bench.suites.protocols import protocol as named_protocol
 from purer.config import PurerConfig
 from purer.dynamic_dataset import DynamicDataset
 from purer.pseudo_tasks import PseudoTasks

@@ -7,11 +7,11 @@ import pytest
 import torch
 from scipy.spatial.distance import cdist
 
-from bench.expand import expand
 from bench.learners.base import LearnerSettings
 from bench.learners.protonet import NormalisedProtoNet, ProtoNet
 from bench.nets.norm import batch_norm, norm_parameters
-from bench.suite import read_suite
+from bench.suites.expand import expand
+from bench.suites.suite import read_suite
 from purer.method import TUNED, TUNED_PROTONET, Purer
 from tests.helpers import tiny_context, tiny_net, tiny_pool, tiny_tasks
 

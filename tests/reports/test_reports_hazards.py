@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from report_records import accuracies, make_record
 
-from bench.protocols import differences, protocol
 from bench.stats import mean_interval
+from bench.suites.protocols import differences, protocol
 from reports.cli import make_report
 from reports.rows.families import hazard_families
 from reports.rows.select import load_records

@@ -7,9 +7,9 @@ import pytest
 from report_records import BUDGET, PROTOCOL, accuracies, make_record, seeded_suite, standard_suite
 
 from bench.errors import BenchError
-from bench.protocols import budget, protocol
 from bench.results.store import read_record
 from bench.stats import mean_interval
+from bench.suites.protocols import budget, protocol
 from reports.rows.groups import Group, make_groups
 from reports.rows.results import Result, Row, Setting
 from reports.rows.select import load_records

@@ -13,7 +13,7 @@ from bench.contract import Budget, NetSpec
 from bench.data.base import ImageData, make_split
 from bench.errors import BenchError
 from bench.nets.build import build_net
-from bench.protocols import budget, protocol
+from bench.suites.protocols import budget, protocol
 from bench.teachers.pool import TeacherPlan, disjoint_blocks, plan_pool
 from bench.teachers.store import build_pool, is_stored, shared_start, split_images, teacher_folder
 from bench.teachers.train import recipe_for, train_teacher

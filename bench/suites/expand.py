@@ -7,13 +7,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench import protocols, registry
-from bench.cells import UNCALIBRATED, Cell
+from bench import registry
 from bench.contract import Budget, ProtocolConstants
 from bench.data.sources import check_name
 from bench.errors import BenchError, unknown_name
 from bench.nets.build import check_net
-from bench.suite import MethodEntry, Suite, listed, suite_parts, validated
+from bench.suites import protocols
+from bench.suites.cell import UNCALIBRATED, Cell
+from bench.suites.suite import MethodEntry, Suite, listed, suite_parts, validated
 
 
 def expand(

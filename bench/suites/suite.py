@@ -9,11 +9,11 @@ from typing import Any, Literal
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
-from bench.cells import UNCALIBRATED
 from bench.contract import Config
 from bench.errors import BenchError, unknown_name
+from bench.suites.cell import UNCALIBRATED
 
-SUITES = Path(__file__).parent / "suites"
+SUITES = Path(__file__).parent / "library"
 TEXTS = {"pool"}
 """Fields of a suite whose value is a name, whatever else YAML would take it for."""
 UNSETTABLE = {"name", "parts", "methods", "budgets", "variants"}
@@ -153,7 +153,7 @@ def _content(name: str) -> dict[str, Any]:
             f"suite file '{path}' is not readable ({str(error).splitlines()[0]})"
         ) from None
     if not isinstance(content, dict):
-        raise BenchError(f"suite file '{path}' holds no mapping; see bench/suites/micro.yaml")
+        raise BenchError(f"suite file '{path}' holds no mapping; see bench/suites/library/micro.yaml")
     content.setdefault("name", path.stem)
     return content
 

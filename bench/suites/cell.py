@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bench import protocols, registry
+from bench import registry
 from bench.contract import Budget, Config, ProtocolConstants, TaskShape, added
 from bench.errors import BenchError, unknown_name
 from bench.results.files import content_hash
 from bench.results.record import SCHEMA
+from bench.suites import protocols
 
 UNCALIBRATED = "none"
 
