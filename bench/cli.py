@@ -158,7 +158,7 @@ def plan(**options: Any) -> None:
 def run(context: click.Context, **options: Any) -> None:
     """Run a suite; finished cells are not run again."""
     from bench.display import make_display
-    from bench.run import check_plan, run_inline, run_plan, unfinished
+    from bench.execute.run import check_plan, run_inline, run_plan, unfinished
 
     as_json, executor = options.pop("as_json"), options.pop("executor")
     with_mlflow, figures = options.pop("mlflow"), options.pop("figures")
@@ -242,7 +242,7 @@ def _ingest(trackers: list[Any], runs: Path, stored: list[Any]) -> None:
 
 
 def _say_interrupted(resolved: Any, request: Any) -> None:
-    from bench.run import cell_status
+    from bench.execute.run import cell_status
 
     states = [cell_status(resolved, request.runs, cell) for cell in resolved.cells]
     kept = sum(state in ("done", "skipped") for state in states)
@@ -357,8 +357,8 @@ def prepare(
 
 
 def _resolve(options: dict[str, Any], quiet: bool) -> tuple[Any, Any]:
-    from bench.plan import make_plan
-    from bench.run import Request
+    from bench.execute.plan import make_plan
+    from bench.execute.run import Request
 
     dataset_dirs = _pairs(options["dataset_dirs"])
     if (pool := options.pop("pool", None)) is not None:

@@ -72,7 +72,7 @@ def reproduce(
     cell's hash in --runs.
     """
     from bench.display import make_display
-    from bench.reproduce import (
+    from bench.execute.reproduce import (
         as_row,
         cell_of,
         find_cell,

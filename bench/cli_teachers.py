@@ -117,9 +117,9 @@ def _counted(teachers: Sequence[Any]) -> str:
 def _pools(resolved: Any, request: Any) -> Iterator[tuple[str, Any]]:
     """Yield each distinct pool of a plan's cells with a line that says what it is."""
     from bench import registry
+    from bench.execute.machine import prepare_process, use_device
+    from bench.execute.run import check_plan
     from bench.execute.workplace import Workplace, own_pool
-    from bench.run import check_plan
-    from bench.runtime import prepare_process, use_device
 
     check_plan(resolved, request)
     prepare_process(request.threads)

@@ -81,7 +81,7 @@ def diagnose(
     """Return what a user would want to know before asking for help."""
     import torch
 
-    from bench.runtime import available_cores, cpu_name, describe_environment
+    from bench.execute.machine import available_cores, cpu_name, describe_environment
 
     environment = describe_environment()
     found: dict[str, str] = {"python": f"{environment.python} on {environment.platform}"}

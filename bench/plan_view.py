@@ -6,9 +6,9 @@ import os
 from typing import Any
 
 from bench import registry
-from bench.plan import Plan
+from bench.execute.plan import Plan
+from bench.execute.run import Request, cell_status
 from bench.results.files import content_hash
-from bench.run import Request, cell_status
 from bench.suites.cell import Cell
 
 WIDTH = 100
@@ -56,9 +56,9 @@ def plan_rows(plan: Plan, request: Request) -> list[dict[str, Any]]:
 
 
 def _estimate(plan: Plan, request: Request, cell: Cell, seen: set[str]) -> dict[str, Any]:
-    from bench.estimate import PassTimes, TeacherCost, estimate_cell, teacher_costs
+    from bench.execute.estimate import PassTimes, TeacherCost, estimate_cell, teacher_costs
+    from bench.execute.machine import use_device
     from bench.execute.scenario import plan_teachers, refused_by_plan
-    from bench.runtime import use_device
     from bench.teachers.cards import pool_cards
     from bench.teachers.store import is_stored
 

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from bench import registry
 from bench.contract import Config, added
 from bench.errors import BenchError
-from bench.reproduce import cell_of
+from bench.execute.reproduce import cell_of
 from bench.results.record import Record
 from bench.suites.cell import Cell, select
 from bench.suites.expand import expand

@@ -10,7 +10,7 @@ from bench import registry
 from bench.contract import NetSpec, TaskShape
 from bench.data.base import ImageData, make_split
 from bench.data.tasks import frozen_tasks
-from bench.evaluate import EmbeddingTable, evaluate, inference_cost
+from bench.execute.evaluate import EmbeddingTable, evaluate, inference_cost
 from bench.learners.base import LearnerSettings
 from bench.nets.build import build_net
 from bench.seeds import numpy_generator, torch_generator
@@ -93,7 +93,7 @@ def test_a_calibrated_tasks_score_depends_on_its_place_alone(data: ImageData, mo
     split, some = data.splits["test"], tasks(data, n=10)
     config = {"inversion_steps": 2, "steps": 2}
     whole = evaluate(icfil(config), data, split, some, CPU)
-    monkeypatch.setattr("bench.evaluate.TASKS_PER_CHUNK", 3)
+    monkeypatch.setattr("bench.execute.evaluate.TASKS_PER_CHUNK", 3)
     np.testing.assert_array_equal(evaluate(icfil(config), data, split, some, CPU), whole)
     uncalibrated = evaluate(learner("maml"), data, split, some, CPU)
     assert (whole != uncalibrated).any()

@@ -8,6 +8,8 @@ import pytest
 import torch
 
 from bench.errors import BenchError
+from bench.execute.plan import make_plan
+from bench.execute.run import Request, check_plan
 from bench.inversion.losses import InversionWeights
 from bench.learners import base
 from bench.learners.base import LearnerSettings
@@ -15,8 +17,6 @@ from bench.learners.maml import Maml
 from bench.learners.protonet import ProtoNet
 from bench.nets.norm import RecordingNorm, batch_norm, running_norm
 from bench.nets.precision import check_precision, computing_in, current_precision
-from bench.plan import make_plan
-from bench.run import Request, check_plan
 from bench.suites.expand import expand
 from bench.suites.suite import read_suite
 from purer.gradients import candidates

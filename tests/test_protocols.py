@@ -13,8 +13,8 @@ from bench import registry
 from bench.contract import NetSpec, Pool, ProtocolConstants, first_of
 from bench.data.base import ImageData, make_split
 from bench.errors import BenchError
-from bench.evaluate import evaluate, fingerprint
 from bench.execute.context import fit_context
+from bench.execute.evaluate import evaluate, fingerprint
 from bench.execute.fits import fit_key
 from bench.execute.scenario import plan_teachers
 from bench.execute.task_lists import task_list

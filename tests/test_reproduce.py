@@ -13,7 +13,7 @@ from PIL import Image
 
 from bench.cli import main
 from bench.errors import BenchError
-from bench.reproduce import as_row, cell_of, find_cell, fresh_cache, judge
+from bench.execute.reproduce import as_row, cell_of, find_cell, fresh_cache, judge
 from bench.results.files import write_json
 from bench.results.record import Record, summarise
 from bench.results.store import StoredRecord, read_record, write_tasks

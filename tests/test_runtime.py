@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from bench.display import PlainDisplay
-from bench.run import Request, run_inline
-from bench.runtime import prepare_process, use_device
-from bench.timing import SystemSampler
+from bench.execute.machine import prepare_process, use_device
+from bench.execute.run import Request, run_inline
+from bench.execute.timing import SystemSampler
 
 
 @pytest.fixture

@@ -12,15 +12,15 @@ from filelock import FileLock
 
 from bench import registry
 from bench.errors import BenchError
+from bench.execute.machine import describe_device, describe_environment
 from bench.execute.score import score
+from bench.execute.timing import SystemSampler
 from bench.execute.workplace import Skipped, Workplace
 from bench.nets.precision import computing_in
 from bench.results.files import write_json, write_parquet
 from bench.results.record import Record
 from bench.results.store import RECORD, is_finished, mark_done
-from bench.runtime import describe_device, describe_environment
 from bench.suites.cell import Cell
-from bench.timing import SystemSampler
 
 FEW_TASKS = 200
 """Below this many test tasks a record carries a warning: the interval is ±1.4 points or more at

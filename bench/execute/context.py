@@ -12,7 +12,7 @@ from bench import registry
 from bench.contract import Choose, FitContext, Learner, Method, NetSpec, Pool, TaskBatch
 from bench.data.base import ImageData
 from bench.data.tasks import random_tasks
-from bench.evaluate import evaluate
+from bench.execute.evaluate import evaluate
 from bench.execute.task_lists import task_lists
 from bench.execute.workplace import Skipped
 from bench.learners.base import LearnerSettings

@@ -15,8 +15,8 @@ from typing import Any
 from bench import registry
 from bench.display import PlainDisplay
 from bench.errors import BenchError
-from bench.plan import Plan
-from bench.run import Request
+from bench.execute.plan import Plan
+from bench.execute.run import Request
 from bench.suites.cell import Cell
 
 SCHEDULER = "PURER_BENCH_SCHEDULER"
@@ -41,7 +41,7 @@ def run_dask(
         raise BenchError(
             "--executor dask needs the extra 'dask'; pip install 'purer-bench[dask]'"
         ) from None
-    from bench.runtime import available_cores
+    from bench.execute.machine import available_cores
 
     target = os.environ.get(SCHEDULER)
     with (
@@ -136,8 +136,8 @@ def _missing_teachers(
 
 def _workplace(suite: str, cell: Cell, request: Request) -> Any:
     from bench.data.sources import dataset_source
+    from bench.execute.machine import prepare_process, use_device
     from bench.execute.workplace import Workplace
-    from bench.runtime import prepare_process, use_device
 
     prepare_process(request.threads)
     data = {

@@ -25,10 +25,10 @@ from bench.contract import FitContext, Learner, Method, NetSpec
 from bench.errors import BenchError
 from bench.execute.log import CellLog
 from bench.execute.strategies import Strategies
+from bench.execute.timing import Pace, Stopwatch
 from bench.results.files import atomic_path, content_hash, write_json
 from bench.results.store import is_finished, mark_done
 from bench.suites.cell import Cell
-from bench.timing import Pace, Stopwatch
 
 _SHAPE = ("n_way", "k_shot", "learner")
 

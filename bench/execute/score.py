@@ -16,8 +16,8 @@ from bench import registry
 from bench.contract import FitContext, Learner, Method, NetSpec, Pool
 from bench.data.base import ImageData
 from bench.errors import BenchError
-from bench.evaluate import evaluate, inference_cost
 from bench.execute.context import at_its_size, fit_context
+from bench.execute.evaluate import evaluate, inference_cost
 from bench.execute.fits import Fit, fit_key, obtain_fit
 from bench.execute.scenario import (
     meta_spec,
@@ -27,6 +27,7 @@ from bench.execute.scenario import (
 )
 from bench.execute.strategies import Strategies
 from bench.execute.task_lists import lists_digest, numbered_classes, task_lists
+from bench.execute.timing import Stopwatch
 from bench.execute.workplace import Skipped, Workplace, embedding_table, obtain_pool
 from bench.results.files import content_hash
 from bench.results.record import Cost, FitSummary, PoolSummary, Timing, summarise
@@ -35,7 +36,6 @@ from bench.seeds import seed_global_state, torch_generator
 from bench.suites.cell import UNCALIBRATED, Cell, PoolChoice
 from bench.teachers.adapt import normalises_otherwise
 from bench.teachers.similarity import similarity_file
-from bench.timing import Stopwatch
 
 
 @dataclass(frozen=True)

@@ -23,9 +23,9 @@ from pathlib import Path
 import torch
 
 from bench.contract import first_of
+from bench.execute.machine import describe_device
 from bench.nets.precision import current_precision
 from bench.results.files import write_json
-from bench.runtime import describe_device
 
 VARIABLE = "PURER_BENCH_STRATEGY"
 FILE = "strategies.json"

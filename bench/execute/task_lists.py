@@ -9,7 +9,7 @@ import numpy as np
 from bench.contract import Learner
 from bench.data.base import ImageData
 from bench.data.tasks import TaskList, frozen_tasks
-from bench.evaluate import fingerprint
+from bench.execute.evaluate import fingerprint
 from bench.execute.scenario import shares
 from bench.results.files import content_hash
 from bench.seeds import derive_seed

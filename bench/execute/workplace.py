@@ -11,7 +11,7 @@ import torch
 from bench.contract import Pool
 from bench.data.base import ImageData
 from bench.errors import BenchError
-from bench.evaluate import EmbeddingTable
+from bench.execute.evaluate import EmbeddingTable
 from bench.execute.scenario import (
     meta_spec,
     plan_teachers,

@@ -153,7 +153,9 @@ def _content(name: str) -> dict[str, Any]:
             f"suite file '{path}' is not readable ({str(error).splitlines()[0]})"
         ) from None
     if not isinstance(content, dict):
-        raise BenchError(f"suite file '{path}' holds no mapping; see bench/suites/library/micro.yaml")
+        raise BenchError(
+            f"suite file '{path}' holds no mapping; see bench/suites/library/micro.yaml"
+        )
     content.setdefault("name", path.stem)
     return content
 

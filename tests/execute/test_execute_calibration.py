@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from bench.contract import NetSpec
-from bench.estimate import TeacherCost, estimate_cell
 from bench.execute.cell import run_cell
+from bench.execute.estimate import TeacherCost, estimate_cell
+from bench.execute.plan import make_plan
 from bench.execute.workplace import Workplace
-from bench.plan import make_plan
 from bench.results.mlflow import parameters
 from bench.results.store import read_record
 from bench.suites.expand import expand

@@ -23,8 +23,8 @@ from bench.contract import (
     with_added,
 )
 from bench.data.base import ImageData
-from bench.estimate import PassTimes, TeacherCost, estimate_cell
-from bench.plan import make_plan
+from bench.execute.estimate import PassTimes, TeacherCost, estimate_cell
+from bench.execute.plan import make_plan
 from bench.plan_view import WIDTH
 from bench.results.store import find_records
 from bench.suites.cell import Cell

@@ -14,12 +14,12 @@ from bench.contract import Config, Method, NetSpec
 from bench.errors import BenchError
 from bench.execute.fits import fit_folder, fit_key, obtain_fit
 from bench.execute.strategies import Strategies
+from bench.execute.timing import Stopwatch
 from bench.results.files import read_parquet
 from bench.results.store import is_finished
 from bench.suites.cell import Cell, PoolChoice
 from bench.suites.expand import expand
 from bench.suites.suite import read_suite
-from bench.timing import Stopwatch
 from tests.helpers import tiny_context, tiny_pool
 
 CPU = torch.device("cpu")
@@ -204,7 +204,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
         made.sleep(0.1)
         save(*arguments)
 
-    monkeypatch.setattr("bench.timing.time.perf_counter", lambda: made.now)
+    monkeypatch.setattr("bench.execute.timing.time.perf_counter", lambda: made.now)
     monkeypatch.setattr(torch, "save", slow)
     return made
 

@@ -10,11 +10,11 @@ from bench import registry
 from bench.contract import NetSpec, TaskShape
 from bench.data.base import ImageData, make_split
 from bench.data.tasks import frozen_tasks
-from bench.evaluate import EmbeddingTable, evaluate
+from bench.execute.evaluate import EmbeddingTable, evaluate
+from bench.execute.machine import prepare_process
 from bench.learners.base import LearnerSettings
 from bench.nets.base import initialise
 from bench.nets.build import build_net
-from bench.runtime import prepare_process
 from bench.seeds import numpy_generator, torch_generator
 
 CPU = torch.device("cpu")

@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from bench.runtime import prepare_process
+from bench.execute.machine import prepare_process
 from tests.perf.meta_iteration import MetaIterations, drawn_pool
 
 ROUNDS = 9

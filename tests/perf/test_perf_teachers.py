@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from bench.contract import NetSpec
-from bench.runtime import prepare_process
+from bench.execute.machine import prepare_process
 from bench.teachers.train import recipe_for, train_teacher
 
 IMAGES = 2400

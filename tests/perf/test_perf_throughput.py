@@ -14,8 +14,8 @@ import torch
 
 from bench.contract import TaskShape
 from bench.execute.fits import obtain_fit
+from bench.execute.machine import prepare_process
 from bench.execute.strategies import Strategies
-from bench.runtime import prepare_process
 from purer.method import Purer
 from tests.helpers import tiny_context
 from tests.perf.meta_iteration import MetaIterations, drawn_pool

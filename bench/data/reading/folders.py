@@ -20,7 +20,7 @@ from bench.data.reading.archives import is_tar, open_zip, unpack_tar
 from bench.data.reading.class_splits import SPLITS, ClassSplit
 from bench.data.reading.decoding import ENDINGS, decode_image
 from bench.errors import BenchError
-from bench.runtime import available_cores
+from bench.execute.machine import available_cores
 
 SPLIT_NAMES = {
     "train": "train",

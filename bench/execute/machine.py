@@ -129,7 +129,7 @@ def available_cores() -> int:
 @functools.cache
 def describe_environment() -> Environment:
     """Return versions and the commit of the checkout that the code runs from."""
-    commit, dirty = _git_state(Path(__file__).resolve().parents[1])
+    commit, dirty = _git_state(Path(__file__).resolve().parents[2])
     return Environment(
         python=platform.python_version(),
         platform=f"{platform.system()} {platform.machine()}",

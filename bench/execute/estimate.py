@@ -20,11 +20,11 @@ import torch
 from bench import registry
 from bench.contract import BACKWARD, Method, NetSpec, PlannedFit, PlannedTeacher
 from bench.data.base import ImageData
-from bench.evaluate import TASKS_PER_CHUNK
+from bench.execute.evaluate import TASKS_PER_CHUNK
+from bench.execute.machine import describe_device, prepare_process
 from bench.execute.scenario import meta_spec
 from bench.nets.build import build_net
 from bench.results.files import write_json
-from bench.runtime import describe_device, prepare_process
 from bench.suites.cell import UNCALIBRATED, Cell
 from bench.teachers.pool import TeacherPlan
 

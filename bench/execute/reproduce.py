@@ -11,7 +11,7 @@ from typing import Any
 
 from bench.display import PlainDisplay
 from bench.errors import BenchError
-from bench.plan import Plan
+from bench.execute.plan import Plan
 from bench.results.record import Record
 from bench.results.store import RECORD, StoredRecord, find_records, read_record
 from bench.suites.cell import Cell
@@ -154,7 +154,7 @@ def run_again(
     Raises:
         BenchError: the folder holds the cell, or the repetition did not finish.
     """
-    from bench.run import Request, run_inline, run_plan
+    from bench.execute.run import Request, run_inline, run_plan
 
     record, cell = stored.record, cell_of(stored.record)
     if (runs / record.suite / record.cell_hash).exists():

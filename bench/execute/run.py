@@ -11,7 +11,7 @@ from bench import registry
 from bench.data.tasks import check_shape
 from bench.display import PlainDisplay
 from bench.errors import BenchError
-from bench.plan import Plan
+from bench.execute.plan import Plan
 from bench.results.store import RECORD, StoredRecord, is_finished, read_record
 from bench.suites.cell import Cell
 
@@ -55,8 +55,8 @@ def _check_precision(cell: Cell, request: Request) -> None:
     """Refuse a precision that the device lacks; asks for the device only where it matters."""
     if cell.protocol.precision == "float32":
         return
+    from bench.execute.machine import choose_device
     from bench.nets.precision import check_precision
-    from bench.runtime import choose_device
 
     check_precision(cell.protocol.precision, choose_device(request.device))
 
@@ -104,8 +104,8 @@ def run_inline(
 ) -> Iterator[tuple[Cell, Path]]:
     """Run cells in this process, one after another; yield each with its folder as it ends."""
     from bench.execute.cell import run_cell
+    from bench.execute.machine import prepare_process, use_device
     from bench.execute.workplace import Workplace
-    from bench.runtime import prepare_process, use_device
 
     device = use_device(request.device)
     prepare_process(request.threads)

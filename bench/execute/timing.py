@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from bench.runtime import return_freed_memory
+from bench.execute.machine import return_freed_memory
 
 if TYPE_CHECKING:
     import torch
