@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bench.cli import main
+from bench.cli.main import main
 
 
 def refused(capsys: pytest.CaptureFixture[str], *words: str) -> str:
@@ -211,7 +211,7 @@ def test_help_imports_nothing_heavy() -> None:
     """What keeps `bench --help` quick, third parties' verbs included."""
     code = (
         "import sys; sys.argv = ['bench', '--help']\n"
-        "from bench.cli import main\n"
+        "from bench.cli.main import main\n"
         "try: main()\n"
         "except SystemExit: pass\n"
         "heavy = {'numpy', 'pydantic', 'torch', 'mlflow', 'pandas', 'scipy', 'matplotlib'}\n"

@@ -33,7 +33,7 @@ def test_the_example_runs_from_a_package_of_its_own(cache: Path, tmp_path: Path)
         [
             sys.executable,
             "-c",
-            "from bench.cli import main; main()",
+            "from bench.cli.main import main; main()",
             "run",
             str(tmp_path / "mine.yaml"),
             f"--cache={cache}",

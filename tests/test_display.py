@@ -7,7 +7,7 @@ import io
 import pytest
 from rich.console import Console, Group
 
-from bench.display import LiveDisplay
+from bench.cli.display import LiveDisplay
 
 LONG = " · ".join(["ensemble_centroids", "centroids", "cub_subset_cropped 5-way 1-shot", "x" * 60])
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.cli import cli, main
+from bench.cli.main import cli, main
 from bench.registry import names
 from bench.results.store import find_records
 from bench.suites.suite import suite_names

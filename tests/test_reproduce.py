@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from bench.cli import main
+from bench.cli.main import main
 from bench.errors import BenchError
 from bench.execute.reproduce import as_row, cell_of, find_cell, fresh_cache, judge
 from bench.results.files import write_json

@@ -26,7 +26,7 @@ TINY = [
     "--set=n_test_tasks=12",
     "--device=cpu",
 ]
-BENCH = [sys.executable, "-c", "from bench.cli import main; main()"]
+BENCH = [sys.executable, "-c", "from bench.cli.main import main; main()"]
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "100"}
 
 
@@ -94,7 +94,7 @@ def test_first_run_second_run_and_mlflow(cache: Path, tmp_path: Path) -> None:
 
 SECOND_RUN = """
 import sys
-from bench.cli import main
+from bench.cli.main import main
 try:
     main()
 except SystemExit as end:
@@ -162,7 +162,7 @@ def test_a_store_that_cannot_be_opened_is_said_before_the_first_cell(
 
 
 def test_a_store_that_breaks_later_breaks_no_run(tmp_path: Path, capsys, monkeypatch) -> None:
-    from bench import cli
+    from bench.cli.main import main as cli
 
     class Broken:
         def ingest(self, stored: StoredRecord) -> None:

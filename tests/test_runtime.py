@@ -10,7 +10,7 @@ import psutil
 import pytest
 import torch
 
-from bench.display import PlainDisplay
+from bench.cli.display import PlainDisplay
 from bench.execute.machine import prepare_process, use_device
 from bench.execute.run import Request, run_inline
 from bench.execute.timing import SystemSampler

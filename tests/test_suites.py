@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.cli import main
+from bench.cli.main import main
 from bench.results.store import StoredRecord, find_records
 from bench.suites.expand import expand
 from bench.suites.protocols import protocol

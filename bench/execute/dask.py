@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import registry
-from bench.display import PlainDisplay
+from bench.cli.display import PlainDisplay
 from bench.errors import BenchError
 from bench.execute.plan import Plan
 from bench.execute.run import Request

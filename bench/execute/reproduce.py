@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.display import PlainDisplay
+from bench.cli.display import PlainDisplay
 from bench.errors import BenchError
 from bench.execute.plan import Plan
 from bench.results.record import Record

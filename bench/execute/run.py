@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench import registry
+from bench.cli.display import PlainDisplay
 from bench.data.tasks import check_shape
-from bench.display import PlainDisplay
 from bench.errors import BenchError
 from bench.execute.plan import Plan
 from bench.results.store import RECORD, StoredRecord, is_finished, read_record

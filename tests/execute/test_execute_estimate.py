@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from bench import registry
-from bench.cli import main
+from bench.cli.main import main
+from bench.cli.plan_table import WIDTH
 from bench.contract import (
     BACKWARD,
     Budget,
@@ -25,7 +26,6 @@ from bench.contract import (
 from bench.data.base import ImageData
 from bench.execute.estimate import PassTimes, TeacherCost, estimate_cell
 from bench.execute.plan import make_plan
-from bench.plan_view import WIDTH
 from bench.results.store import find_records
 from bench.suites.cell import Cell
 from bench.suites.expand import expand

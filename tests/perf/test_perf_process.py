@@ -8,7 +8,7 @@ import sys
 
 def test_help(benchmark) -> None:
     """`bench --help` in a fresh process; compare with the bare interpreter below."""
-    command = [sys.executable, "-c", "from bench.cli import main; main()", "--help"]
+    command = [sys.executable, "-c", "from bench.cli.main import main; main()", "--help"]
     quiet = {"check": True, "capture_output": True}
     benchmark.pedantic(subprocess.run, (command,), quiet, rounds=5, warmup_rounds=1)
 

@@ -18,7 +18,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from bench import registry
-from bench.cli_teachers import _class_names
+from bench.cli.teachers import _class_names
 from bench.contract import NetSpec, Pool, TaskShape
 from bench.errors import BenchError
 from bench.learners.base import elementary_batch_norm

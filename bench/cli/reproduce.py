@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from bench.cli import (
+from bench.cli.main import (
     _cache_option,
     _data_option,
     _dataset_dir_option,
@@ -71,7 +71,7 @@ def reproduce(
     CELL is the folder of a record, such as results/glyphs/122e9dea0bfaa2f2, or the beginning of a
     cell's hash in --runs.
     """
-    from bench.display import make_display
+    from bench.cli.display import make_display
     from bench.execute.reproduce import (
         as_row,
         cell_of,

@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from bench import __version__
-from bench.cli_teachers import add_teachers
+from bench.cli.teachers import add_teachers
 from bench.errors import BenchError, unknown_name
 
 INTERRUPTED = 130
@@ -136,7 +136,7 @@ def list_names(kind: str, as_json: bool) -> None:
 @_json_option
 def plan(**options: Any) -> None:
     """Show a suite's cells, what is there, what is to come."""
-    from bench.plan_view import plan_rows, print_plan
+    from bench.cli.plan_table import plan_rows, print_plan
 
     as_json = options.pop("as_json")
     resolved, request = _resolve(options, quiet=as_json)
@@ -157,7 +157,7 @@ def plan(**options: Any) -> None:
 @click.pass_context
 def run(context: click.Context, **options: Any) -> None:
     """Run a suite; finished cells are not run again."""
-    from bench.display import make_display
+    from bench.cli.display import make_display
     from bench.execute.run import check_plan, run_inline, run_plan, unfinished
 
     as_json, executor = options.pop("as_json"), options.pop("executor")
@@ -284,7 +284,7 @@ def ingest(runs: Path, rebuild: bool) -> None:
 @_json_option
 def doctor(data_dir: Path | None, dataset_dirs: tuple, cache: Path, as_json: bool) -> None:
     """Show versions, devices, threads and the data found."""
-    from bench.doctor import diagnose
+    from bench.cli.doctor import diagnose
 
     findings = diagnose(cache, data_dir, _pairs(dataset_dirs))
     if as_json:
@@ -306,7 +306,7 @@ def data() -> None:
 @_json_option
 def data_list(data_dir: Path | None, dataset_dirs: tuple, cache: Path, as_json: bool) -> None:
     """List the data sets, where each was found, and how to get it."""
-    from bench.doctor import check_places, data_rows
+    from bench.cli.doctor import check_places, data_rows
 
     check_places(data_dir, _pairs(dataset_dirs))
     rows = data_rows(data_dir, _pairs(dataset_dirs))
@@ -324,7 +324,7 @@ def data_list(data_dir: Path | None, dataset_dirs: tuple, cache: Path, as_json: 
 @_cache_option
 def verify(name: str, data_dir: Path | None, dataset_dirs: tuple, cache: Path) -> None:
     """Check a data set's classes, counts and digest; exit 1 where something differs."""
-    from bench.doctor import verify_data
+    from bench.cli.doctor import verify_data
 
     problems = verify_data(name, cache, data_dir, _pairs(dataset_dirs), click.echo)
     if problems:
