@@ -31,7 +31,7 @@ class Accuracy(_Part):
 class Timing(_Part):
     """Seconds and rates; None where a thing was not done. Validation and checkpoints are in
     neither; the rates of a fit are those of its loop from the end of its first step on
-    (`bench.execute.timing.Pace`). Peak memory: of the process, or of the GPU's allocator where one was
+    (`execute.timing.Pace`). Peak memory: of the process, or of the GPU's allocator where one was
     used."""
 
     fit_s: float | None = None

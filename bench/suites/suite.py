@@ -154,7 +154,7 @@ def _content(name: str) -> dict[str, Any]:
         ) from None
     if not isinstance(content, dict):
         raise BenchError(
-            f"suite file '{path}' holds no mapping; see bench/suites/library/micro.yaml"
+            f"suite file '{path}' holds no mapping; see 'micro.yaml'"
         )
     content.setdefault("name", path.stem)
     return content

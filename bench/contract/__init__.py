@@ -1,0 +1,55 @@
+"""What a plug-in must offer, and what it is given: the one import path of plug-ins.
+
+A *method* turns a pool of teachers into a learner without seeing data; a *learner* adapts to a
+support set and predicts a query set; a *network* is the backbone of a teacher or a meta-model.
+The harness owns data, tasks, files, the clock and the record.
+"""
+
+from bench.contract.calibrations import Calibration
+from bench.contract.config import Config, added, with_added
+from bench.contract.learners import DrawingLearner, EmbeddingLearner, Learner, MetaLearner
+from bench.contract.methods import (
+    BACKWARD,
+    Choose,
+    FitContext,
+    FitLog,
+    Knowledge,
+    Method,
+    Need,
+    Passes,
+    PlannedFit,
+    PlannedTeacher,
+    first_of,
+)
+from bench.contract.pools import NetSpec, Pool, Teacher
+from bench.contract.protocol import Budget, ProtocolConstants
+from bench.contract.tasks import TaskBatch, TaskShape
+
+__all__ = [
+    "BACKWARD",
+    "Budget",
+    "Calibration",
+    "Choose",
+    "Config",
+    "DrawingLearner",
+    "EmbeddingLearner",
+    "FitContext",
+    "FitLog",
+    "Knowledge",
+    "Learner",
+    "MetaLearner",
+    "Method",
+    "Need",
+    "NetSpec",
+    "Passes",
+    "PlannedFit",
+    "PlannedTeacher",
+    "Pool",
+    "ProtocolConstants",
+    "TaskBatch",
+    "TaskShape",
+    "Teacher",
+    "added",
+    "first_of",
+    "with_added",
+]

@@ -1,0 +1,49 @@
+"""Calibrations: refine a learner on each test task."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from bench.contract.config import Config
+from bench.contract.learners import Learner
+from bench.contract.tasks import TaskShape
+
+if TYPE_CHECKING:
+    import torch
+
+
+class Calibration(ABC):
+    """Learner → learner that refines itself on each test task; never part of a fit.
+
+    One subclass, one entry point of the group `purer_bench.calibrations`. Fits and validation
+    know nothing of it, so cells with and without it share them.
+    """
+
+    name: ClassVar[str]
+    Config: ClassVar[type[Config]] = Config
+
+    @classmethod
+    @abstractmethod
+    def refuse(cls, learner: type[Learner]) -> str | None:
+        """Return why a kind of learner cannot be calibrated, with the remedy, or None."""
+
+    @abstractmethod
+    def wrap(
+        self, learner: Learner, config: Any, generator: Callable[[int], torch.Generator]
+    ) -> Learner:
+        """Return the calibrated learner; draws nothing yet.
+
+        Args:
+            learner: with the test settings; never changed.
+            config: an instance of `Config`.
+            generator: returns the CPU generator of a test task, by its place in the list.
+        """
+
+    @abstractmethod
+    def image_passes(self, config: Any, shape: TaskShape) -> int:
+        """Return about how many forward passes of one image it adds to a task.
+
+        A backward pass counts as two. For estimates before a run only.
+        """

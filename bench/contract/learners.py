@@ -1,0 +1,92 @@
+"""Learners: adapt to a support set, predict a query set."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from bench.contract.tasks import TaskBatch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class Learner(ABC):
+    """Adapts to a support set and predicts a query set, for many tasks at once."""
+
+    @abstractmethod
+    def predict(self, support_x: Tensor, support_y: Tensor, query_x: Tensor) -> Tensor:
+        """Return the logits of the queries; builds no graph that outlives the call.
+
+        Args:
+            support_x: images (T, n_way * k_shot, C, H, W).
+            support_y: labels (T, n_way * k_shot) in [0, n_way).
+            query_x: images (T, n_way * n_query, C, H, W).
+
+        Returns:
+            Logits (T, n_way * n_query, n_way).
+        """
+
+    @property
+    @abstractmethod
+    def n_parameters(self) -> int:
+        """The number of parameters that prediction uses."""
+
+
+class EmbeddingLearner(Learner):
+    """A learner whose embedding of an image does not depend on the other images of the task.
+
+    The harness then embeds each distinct test image once, for all tasks and shots.
+    """
+
+    @abstractmethod
+    def embed(self, images: Tensor) -> Tensor:
+        """Return the embeddings (B, D) of images (B, C, H, W)."""
+
+    @abstractmethod
+    def predict_embedded(self, support_e: Tensor, support_y: Tensor, query_e: Tensor) -> Tensor:
+        """Return logits (T, Q, n_way) from embeddings (T, S, D), labels (T, S), (T, Q, D)."""
+
+    def predict(self, support_x: Tensor, support_y: Tensor, query_x: Tensor) -> Tensor:
+        """Embed, then predict from the embeddings; see `Learner.predict`."""
+        n_tasks, n_support = support_x.shape[:2]
+        n_query = query_x.shape[1]
+        support_e = self.embed(support_x.flatten(0, 1)).view(n_tasks, n_support, -1)
+        query_e = self.embed(query_x.flatten(0, 1)).view(n_tasks, n_query, -1)
+        return self.predict_embedded(support_e, support_y, query_e)
+
+
+class DrawingLearner(Learner):
+    """A learner that draws random numbers for each task.
+
+    The harness says where in the list the tasks stand, so that what is drawn for a task depends
+    neither on how the list is cut into batches nor on the tasks before.
+    """
+
+    @abstractmethod
+    def predict_from(
+        self, first: int, support_x: Tensor, support_y: Tensor, query_x: Tensor
+    ) -> Tensor:
+        """Return logits as `Learner.predict` does, of tasks number first, first + 1, …"""
+
+    def predict(self, support_x: Tensor, support_y: Tensor, query_x: Tensor) -> Tensor:
+        """Predict the tasks at the head of the list; see `Learner.predict`."""
+        return self.predict_from(0, support_x, support_y, query_x)
+
+
+class MetaLearner(Learner):
+    """A learner around a meta-model that can be meta-trained: pure functions of its parameters."""
+
+    @abstractmethod
+    def outer_loss(self, params: Mapping[str, Tensor], tasks: TaskBatch) -> tuple[Tensor, Tensor]:
+        """Adapt to each support set and return the query losses; differentiable.
+
+        Args:
+            params: parameters of the meta-model by name; gradients flow to them, and to the
+                images of both sets.
+            tasks: T tasks.
+
+        Returns:
+            Mean query cross-entropy of each task (T,), and query logits (T, Q, n_way).
+        """

@@ -1,0 +1,216 @@
+"""Methods: pool in, learner out, and what they are given."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
+
+from bench.contract.config import Config
+from bench.contract.learners import Learner, MetaLearner
+from bench.contract.pools import NetSpec, Pool, Teacher
+from bench.contract.protocol import Budget, ProtocolConstants
+from bench.contract.tasks import TaskBatch, TaskShape
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+
+Knowledge = Literal["parameters", "inversion", "features", "real_data"]
+Need = Literal["same_architecture", "shared_initialisation", "bn_statistics"]
+
+
+class FitLog(Protocol):
+    """Where a fit reports; the harness decides what becomes of it. Nothing here synchronises."""
+
+    def scalars(self, step: int, values: Mapping[str, float | Tensor]) -> None:
+        """Note named scalars (floats or 0-d tensors) of one step."""
+
+    def images(
+        self, name: str, images: Tensor, captions: Sequence[str] = (), columns: int | None = None
+    ) -> None:
+        """Note a grid of images (N, 3, H, W) with values in [0, 1].
+
+        Captions, where given, each name a group of consecutive images, all groups equally large.
+        `columns` groups stand in a row; None makes the grid about square.
+        """
+
+    def count(self, name: str, amount: int) -> None:
+        """Add to a counter: `train_tasks`, `pseudo_images`, `teacher_forward_images`, `queries`."""
+
+    def progress(self, step: int, total: int) -> None:
+        """Say that `step` of `total` steps are done."""
+
+
+class Choose(Protocol):
+    """Picks one of several ways to compute the same numbers; they differ in speed and rounding."""
+
+    def __call__(self, subject: str, trials: Mapping[str, Callable[[], object]]) -> str:
+        """Return the name of a way.
+
+        Args:
+            subject: what is computed and on which shapes, in words; equal words, equal work.
+            trials: by name, a run of each way, the one to take without measuring first.
+        """
+
+
+def first_of(subject: str, trials: Mapping[str, Callable[[], object]]) -> str:
+    """Return the first way: a `Choose` that measures nothing and is the same everywhere."""
+    return next(iter(trials))
+
+
+@dataclass
+class FitContext:
+    """Everything that a method is given. It sees no data set, no file, no test task.
+
+    `generator(purpose)` returns an independent CPU generator of its own stream.
+    `build_net(generator)` returns a fresh meta-model of the spec `net`, on the device.
+    `training_learner(net)` wraps a meta-model in the cell's learner with the protocol's training
+    settings (a `MetaLearner`); `make_learner(state)` wraps a state dict of the meta-model in the
+    cell's learner with the test settings. `validate(learner)` returns the mean accuracy on
+    validation tasks; None where the protocol takes the last state. `resume` is what
+    `save(step, state)` was given last, or None; states are nested dicts, lists, numbers and
+    tensors. `train_tasks(generator, n)` draws real tasks of the meta-train split; None unless the
+    method's knowledge is `real_data`. `choose` picks one of several equal ways to compute.
+    """
+
+    pool: Pool
+    net: NetSpec
+    shape: TaskShape
+    learner: str
+    config: Any
+    budget: Budget
+    protocol: ProtocolConstants
+    device: torch.device
+    log: FitLog
+    generator: Callable[[str], torch.Generator]
+    build_net: Callable[[torch.Generator], nn.Module]
+    training_learner: Callable[[nn.Module], MetaLearner]
+    make_learner: Callable[[Mapping[str, Tensor]], Learner]
+    validate: Callable[[Learner], float] | None
+    resume: dict[str, Any] | None
+    save: Callable[[int, dict[str, Any]], None]
+    train_tasks: Callable[[torch.Generator, int], TaskBatch] | None
+    choose: Choose = first_of
+
+
+BACKWARD = 2
+"""A backward pass costs about two forward passes."""
+
+
+@dataclass(frozen=True)
+class PlannedTeacher:
+    """What a plan knows of a teacher: its network, and how many classes it knows."""
+
+    spec: NetSpec
+    n_classes: int
+
+
+@dataclass(frozen=True)
+class PlannedFit:
+    """What a plan knows of a fit: what `FitContext` will give it, less what only a run has."""
+
+    teachers: Sequence[PlannedTeacher]
+    net: NetSpec
+    shape: TaskShape
+    config: Any
+    budget: Budget
+    protocol: ProtocolConstants
+
+
+@dataclass(frozen=True)
+class Passes:
+    """About how many forward passes of one image a fit takes besides its meta-iterations' own; a
+    backward pass counts as two.
+
+    `teachers`: of each teacher of the pool. `net`: of the meta-model.
+    """
+
+    teachers: Sequence[float]
+    net: float = 0.0
+
+
+class Method(ABC):
+    """Pool → learner. One subclass, one file, one entry point; the docstring names the paper.
+
+    A fit is a dict of tensors, apart from the learner that is built from it, so that the harness
+    can store it, share it between cells (`fit_depends_on`) and restore it without the method's
+    help.
+    """
+
+    name: ClassVar[str]
+    knowledge: ClassVar[Knowledge]
+    learners: ClassVar[tuple[str, ...]]
+    """The learners that the method can be combined with; the first is the default."""
+    needs: ClassVar[frozenset[Need]] = frozenset()
+    fit_depends_on: ClassVar[frozenset[str]] = frozenset()
+    """Which of n_way, k_shot, learner change the fit; cells that agree in them share one."""
+    uses_pool: ClassVar[bool] = True
+    validates: ClassVar[bool] = False
+    """Whether the fit selects a checkpoint through `context.validate`."""
+    Config: ClassVar[type[Config]] = Config
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"released": {}}
+    learner_presets: ClassVar[Mapping[tuple[str, str], Mapping[str, Any]]] = {}
+    """What a preset is with one learner, by (preset, learner), where it is not as in `presets`."""
+
+    @classmethod
+    def preset_values(cls, preset: str, learner: str) -> Mapping[str, Any]:
+        """Return what a preset sets where the method is combined with a learner."""
+        return cls.learner_presets.get((preset, learner), cls.presets[preset])
+
+    @classmethod
+    def needs_of(cls, config: Any) -> frozenset[Need]:
+        """Return what the method needs under a configuration (an instance of `Config`)."""
+        return cls.needs
+
+    @classmethod
+    def knowledge_of(cls, config: Any) -> Knowledge:
+        """Return the kind of knowledge that the method uses under a configuration."""
+        return cls.knowledge
+
+    @classmethod
+    def meta_iterations(cls, config: Any, budget: Budget) -> int:
+        """Return the meta-iterations of a fit; 0 where nothing is meta-trained."""
+        return budget.meta_iterations if cls.validates else 0
+
+    @classmethod
+    def fit_passes(cls, fit: PlannedFit) -> Passes:
+        """Return about what a fit takes besides its meta-iterations' own tasks and validation.
+
+        For estimates before a run only, as all that is told by passes.
+        """
+        return Passes([0.0] * len(fit.teachers))
+
+    @classmethod
+    def kept_passes(cls, fit: PlannedFit) -> float:
+        """Return the meta-model's passes of one image that a fit keeps at once for a gradient
+        through an inner loop, besides those of its meta-iterations; for the memory of plans."""
+        return 0.0
+
+    @classmethod
+    def embedding_passes(cls, fit: PlannedFit) -> Sequence[float]:
+        """Return the passes of each teacher that embed one test image; where knowledge is
+        `features`, whose tests take little else."""
+        return [1.0] * len(fit.teachers)
+
+    def teachers_used(self, context: FitContext) -> Sequence[Teacher]:
+        """Return the teachers that a fit uses, of whom alone `bn_statistics` are needed."""
+        return tuple(context.pool)
+
+    def skip(self, context: FitContext) -> str | None:
+        """Return why this pool or shape cannot be served, or None; beyond `needs`."""
+        return None
+
+    def notes(self, context: FitContext) -> tuple[str, ...]:
+        """Return what a reader of the record should know of a fit to this pool."""
+        return ()
+
+    @abstractmethod
+    def fit(self, context: FitContext) -> dict[str, Tensor]:
+        """Turn the pool into tensors; the clock runs during this call only."""
+
+    @abstractmethod
+    def learner(self, context: FitContext, fitted: Mapping[str, Tensor]) -> Learner:
+        """Build the learner from what `fit` returned; cheap, draws nothing."""

@@ -1,0 +1,83 @@
+"""Teachers and pools: all that a data-free method may see."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class NetSpec:
+    """What is needed to build a network: registry name, outputs of the head, image side in px."""
+
+    architecture: str
+    n_classes: int
+    image_size: int
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """A classifier trained on a few classes of a data set's meta-train split.
+
+    `net` is frozen and in eval mode; it expects images normalised with `mean` and `std` (each
+    3 numbers, for pixels in [0, 1]), of the size in `spec` or the meta-model's.
+    `accuracy` is the held-out accuracy, a fraction.
+    `class_ids` number the classes across the pool: equal ids mean the same class.
+    """
+
+    name: str
+    dataset: str
+    spec: NetSpec
+    class_names: tuple[str, ...]
+    class_ids: tuple[int, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    accuracy: float
+    sha256: str
+    net: nn.Module = field(repr=False)
+
+
+class Pool(Sequence[Teacher]):
+    """An ordered list of teachers: all that a data-free method may see.
+
+    `initial_states` holds, in a pool with a shared initialisation, the weights that all teachers
+    of a spec started from.
+    """
+
+    def __init__(
+        self,
+        teachers: Sequence[Teacher],
+        sha256: str,
+        initial_states: Mapping[NetSpec, Mapping[str, Tensor]] | None = None,
+    ):
+        self.teachers = tuple(teachers)
+        self.sha256 = sha256
+        self.initial_states = dict(initial_states or {})
+
+    def __len__(self) -> int:
+        return len(self.teachers)
+
+    def __getitem__(self, index):
+        return self.teachers[index]
+
+    def __iter__(self) -> Iterator[Teacher]:
+        return iter(self.teachers)
+
+    @property
+    def architectures(self) -> tuple[str, ...]:
+        """The distinct architectures, sorted."""
+        return tuple(sorted({t.spec.architecture for t in self.teachers}))
+
+    @property
+    def n_classes(self) -> int:
+        """The number of distinct classes that the teachers know together."""
+        return len({i for t in self.teachers for i in t.class_ids})
+
+    @property
+    def mean_accuracy(self) -> float:
+        """The mean held-out accuracy of the teachers, a fraction."""
+        return sum(t.accuracy for t in self.teachers) / len(self.teachers)
