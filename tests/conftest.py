@@ -50,10 +50,11 @@ def _quiet_surroundings() -> None:
 @pytest.fixture(scope="session")
 def glyphs_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A cache folder that holds the drawn glyphs and nothing else; copy it to change it."""
+    from bench.data.opening import open_data
     from bench.data.sets.glyphs import Glyphs
 
     cache = tmp_path_factory.mktemp("glyphs-cache")
-    Glyphs().open(cache)
+    open_data(Glyphs(), cache)
     return cache
 
 

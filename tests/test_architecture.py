@@ -4,22 +4,54 @@ from __future__ import annotations
 
 import ast
 import sys
+from collections.abc import Iterable
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-ROOMS = ("bench", "purer", "baselines", "reports")
-FILES = [path for room in ROOMS for path in sorted((ROOT / room).rglob("*.py"))]
+PACKAGES = ("bench", "purer", "baselines", "reports")
+FILES = [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
 NUMERIC = {"torch", "numpy", "scipy", "pydantic"}
-BASELINES = {
-    "baselines",
-    "bench.inversion.augmentation",
-    "bench.training.curriculum",
-    "bench.inversion.losses",
-    "bench.inversion.optimise",
+OPEN_TO_ALL = {"bench.errors", "bench.cores"}
+PLUG_IN = {"bench.contract", "bench.nets", "bench.learners", "bench.training", "bench.inversion"}
+MAY_IMPORT: dict[str, set[str]] = {
+    # Layers from the bottom up: folder or module -> the first-party modules below it that it may
+    # import. Imports inside functions and for types count as well.
+    "bench.errors": set(),
+    "bench.cores": set(),
+    "bench.seeds": set(),
+    "bench.registry": set(),
+    "bench": set(),
+    "bench.contract": set(),
+    "bench.results": {"bench.contract"},
+    "bench.stats": {"bench.contract"},
+    "bench.nets": {"bench.contract", "bench.registry"},
+    "bench.data": {"bench.contract", "bench.registry", "bench.results.files", "bench.seeds"},
+    "bench.learners": {"bench.contract", "bench.nets"},
+    "bench.inversion": {"bench.contract", "bench.nets"},
+    "bench.training": {"bench.contract", "bench.nets", "bench.learners"},
+    "bench.teachers": {
+        *{"bench.contract", "bench.registry", "bench.results.files", "bench.nets", "bench.data"},
+        *{"bench.seeds", "bench.learners.resized"},
+    },
+    "bench.suites": {
+        *{"bench.contract", "bench.registry", "bench.results.files", "bench.data.sources"},
+        *{"bench.nets.build", "bench.nets.imported"},  # names of networks; torch when one is built
+    },
+    "bench.execute": {
+        *{"bench.contract", "bench.registry", "bench.results", "bench.stats", "bench.seeds"},
+        *{"bench.nets", "bench.data", "bench.learners", "bench.training", "bench.inversion"},
+        *{"bench.teachers", "bench.suites"},
+    },
+    "bench.cli": {"bench"},
+    "purer": PLUG_IN,
+    "baselines": PLUG_IN,
+    "reports": {"bench.results.files", "bench.results.record", "bench.results.store"}
+    | {"bench.stats", "bench.seeds"},
 }
-CONTRACT = ("bench.contract", "bench.nets", "bench.learners", "bench.errors")
+NO_TORCH = ("bench.results", "bench.stats", "bench.suites", "reports")
 BANNED_CALLS = {
     ("torch", "manual_seed"),
     ("torch.cuda", "manual_seed_all"),
@@ -45,31 +77,84 @@ def imported(path: Path) -> set[str]:
     return names
 
 
-def within(name: str, prefixes: tuple[str, ...] | set[str]) -> bool:
+def within(name: str, prefixes: Iterable[str]) -> bool:
     return any(name == p or name.startswith(p + ".") for p in prefixes)
 
 
-def test_every_room_has_files() -> None:
-    for room in ROOMS:
-        assert sum(path.is_relative_to(ROOT / room) for path in FILES) >= 3
+def module_of(path: Path) -> str:
+    """Return the dotted name of a file."""
+    name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+    return name.removesuffix(".__init__")
+
+
+def layer_of(module: str) -> str:
+    """Return the row of the import table that a module belongs to."""
+    rows = [row for row in MAY_IMPORT if within(module, {row})]
+    return max(rows, key=len)
+
+
+MODULES = {module_of(path): path for path in FILES}
+
+
+def first_party(path: Path) -> set[str]:
+    """Return the modules of this project that a file imports."""
+    found = set()
+    for name in imported(path):
+        parts = name.split(".")
+        names = (".".join(parts[:end]) for end in range(len(parts), 0, -1))
+        found |= {next((one for one in names if one in MODULES), "")}
+    return found - {"", module_of(path)}
+
+
+def test_every_package_has_files() -> None:
+    for package in PACKAGES:
+        assert sum(path.is_relative_to(ROOT / package) for path in FILES) >= 3
+
+
+def test_import_table_is_acyclic() -> None:
+    edges = {
+        row: {layer_of(one) for one in allowed} - {row, "bench"} | OPEN_TO_ALL - {row}
+        for row, allowed in MAY_IMPORT.items()
+        if row not in OPEN_TO_ALL
+    }
+    list(TopologicalSorter(edges).static_order())  # raises where there is a circle
+
+
+def test_no_circle_among_files() -> None:
+    edges = {module: first_party(path) for module, path in MODULES.items()}
+    list(TopologicalSorter(edges).static_order())
+
+
+def test_every_allowed_import_is_used() -> None:
+    """A row that allows what nobody imports is not the table of this house."""
+    used: dict[str, set[str]] = {row: set() for row in MAY_IMPORT}
+    for module, path in MODULES.items():
+        used[layer_of(module)] |= first_party(path)
+    for row, allowed in MAY_IMPORT.items():
+        idle = {one for one in allowed if not any(within(name, {one}) for name in used[row])}
+        assert not idle - PLUG_IN, f"{row} may import {idle}, and does not"
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
-def test_rooms_import_only_what_they_may(path: Path) -> None:
-    room = path.relative_to(ROOT).parts[0]
-    standard = set(sys.stdlib_module_names)
-    foreign = {n for n in imported(path) if n.partition(".")[0] not in standard}
-    if room == "bench":
-        assert not {n for n in foreign if within(n, {"purer", "baselines", "reports"})}
-    elif room == "reports":
-        allowed = ("bench.results", "bench.stats", "bench.seeds", "bench.errors", "reports")
-        outside = {n for n in foreign if within(n, {"bench", "purer", "baselines", "torch"})}
-        assert not {n for n in outside if not within(n, allowed)}
-    else:
-        own = {"purer"} if room == "purer" else BASELINES
-        assert not {n for n in foreign if not within(n, NUMERIC | own | set(CONTRACT))}
+def test_files_import_only_what_their_layer_may(path: Path) -> None:
+    row = layer_of(module_of(path))
+    allowed = MAY_IMPORT[row] | OPEN_TO_ALL | {row}
+    assert not {one for one in first_party(path) if not within(one, allowed)}
+    names = imported(path)
+    if row in ("purer", "baselines"):
+        standard = set(sys.stdlib_module_names) | set(PACKAGES)
+        foreign = {name for name in names if name.partition(".")[0] not in standard}
+        assert not {name for name in foreign if not within(name, NUMERIC)}
+    if row in NO_TORCH:
+        assert not {name for name in names if within(name, {"torch", "torchvision"})}
     if path != ROOT / "bench" / "results" / "mlflow.py":
-        assert not {n for n in foreign if within(n, {"mlflow"})}
+        assert not {name for name in names if within(name, {"mlflow"})}
+
+
+def test_nobody_imports_the_command_line() -> None:
+    for path in FILES:
+        if not path.is_relative_to(ROOT / "bench" / "cli"):
+            assert not {one for one in first_party(path) if within(one, {"bench.cli"})}
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))

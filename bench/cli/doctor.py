@@ -81,7 +81,8 @@ def diagnose(
     """Return what a user would want to know before asking for help."""
     import torch
 
-    from bench.execute.machine import available_cores, cpu_name, describe_environment
+    from bench.cores import available_cores
+    from bench.execute.machine import cpu_name, describe_environment
 
     environment = describe_environment()
     found: dict[str, str] = {"python": f"{environment.python} on {environment.platform}"}

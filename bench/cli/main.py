@@ -341,6 +341,7 @@ def prepare(
     name: str, data_dir: Path | None, dataset_dirs: tuple, cache: Path, download: bool
 ) -> None:
     """Decode a data set into the cache, once; goes on where it was interrupted."""
+    from bench.data.opening import open_data
     from bench.data.sources import dataset_source
 
     source = dataset_source(name, _pairs(dataset_dirs))
@@ -351,7 +352,7 @@ def prepare(
             raise BenchError("--download needs a folder to download into; name it with --data DIR")
         for path in fetch_missing(source, data_dir, _preparing(False)):
             click.echo(f"downloaded {path}")
-    prepared = source.open(cache, data_dir, _pairs(dataset_dirs).get(name), _preparing(False))
+    prepared = open_data(source, cache, data_dir, _pairs(dataset_dirs).get(name), _preparing(False))
     counts = {split: int(part.counts.sum()) for split, part in prepared.splits.items()}
     click.echo(f"{name}: {counts} images, digest {prepared.digest[:16]}, in {cache / 'data'}")
 

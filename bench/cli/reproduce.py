@@ -78,7 +78,7 @@ def reproduce(
         find_cell,
         fresh_cache,
         judge,
-        open_data,
+        open_datasets,
         run_again,
         sentences,
     )
@@ -86,7 +86,7 @@ def reproduce(
     stored = find_cell(cell, runs)
     cell_of(stored.record)
     pairs = _pairs(dataset_dirs)
-    data = open_data(stored.record, cache, data_dir, pairs, _preparing(as_json))
+    data = open_datasets(stored.record, cache, data_dir, pairs, _preparing(as_json))
     with contextlib.ExitStack() as stack:
         place = output or Path(stack.enter_context(tempfile.TemporaryDirectory()))
         fresh = stack.enter_context(fresh_cache(cache, keep))

@@ -1,4 +1,4 @@
-"""What a data set offers: three splits of labelled images, decoded once and memory-mapped.
+"""What a data set offers: three splits of labelled images, and where they come from.
 
 `DatasetSource` is the contract of the entry-point group `purer_bench.datasets`. Nothing here
 imports torch: a second run of a finished suite needs names and digests only.
@@ -15,7 +15,6 @@ from typing import ClassVar
 
 import numpy as np
 
-from bench.data import cache as decoded
 from bench.data.digests import DigestMemory
 from bench.data.reading.class_splits import ClassSplit, class_split
 from bench.errors import BenchError
@@ -188,34 +187,6 @@ class DatasetSource(ABC):
         """Return the digest of the data as this version reads it (see `ImageData`)."""
         source = self.source_digest(path, DigestMemory(cache))
         return content_hash([self.name, self.image_size, source, self.reader_version])
-
-    def open(
-        self,
-        cache: Path,
-        data_dir: Path | None = None,
-        explicit: Path | None = None,
-        progress: Progress | None = None,
-    ) -> ImageData:
-        """Return the data set, memory-mapped; decodes it into the cache the first time.
-
-        Args:
-            cache: the cache folder; the data goes to `<cache>/data/<name>-<digest>/`.
-            data_dir: as in `find`.
-            explicit: as in `find`.
-            progress: told about decoding; not called where the cache holds the data.
-
-        Raises:
-            BenchError: the data set is missing, incomplete or damaged.
-        """
-        path = self.locate(data_dir, explicit)
-        digest = self.digest(cache, path)
-        folder = cache / "data" / f"{self.name}-{digest[:16]}"
-        if not decoded.is_complete(folder):
-            decoded.build(self, path, folder, digest, progress)
-        splits = {name: make_split(name, *parts) for name, parts in decoded.load(folder).items()}
-        return ImageData(
-            self.name, self.image_size, self.mean, self.std, splits, digest, self.licence
-        )
 
 
 def nominal_data(source: DatasetSource) -> ImageData:

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from bench import registry
-from bench.cli.display import PlainDisplay
+from bench.data.opening import open_data
 from bench.errors import BenchError
 from bench.execute.plan import Plan
-from bench.execute.run import Request
+from bench.execute.run import Display, Request
 from bench.suites.cell import Cell
 
 SCHEDULER = "PURER_BENCH_SCHEDULER"
@@ -24,7 +24,7 @@ RETRIES = 2
 
 
 def run_dask(
-    plan: Plan, cells: Sequence[Cell], request: Request, display: PlainDisplay
+    plan: Plan, cells: Sequence[Cell], request: Request, display: Display
 ) -> Iterator[tuple[Cell, Path]]:
     """Run cells on Dask workers; yield each with its folder as it ends.
 
@@ -41,7 +41,7 @@ def run_dask(
         raise BenchError(
             "--executor dask needs the extra 'dask'; pip install 'purer-bench[dask]'"
         ) from None
-    from bench.execute.machine import available_cores
+    from bench.cores import available_cores
 
     target = os.environ.get(SCHEDULER)
     with (
@@ -141,8 +141,11 @@ def _workplace(suite: str, cell: Cell, request: Request) -> Any:
 
     prepare_process(request.threads)
     data = {
-        name: dataset_source(name, request.dataset_dirs).open(
-            request.cache, request.data_dir, request.dataset_dirs.get(name)
+        name: open_data(
+            dataset_source(name, request.dataset_dirs),
+            request.cache,
+            request.data_dir,
+            request.dataset_dirs.get(name),
         )
         for name in cell.datasets
     }

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import functools
-import os
 import platform
 import subprocess
 import sys
@@ -12,6 +11,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bench.cores import available_cores
 from bench.errors import BenchError
 from bench.results.record import Device, Environment
 
@@ -117,13 +117,6 @@ def cpu_name() -> str:
         model = named[0] if named else model
     cores = available_cores()
     return f"{model}, {cores} core{'s' if cores > 1 else ''}"
-
-
-def available_cores() -> int:
-    """Return the number of cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 @functools.cache

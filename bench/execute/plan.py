@@ -17,6 +17,7 @@ from typing import Any
 
 from bench import registry
 from bench.data.base import ImageData, nominal_data
+from bench.data.opening import open_data
 from bench.data.sources import check_name, dataset_source
 from bench.errors import BenchError
 from bench.results.files import content_hash, file_sha256, write_json
@@ -84,7 +85,7 @@ def make_plan(
     for name in sorted({name for cell in cells for name in cell.datasets}):
         try:
             source = dataset_source(name, dataset_dirs)
-            data[name] = source.open(cache, data_dir, dataset_dirs.get(name), progress)
+            data[name] = open_data(source, cache, data_dir, dataset_dirs.get(name), progress)
         except BenchError as error:
             missing[name] = str(error)
             if name in registry.names("dataset"):

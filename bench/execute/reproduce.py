@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.cli.display import PlainDisplay
+from bench.data.opening import open_data
 from bench.errors import BenchError
 from bench.execute.plan import Plan
+from bench.execute.run import Display
 from bench.results.record import Record
 from bench.results.store import RECORD, StoredRecord, find_records, read_record
 from bench.suites.cell import Cell
@@ -98,7 +99,7 @@ def cell_of(record: Record) -> Cell:
     return cell
 
 
-def open_data(
+def open_datasets(
     record: Record, cache: Path, data_dir: Path | None, dataset_dirs: dict[str, Path], progress: Any
 ) -> dict[str, Any]:
     """Open the record's data sets and check that they are the same images.
@@ -111,7 +112,7 @@ def open_data(
     data = {}
     for name in record.datasets:
         source = dataset_source(name, dataset_dirs)
-        data[name] = source.open(cache, data_dir, dataset_dirs.get(name), progress)
+        data[name] = open_data(source, cache, data_dir, dataset_dirs.get(name), progress)
         wanted = record.dataset_digests.get(name)
         if data[name].digest != wanted:
             raise BenchError(
@@ -139,7 +140,7 @@ def run_again(
     runs: Path,
     device: str | None,
     threads: int | None,
-    display: PlainDisplay,
+    display: Display,
 ) -> StoredRecord:
     """Run the record's cell below `runs` and return the new record.
 

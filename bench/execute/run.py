@@ -6,14 +6,27 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from bench import registry
-from bench.cli.display import PlainDisplay
 from bench.data.tasks import check_shape
 from bench.errors import BenchError
 from bench.execute.plan import Plan
 from bench.results.store import RECORD, StoredRecord, is_finished, read_record
 from bench.suites.cell import Cell
+
+
+class Display(Protocol):
+    """Where a run shows how far it is."""
+
+    def start_cell(self, label: str) -> None:
+        """Say which cell is under way."""
+
+    def stage(self, label: str, done: int, total: int) -> None:
+        """Say how far a stage of the cell is."""
+
+    def end_cell(self, label: str, outcome: str) -> None:
+        """Say how a cell ended."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +113,7 @@ def cell_status(plan: Plan, runs: Path, cell: Cell) -> str:
 
 
 def run_inline(
-    plan: Plan, cells: Sequence[Cell], request: Request, display: PlainDisplay
+    plan: Plan, cells: Sequence[Cell], request: Request, display: Display
 ) -> Iterator[tuple[Cell, Path]]:
     """Run cells in this process, one after another; yield each with its folder as it ends."""
     from bench.execute.cell import run_cell
@@ -123,14 +136,14 @@ def run_inline(
         yield cell, run_cell(cell, place)
 
 
-Executor = Callable[[Plan, Sequence[Cell], Request, PlainDisplay], Iterator[tuple[Cell, Path]]]
+Executor = Callable[[Plan, Sequence[Cell], Request, Display], Iterator[tuple[Cell, Path]]]
 
 
 def run_plan(
     plan: Plan,
     request: Request,
     execute: Executor,
-    display: PlainDisplay,
+    display: Display,
     finished: Callable[[StoredRecord], None],
 ) -> list[StoredRecord]:
     """Run what is not finished and return every record of the plan, in plan order.

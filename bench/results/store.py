@@ -38,13 +38,6 @@ def write_tasks(path: Path, accuracies: np.ndarray, classes: np.ndarray | None =
     write_parquet(path, columns)
 
 
-def write_similarity(path: Path, matrix: np.ndarray) -> None:
-    """Write how alike teachers are, (N, N) symmetric: `a` < `b` (int32), `cka` (float64)."""
-    a, b = np.triu_indices(len(matrix), k=1)
-    columns = {"a": a.astype(np.int32), "b": b.astype(np.int32), "cka": matrix[a, b]}
-    write_parquet(path, columns)
-
-
 def mark_done(folder: Path) -> None:
     """Write `DONE`, last of all: the SHA-256 of every file that belongs to the finished cell."""
     files = sorted(

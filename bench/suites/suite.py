@@ -153,9 +153,7 @@ def _content(name: str) -> dict[str, Any]:
             f"suite file '{path}' is not readable ({str(error).splitlines()[0]})"
         ) from None
     if not isinstance(content, dict):
-        raise BenchError(
-            f"suite file '{path}' holds no mapping; see 'micro.yaml'"
-        )
+        raise BenchError(f"suite file '{path}' holds no mapping; see 'micro.yaml'")
     content.setdefault("name", path.stem)
     return content
 

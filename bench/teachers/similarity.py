@@ -19,8 +19,7 @@ from bench.data.base import ImageData
 from bench.data.reading.images import normalise
 from bench.learners.resized import resize
 from bench.nets.precision import computing_in
-from bench.results.files import content_hash
-from bench.results.store import write_similarity
+from bench.results.files import content_hash, write_parquet
 
 N_IMAGES = 256
 """Images that similarity is measured on; far less work than an epoch of any teacher."""
@@ -126,3 +125,10 @@ def similarity_file(
                 return None
             write_similarity(path, found.numpy())
     return path
+
+
+def write_similarity(path: Path, matrix: np.ndarray) -> None:
+    """Write how alike teachers are, (N, N) symmetric: `a` < `b` (int32), `cka` (float64)."""
+    a, b = np.triu_indices(len(matrix), k=1)
+    columns = {"a": a.astype(np.int32), "b": b.astype(np.int32), "cka": matrix[a, b]}
+    write_parquet(path, columns)

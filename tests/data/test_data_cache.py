@@ -15,11 +15,12 @@ import pytest
 from bench.data import cache as decoded
 from bench.data import digests
 from bench.data.digests import DigestMemory
+from bench.data.opening import open_data
 from bench.errors import BenchError
 
 
 def test_pixels_and_order_survive(tiny, tree, tmp_path, pixels):
-    data = tiny.open(tmp_path / "cache", tree)
+    data = open_data(tiny, tmp_path / "cache", tree)
     assert list(data.splits) == ["train", "val", "test"]
     for name, classes in pixels.items():
         split = data.splits[name]
@@ -30,7 +31,7 @@ def test_pixels_and_order_survive(tiny, tree, tmp_path, pixels):
 
 
 def test_opened_data_describes_itself_and_cannot_be_written(tiny, tree, tmp_path):
-    data = tiny.open(tmp_path / "cache", tree)
+    data = open_data(tiny, tmp_path / "cache", tree)
     assert (data.name, data.image_size, data.mean, data.std) == (
         "tiny",
         8,
@@ -44,7 +45,7 @@ def test_opened_data_describes_itself_and_cannot_be_written(tiny, tree, tmp_path
 
 def test_second_opening_decodes_nothing(tiny, tree, tmp_path, monkeypatch):
     calls = []
-    first = tiny.open(tmp_path / "cache", tree, progress=lambda *call: calls.append(call))
+    first = open_data(tiny, tmp_path / "cache", tree, progress=lambda *call: calls.append(call))
     assert calls[-1] == (25, 25, "tiny test")
     assert [done for done, _, _ in calls] == sorted({done for done, _, _ in calls})
 
@@ -52,7 +53,7 @@ def test_second_opening_decodes_nothing(tiny, tree, tmp_path, monkeypatch):
         raise AssertionError("the source was read again")
 
     monkeypatch.setattr(tiny, "contents", refuse)
-    again = tiny.open(tmp_path / "cache", tree, progress=refuse)
+    again = open_data(tiny, tmp_path / "cache", tree, progress=refuse)
     assert again.digest == first.digest
     np.testing.assert_array_equal(again.splits["val"].images, first.splits["val"].images)
 
@@ -100,11 +101,11 @@ def test_interrupted_build_leaves_nothing(tiny, tree, tmp_path):
     good = bad.read_bytes()
     bad.write_bytes(good[:40])
     with pytest.raises(BenchError, match=r"test/g/003\.png"):
-        tiny.open(tmp_path / "cache", tree)
+        open_data(tiny, tmp_path / "cache", tree)
     left = [path for path in (tmp_path / "cache" / "data").iterdir() if path.suffix != ".lock"]
     assert left == []
     bad.write_bytes(good)
-    assert len(tiny.open(tmp_path / "cache", tree).splits["test"].images) == 8
+    assert len(open_data(tiny, tmp_path / "cache", tree).splits["test"].images) == 8
 
 
 def test_leftovers_of_a_killed_build_are_removed(tiny, tree, tmp_path):
@@ -112,7 +113,7 @@ def test_leftovers_of_a_killed_build_are_removed(tiny, tree, tmp_path):
     stale = tmp_path / "cache" / "data" / f".{name}.abc"
     stale.mkdir(parents=True)
     (stale / "train.npy").write_bytes(b"half")
-    tiny.open(tmp_path / "cache", tree)
+    open_data(tiny, tmp_path / "cache", tree)
     assert not stale.exists()
 
 
@@ -162,7 +163,7 @@ def test_an_interrupted_preparation_goes_on(tiny, tree, tmp_path, pixels, monkey
     with monkeypatch.context() as patch:
         _interrupt(tiny, patch, *where)
         with pytest.raises(KeyboardInterrupt):
-            tiny.open(tmp_path / "cache", tree)
+            open_data(tiny, tmp_path / "cache", tree)
     (part,) = (tmp_path / "cache" / "data").glob(".tiny-*.part")
     with open(part / f"{where[0]}.npy", "ab") as file:
         file.write(b"half an image")
@@ -180,7 +181,7 @@ def test_an_interrupted_preparation_goes_on(tiny, tree, tmp_path, pixels, monkey
             }
 
     monkeypatch.setattr(tiny, "contents", noting)
-    data = tiny.open(tmp_path / "cache", tree)
+    data = open_data(tiny, tmp_path / "cache", tree)
     assert "".join(read) == "abcdefg"["abcdefg".index(where[1]) :] if where[1] != "g" else "g"
     for name, classes in pixels.items():
         for index, label in enumerate(data.splits[name].classes):
@@ -193,18 +194,18 @@ def test_a_preparation_by_other_versions_starts_anew(tiny, tree, tmp_path, monke
     with monkeypatch.context() as patch:
         _interrupt(tiny, patch, "test", "f")
         with pytest.raises(KeyboardInterrupt):
-            tiny.open(tmp_path / "cache", tree)
+            open_data(tiny, tmp_path / "cache", tree)
     (part,) = (tmp_path / "cache" / "data").glob(".tiny-*.part")
     journal = part / "journal.json"
     assert '"train": 3' in journal.read_text()
     journal.write_text(journal.read_text().replace('"pillow": "', '"pillow": "0.'))
     (part / "train.npy").write_bytes(b"made by another version")
-    assert len(tiny.open(tmp_path / "cache", tree).splits["train"].images) == 12
+    assert len(open_data(tiny, tmp_path / "cache", tree).splits["train"].images) == 12
 
 
 @pytest.mark.parametrize("damage", ["truncate", "meta"])
 def test_damaged_cache_names_the_folder(tiny, tree, tmp_path, damage):
-    tiny.open(tmp_path / "cache", tree)
+    open_data(tiny, tmp_path / "cache", tree)
     (folder,) = (p for p in (tmp_path / "cache" / "data").iterdir() if p.is_dir())
     if damage == "truncate":
         with open(folder / "val.npy", "rb+") as file:
@@ -212,18 +213,18 @@ def test_damaged_cache_names_the_folder(tiny, tree, tmp_path, damage):
     else:
         (folder / "meta.json").write_text("{}")
     with pytest.raises(BenchError, match="delete that folder"):
-        tiny.open(tmp_path / "cache", tree)
+        open_data(tiny, tmp_path / "cache", tree)
 
 
 def test_cache_that_cannot_be_written(tiny, tree, tmp_path):
     (tmp_path / "cache").mkdir()
     (tmp_path / "cache" / "data").write_text("a file where a folder should be")
     with pytest.raises(BenchError, match="--cache DIR"):
-        tiny.open(tmp_path / "cache", tree)
+        open_data(tiny, tmp_path / "cache", tree)
 
 
 def test_gather_takes_the_named_images(tiny, tree, tmp_path, pixels):
-    split = tiny.open(tmp_path / "cache", tree).splits["train"]
+    split = open_data(tiny, tmp_path / "cache", tree).splits["train"]
     classes = np.array([[2, 0], [1, 1]])
     images = np.array([[4, 2], [0, 3]])
     got = split.gather(classes, images)
@@ -243,7 +244,7 @@ def test_gather_takes_the_named_images(tiny, tree, tmp_path, pixels):
     ],
 )
 def test_gather_refuses_what_is_not_there(tiny, tree, tmp_path, index, image, message):
-    split = tiny.open(tmp_path / "cache", tree).splits["train"]
+    split = open_data(tiny, tmp_path / "cache", tree).splits["train"]
     with pytest.raises(BenchError, match=message):
         split.gather(np.array([0, index]), np.array([0, image]))
 

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from bench.data.base import ClassImages
+from bench.data.opening import open_data
 from bench.data.reading.folders import SPLIT_NAMES
 from bench.data.verify import count_findings, verify
 from bench.errors import BenchError
@@ -25,7 +26,7 @@ def _same(data, pixels):
 @pytest.mark.parametrize("prefix", ["", "tiny/"])
 def test_zip_holds_the_same_as_its_folder(tiny, tree, tmp_path, pixels, writers, prefix):
     archive = writers[1](tree / "tiny", tmp_path / "tiny.zip", prefix)
-    data = tiny.open(tmp_path / "cache", explicit=archive)
+    data = open_data(tiny, tmp_path / "cache", explicit=archive)
     _same(data, pixels)
     assert not list(tmp_path.glob("**/*.tmp"))
 
@@ -44,7 +45,7 @@ def test_zip_goes_before_the_folder(tiny, tree, writers):
 @pytest.mark.parametrize("ending", ["png", "bmp", "webp"])
 def test_other_names_and_formats(tiny, tmp_path, pixels, writers, names, ending):
     folder = writers[0](tmp_path / "set", pixels, lambda split: names.get(split, split), ending)
-    _same(tiny.open(tmp_path / "cache", explicit=folder), pixels)
+    _same(open_data(tiny, tmp_path / "cache", explicit=folder), pixels)
     assert set(names.values()) <= set(SPLIT_NAMES)
 
 
@@ -56,7 +57,7 @@ def test_jpeg_is_close(tiny, tmp_path, writers):
         "test": {"f": grey, "g": grey},
     }
     folder = writers[0](tmp_path / "set", pixels, ending="JPG")
-    images = tiny.open(tmp_path / "cache", explicit=folder).splits["train"].images
+    images = open_data(tiny, tmp_path / "cache", explicit=folder).splits["train"].images
     assert np.abs(images.astype(int) - 120).max() <= 1
 
 
@@ -66,7 +67,7 @@ def test_clutter_is_ignored(tiny, tree, tmp_path, pixels):
     for place in ("__MACOSX/train/zz", "train/.cache"):
         (tree / "tiny" / place).mkdir(parents=True)
         (tree / "tiny" / place / "0.png").write_bytes(b"clutter")
-    _same(tiny.open(tmp_path / "cache", tree), pixels)
+    _same(open_data(tiny, tmp_path / "cache", tree), pixels)
 
 
 @pytest.mark.parametrize("mode", ["L", "RGBA", "P", "1", "LA"])
@@ -74,14 +75,14 @@ def test_every_mode_becomes_rgb(tiny, tree, tmp_path, mode):
     place = tree / "tiny" / "val" / "d" / "000.png"
     image = Image.new("RGB", (8, 8), (255, 255, 255)).convert(mode)
     image.save(place)
-    data = tiny.open(tmp_path / "cache", tree)
+    data = open_data(tiny, tmp_path / "cache", tree)
     assert np.all(data.splits["val"].class_images(0)[0] == 255)
 
 
 def test_another_size_is_resized_bilinearly(tiny, tree, tmp_path):
     ramp = np.tile(np.arange(0, 256, 8, dtype=np.uint8)[None, :, None], (20, 1, 3))  # (20, 32, 3)
     Image.fromarray(ramp).save(tree / "tiny" / "val" / "d" / "000.png")
-    image = tiny.open(tmp_path / "cache", tree).splits["val"].class_images(0)[0]
+    image = open_data(tiny, tmp_path / "cache", tree).splits["val"].class_images(0)[0]
     # A linear ramp stays one: pixel j covers columns 4j to 4j + 3, whose mean is 8 (4j + 1.5).
     np.testing.assert_allclose(image[0, 1:-1, 0], 8 * (4 * np.arange(1, 7) + 1.5), atol=1)
     assert np.all(image == image[:1])
@@ -89,7 +90,7 @@ def test_another_size_is_resized_bilinearly(tiny, tree, tmp_path):
 
 def _refused(tiny, tmp_path, *parts, **place) -> str:
     with pytest.raises(BenchError) as caught:
-        tiny.open(tmp_path / "cache", **place)
+        open_data(tiny, tmp_path / "cache", **place)
     message = str(caught.value)
     assert "\n" not in message
     for part in parts:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from bench.data.opening import open_data
 from bench.data.reading.decoding import to_rgb
 from bench.data.sets.image_folder import ImageFolder, draw_splits
 from bench.data.sources import dataset_source
@@ -28,7 +29,7 @@ def birds(folder: Path, n_classes: int = 30, n_images: int = 2, side: int = 20) 
 
 def test_thirty_classes_are_divided(tmp_path: Path) -> None:
     source = ImageFolder("birds", birds(tmp_path / "birds"))
-    data = source.open(tmp_path / "cache", explicit=tmp_path / "birds")
+    data = open_data(source, tmp_path / "cache", explicit=tmp_path / "birds")
     sizes = {name: len(split.classes) for name, split in data.splits.items()}
     assert sizes == {"train": 19, "val": 5, "test": 6}
     assert (data.image_size, data.name) == (32, "birds")
@@ -50,7 +51,7 @@ def test_a_tar_holds_the_same_images_as_its_folder(tmp_path: Path, ending: str) 
     with tarfile.open(path, "w:gz" if ending.endswith("gz") else "w") as archive:
         archive.add(folder, "birds")
     unpacked, packed = (
-        ImageFolder("birds", place).open(tmp_path / f"cache{place.suffix}", explicit=place)
+        open_data(ImageFolder("birds", place), tmp_path / f"cache{place.suffix}", explicit=place)
         for place in (folder, path)
     )
     for split, ours in packed.splits.items():
@@ -79,7 +80,7 @@ def test_gif_tif_and_bmp_are_images_too(tmp_path: Path) -> None:
         path.unlink()
     for path in (folder / "bird01").glob("*.png"):
         path.unlink()
-    data = ImageFolder("birds", folder).open(tmp_path / "cache", explicit=folder)
+    data = open_data(ImageFolder("birds", folder), tmp_path / "cache", explicit=folder)
     counts = {c: n for s in data.splits.values() for c, n in zip(s.classes, s.counts, strict=True)}
     assert counts == {f"bird{i:02d}": 1 if i == 1 else 2 for i in range(6)}
     for split in data.splits.values():
@@ -110,7 +111,7 @@ def test_nothing_of_one_level_is_left_out(
 ) -> None:
     folder = birds(tmp_path / "birds", 6)
     clutter(folder)
-    ImageFolder("birds", folder).open(tmp_path / "cache", explicit=folder)
+    open_data(ImageFolder("birds", folder), tmp_path / "cache", explicit=folder)
     refused_with(folder, place, expected, form, writers)
 
 
@@ -143,7 +144,7 @@ def refused_with(folder: Path, place: str, expected: str, form: str, writers) ->
         with tarfile.open(path, "w") as archive:
             archive.add(folder, ".")
     with pytest.raises(BenchError, match=expected) as caught:
-        ImageFolder("own", path).open(folder.parent / "cache", explicit=path)
+        open_data(ImageFolder("own", path), folder.parent / "cache", explicit=path)
     assert "\n" not in str(caught.value)
 
 
@@ -151,7 +152,7 @@ def test_an_empty_class_folder_is_refused(tmp_path: Path) -> None:
     folder = birds(tmp_path / "birds", 6)
     (folder / "bird06").mkdir()
     with pytest.raises(BenchError, match=r"class 'bird06' .* has no images"):
-        ImageFolder("birds", folder).open(tmp_path / "cache", explicit=folder)
+        open_data(ImageFolder("birds", folder), tmp_path / "cache", explicit=folder)
 
 
 @pytest.mark.parametrize("ending", ["png", "tif"])
@@ -159,7 +160,7 @@ def test_sixteen_bits_of_grey_are_scaled(tmp_path: Path, ending: str) -> None:
     folder = birds(tmp_path / "birds", 6, side=32)
     ramp = np.tile(np.linspace(0, 65535, 32).astype(np.uint16), (32, 1))
     Image.fromarray(ramp).save(folder / "bird00" / f"2.{ending}")
-    data = ImageFolder("birds", folder).open(tmp_path / "cache", explicit=folder)
+    data = open_data(ImageFolder("birds", folder), tmp_path / "cache", explicit=folder)
     split = next(split for split in data.splits.values() if "bird00" in split.classes)
     image = split.class_images(split.classes.index("bird00"))[2]
     np.testing.assert_array_equal(image, np.rint(ramp / 257).astype(np.uint8)[..., None] + [0] * 3)
@@ -213,18 +214,18 @@ def test_size_mean_and_splits_may_be_given(tmp_path: Path, writers) -> None:
     (folder / "dataset.json").write_text(json.dumps(settings))
     source = ImageFolder("birds", folder)
     assert source.digest(tmp_path, folder) != before
-    data = source.open(tmp_path / "cache", explicit=folder)
+    data = open_data(source, tmp_path / "cache", explicit=folder)
     assert data.splits["val"].images.shape == (4, 48, 48, 3)
     assert (data.mean, data.std) == ((0.1, 0.2, 0.3), (1, 1, 1))
     assert {name: list(split.classes) for name, split in data.splits.items()} == given
     packed = writers[1](folder, tmp_path / "birds.zip", "birds/")
-    again = ImageFolder("birds", packed).open(tmp_path / "cache", explicit=packed)
+    again = open_data(ImageFolder("birds", packed), tmp_path / "cache", explicit=packed)
     np.testing.assert_array_equal(again.splits["test"].images, data.splits["test"].images)
 
 
 def test_splits_by_folder_go_before_the_draw(tmp_path: Path, pixels, writers) -> None:
     folder = writers[0](tmp_path / "own", pixels)
-    data = ImageFolder("own", folder).open(tmp_path / "cache", explicit=folder)
+    data = open_data(ImageFolder("own", folder), tmp_path / "cache", explicit=folder)
     assert {n: set(s.classes) for n, s in data.splits.items()} == {
         n: set(classes) for n, classes in pixels.items()
     }
@@ -244,7 +245,7 @@ def test_wrong_settings(tmp_path: Path, settings: str, expected: str) -> None:
     folder = birds(tmp_path / "birds", 6)
     (folder / "dataset.json").write_text(settings)
     with pytest.raises(BenchError, match=expected) as caught:
-        ImageFolder("birds", folder).open(tmp_path / "cache", explicit=folder)
+        open_data(ImageFolder("birds", folder), tmp_path / "cache", explicit=folder)
     assert "\n" not in str(caught.value)
 
 
@@ -258,10 +259,10 @@ def test_folders_that_are_no_data_set(tmp_path: Path) -> None:
     flat.mkdir()
     Image.new("RGB", (4, 4)).save(flat / "a.png")
     with pytest.raises(BenchError, match="0 folders deep"):
-        ImageFolder("own", flat).open(tmp_path / "cache", explicit=flat)
+        open_data(ImageFolder("own", flat), tmp_path / "cache", explicit=flat)
     few = birds(tmp_path / "few", 5)
     with pytest.raises(BenchError, match="5 classes cannot be divided"):
-        ImageFolder("own", few).open(tmp_path / "cache", explicit=few)
+        open_data(ImageFolder("own", few), tmp_path / "cache", explicit=few)
     (tmp_path / "a.tgz").write_bytes(b"")
     with pytest.raises(BenchError, match="is not a complete tar"):
         ImageFolder("own", tmp_path / "a.tgz")

@@ -15,6 +15,7 @@ from PIL import Image
 from scipy.io import savemat
 
 from bench import registry
+from bench.data.opening import open_data
 from bench.data.reading.class_splits import SPLITS, read_split
 from bench.data.sets.cub import Cub, CubSubsetCropped
 from bench.data.sets.mini_imagenet import MiniImagenet, MiniImagenetSubset
@@ -120,14 +121,14 @@ def test_cub_from_the_official_archive(tmp_path: Path) -> None:
     with tarfile.open(data / "CUB_200_2011.tgz", "w:gz") as archive:
         archive.add(tmp_path / "CUB_200_2011", "CUB_200_2011")
     source = small(Cub(), 401)
-    opened = source.open(tmp_path / "cache", data)
+    opened = open_data(source, tmp_path / "cache", data)
     assert [len(opened.splits[s].classes) for s in SPLITS] == [100, 50, 50]
     assert opened.splits["train"].counts.tolist() == [3] + [2] * 99
     assert opened.splits["val"].images.shape == (100, 84, 84, 3)
     # class 2 (index 1) is the first of val; its colour is its index
     assert opened.splits["val"].classes[0] == "002.Laysan_Albatross"
     assert opened.splits["val"].images[0, 40, 40].tolist() == [1, 0, 7]
-    folder = source.open(tmp_path / "cache", explicit=tmp_path / "CUB_200_2011")
+    folder = open_data(source, tmp_path / "cache", explicit=tmp_path / "CUB_200_2011")
     np.testing.assert_array_equal(folder.splits["test"].images, opened.splits["test"].images)
     assert folder.digest != opened.digest
 
@@ -136,16 +137,16 @@ def test_cub_names_what_its_own_list_misses(tmp_path: Path) -> None:
     folder = cub_tree(tmp_path / "CUB_200_2011", 1)
     (folder / "images" / "003.Sooty_Albatross" / "0000.jpg").unlink()
     with pytest.raises(BenchError, match=r"lacks 1 of the 201 images .*003\.Sooty_Albatross/0000"):
-        small(Cub(), 201).open(tmp_path / "cache", tmp_path)
+        open_data(small(Cub(), 201), tmp_path / "cache", tmp_path)
     (folder / "images.txt").unlink()
     with pytest.raises(BenchError, match=r"split train has 99 classes.*'003\.Sooty_Albatross'"):
-        small(Cub(), 201).open(tmp_path / "cache", tmp_path)
+        open_data(small(Cub(), 201), tmp_path / "cache", tmp_path)
 
 
 def test_cub_of_another_total_is_incomplete(tmp_path: Path) -> None:
     cub_tree(tmp_path / "CUB_200_2011", 1)
     with pytest.raises(BenchError, match="201 images in all, not 11788"):
-        Cub().open(tmp_path / "cache", tmp_path)
+        open_data(Cub(), tmp_path / "cache", tmp_path)
 
 
 def mini_classes() -> dict[str, list[str]]:
@@ -179,7 +180,7 @@ def test_mini_imagenet_layouts_hold_the_same(tmp_path: Path, writers, zipped: bo
         place = mini_tree(tmp_path / layout / "mini_imagenet", layout)
         if zipped:
             place = writers[1](place, tmp_path / layout / "mini_imagenet.zip", "mini/")
-        seen.append(source.open(tmp_path / "cache", explicit=place))
+        seen.append(open_data(source, tmp_path / "cache", explicit=place))
     for other in seen[1:]:
         for split in SPLITS:
             assert other.splits[split].classes == seen[0].splits[split].classes
@@ -208,7 +209,7 @@ def test_mini_imagenet_csv_that_is_wrong(tmp_path: Path, damage: str, expected: 
     else:
         table.write_text(table.read_text().replace(",n01855672", ",n09999999"))
     with pytest.raises(BenchError, match=expected):
-        small(MiniImagenet(), **SMALL_MINI).open(tmp_path / "cache", tmp_path)
+        open_data(small(MiniImagenet(), **SMALL_MINI), tmp_path / "cache", tmp_path)
 
 
 def test_class_of_another_split_is_named(tmp_path: Path) -> None:
@@ -233,7 +234,7 @@ def test_flowers_from_the_official_files(tmp_path: Path) -> None:
             member.size = len(content)
             archive.addfile(member, io.BytesIO(content))
     savemat(folder / "imagelabels.mat", {"labels": labels})
-    data = small(VggFlower(), 104).open(tmp_path / "cache", tmp_path)
+    data = open_data(small(VggFlower(), 104), tmp_path / "cache", tmp_path)
     split = data.splits["test"]
     assert split.classes == tuple(VggFlower().class_split()["test"])
     assert split.class_images(split.classes.index("005")).shape[0] == 2
@@ -251,7 +252,7 @@ def test_flowers_with_wrong_labels(tmp_path: Path, labels) -> None:
     else:
         savemat(folder / "imagelabels.mat", {"labels": np.array([labels])})
     with pytest.raises(BenchError, match=r"download imagelabels\.mat again"):
-        VggFlower().open(tmp_path / "cache", tmp_path)
+        open_data(VggFlower(), tmp_path / "cache", tmp_path)
 
 
 def test_flowers_that_lack_an_image(tmp_path: Path) -> None:
@@ -259,7 +260,7 @@ def test_flowers_that_lack_an_image(tmp_path: Path) -> None:
     jpg_place(folder, "jpg/image_00001.jpg")
     savemat(folder / "imagelabels.mat", {"labels": np.array([[1, 2]])})
     with pytest.raises(BenchError, match=r"lacks image_00002\.jpg"):
-        VggFlower().open(tmp_path / "cache", tmp_path)
+        open_data(VggFlower(), tmp_path / "cache", tmp_path)
 
 
 def omniglot_zips(folder: Path, drawings: int = 2) -> Path:
@@ -285,7 +286,7 @@ def test_omniglot_from_the_official_zips(tmp_path: Path) -> None:
     kind.class_split = lambda self: {
         split: dict.fromkeys(part) for split, part in Omniglot.class_split(self).items()
     }
-    data = kind().open(tmp_path / "cache", tmp_path)
+    data = open_data(kind(), tmp_path / "cache", tmp_path)
     assert [len(data.splits[split].classes) for split in SPLITS] == [883, 81, 659]
     test = data.splits["test"]
     assert test.classes[0] == "Angelic/character01"

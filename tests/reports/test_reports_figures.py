@@ -12,7 +12,7 @@ import pytest
 from report_records import BUDGET, PROTOCOL, accuracies, make_record, standard_suite
 from test_reports_page import with_extras
 
-from bench.results.store import write_similarity
+from bench.teachers.similarity import write_similarity
 from reports.figures import build
 from reports.figures.build import MAX_DENSE, MAX_SETTINGS, across_drawings, group_drawings
 from reports.figures.cost import pareto_front

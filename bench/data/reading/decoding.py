@@ -12,7 +12,7 @@ from bench.errors import BenchError
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from bench.data.reading.folders import Tree
+    from bench.data.reading.tree import Tree
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 """What is read; of an animation or a file of several pages, the first."""

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import ClassVar
 
 import numpy as np
 
+from bench.cores import available_cores
 from bench.data.base import ClassImages, DatasetSource, Listing
 from bench.data.digests import DigestMemory
-from bench.data.reading.archives import is_tar, open_zip, unpack_tar
 from bench.data.reading.class_splits import SPLITS, ClassSplit
 from bench.data.reading.decoding import ENDINGS, decode_image
+from bench.data.reading.tree import Tree, merge, open_tree
 from bench.errors import BenchError
-from bench.execute.machine import available_cores
 
 SPLIT_NAMES = {
     "train": "train",
@@ -33,15 +30,6 @@ SPLIT_NAMES = {
 }
 _CHUNK = 50
 """Images that a decoding thread takes at once; single ones cost more than they save."""
-
-
-@dataclass(frozen=True)
-class Tree:
-    """The files and empty folders (ending in '/') below a place, and how to read a file."""
-
-    path: Path
-    members: list[str]
-    read: Callable[[str], bytes]
 
 
 Arrangement = Mapping[str, dict[str, list[str]]]
@@ -133,40 +121,6 @@ def find_one_of(
             f"{' or '.join(candidates)} with --data DIR"
         )
     return next((data_dir / c for c in candidates if (data_dir / c).exists()), None)
-
-
-@contextmanager
-def open_tree(path: Path, wanted: Callable[[str], bool] = lambda member: True) -> Iterator[Tree]:
-    """Open a folder, a zip or a tar for reading.
-
-    A tar is unpacked into a temporary folder (`TMPDIR`), for the time that the tree is open.
-
-    Args:
-        path: the folder or archive.
-        wanted: which members of a tar are unpacked.
-
-    Raises:
-        BenchError: the file is no archive, or one with members that are not allowed.
-    """
-    if path.is_dir():
-        yield _folder_tree(path, path)
-    elif is_tar(path):
-        with tempfile.TemporaryDirectory(prefix="purer-bench-") as place:
-            unpack_tar(path, Path(place), wanted)
-            yield _folder_tree(path, Path(place))
-    else:
-        with open_zip(path) as (members, read):
-            yield Tree(path, sorted(filter(is_visible, members)), read)
-
-
-def merge(trees: Sequence[Tree]) -> Tree:
-    """Return one tree of all members; of equal names the first counts."""
-    readers = {member: tree.read for tree in reversed(trees) for member in tree.members}
-    return Tree(trees[0].path, sorted(readers), lambda member: readers[member](member))
-
-
-def _folder_tree(path: Path, folder: Path) -> Tree:
-    return Tree(path, sorted(_walk(folder)), lambda member: (folder / member).read_bytes())
 
 
 def arrange_splits(tree: Tree) -> Arrangement:
@@ -264,24 +218,6 @@ def _decode(tree: Tree, files: list[str], image_size: int, pool: ThreadPoolExecu
     for _ in pool.map(fill, range(0, len(files), _CHUNK)):
         pass
     return images
-
-
-def _walk(folder: Path) -> Iterator[str]:
-    """Yield the visible files below a folder, and its empty folders with a closing '/'."""
-    for place, folders, files in os.walk(folder, followlinks=True):
-        folders[:] = filter(is_visible, folders)
-        relative = Path(place).relative_to(folder).as_posix()
-        prefix = "" if relative == "." else f"{relative}/"
-        visible = [prefix + name for name in files if is_visible(name)]
-        yield from visible
-        if prefix and not visible and not folders:
-            yield prefix
-
-
-def is_visible(member: str) -> bool:
-    """Tell whether a member is neither hidden nor what macOS adds to archives."""
-    parts = PurePosixPath(member).parts
-    return not any(part.startswith(".") or part == "__MACOSX" for part in parts)
 
 
 def is_image(member: str) -> bool:

@@ -12,11 +12,11 @@ from bench.data.base import Download
 from bench.data.reading.folders import (
     Arrangement,
     FolderSource,
-    Tree,
     arrange_by_class,
     arrange_splits,
     holds_splits,
 )
+from bench.data.reading.tree import Tree
 from bench.data.sets.mini_imagenet import IMAGENET_MEAN, IMAGENET_STD
 from bench.errors import BenchError
 

@@ -16,14 +16,12 @@ from bench.data.reading.decoding import ENDINGS, UNREAD
 from bench.data.reading.folders import (
     Arrangement,
     FolderSource,
-    Tree,
     arrange_splits,
     find_one_of,
     holds_splits,
     is_image,
-    is_visible,
-    open_tree,
 )
+from bench.data.reading.tree import Tree, is_visible, open_tree
 from bench.data.sets.mini_imagenet import IMAGENET_MEAN, IMAGENET_STD
 from bench.errors import BenchError
 from bench.seeds import numpy_generator

@@ -14,12 +14,12 @@ from bench.data.reading.class_splits import SPLITS
 from bench.data.reading.folders import (
     Arrangement,
     FolderSource,
-    Tree,
     arrange_by_class,
     arrange_splits,
     holds_splits,
     is_image,
 )
+from bench.data.reading.tree import Tree
 from bench.errors import BenchError
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)

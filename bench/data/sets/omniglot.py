@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from bench.data.base import Download
 from bench.data.reading.class_splits import SPLITS, ClassSplit, read_split
-from bench.data.reading.folders import Arrangement, FolderSource, Tree, arrange_by_class
+from bench.data.reading.folders import Arrangement, FolderSource, arrange_by_class
+from bench.data.reading.tree import Tree
 
 ARCHIVES = ("images_background.zip", "images_evaluation.zip")
 DRAWINGS = 20
