@@ -27,8 +27,8 @@ from bench.data.base import ImageData, make_split
 from bench.execute.cell import run_cell
 from bench.execute.workplace import Workplace
 from bench.learners.base import LearnerSettings
+from bench.nets import build
 from bench.nets.base import Backbone, initialise
-from bench.nets.build import build_net
 from bench.results.store import StoredRecord, read_record
 from bench.seeds import torch_generator
 from bench.suites.cell import Cell
@@ -43,7 +43,7 @@ def tiny_net(
     generator: torch.Generator, architecture: str = "conv4", n_classes: int = 5, size: int = 16
 ) -> Backbone:
     """Return a network with drawn weights and drawn, non-trivial running statistics."""
-    net = build_net(NetSpec(architecture, n_classes, size))
+    net = build.build_net(NetSpec(architecture, n_classes, size))
     initialise(net, generator)
     for name, buffer in net.named_buffers():
         if name.endswith("running_mean"):
@@ -170,7 +170,7 @@ def tiny_context(
         )
 
     def build_net(generator: torch.Generator) -> Backbone:
-        model = build_net(net)
+        model = build.build_net(net)
         initialise(model, generator)
         return model.to(memory_format=torch.channels_last)
 
@@ -178,7 +178,7 @@ def tiny_context(
         return registry.load("learner", learner)(model, settings(constants.inner_steps_train))
 
     def make_learner(state: Mapping[str, Tensor]) -> Learner:
-        model = build_net(net)
+        model = build.build_net(net)
         model.load_state_dict(state)
         model = model.to(memory_format=torch.channels_last).requires_grad_(False).eval()
         return registry.load("learner", learner)(model, settings(constants.inner_steps_test))

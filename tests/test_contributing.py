@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from bench.results.store import find_records
-from tests.test_run import ENVIRONMENT, TINY
+from tests.execute.test_run import ENVIRONMENT, TINY
 
 TEXT = (Path(__file__).resolve().parents[1] / "CONTRIBUTING.md").read_text(encoding="utf-8")
 

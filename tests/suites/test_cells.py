@@ -17,7 +17,7 @@ from bench.suites.expand import expand
 from bench.suites.protocols import BUDGETS, PROTOCOLS
 from bench.suites.suite import SUITES, read_suite, suite_names, suite_parts
 
-RESULTS = Path(__file__).parent.parent / "results"
+RESULTS = Path(__file__).parents[2] / "results"
 DIGESTS = {"glyphs": "a" * 64, "cifar_fs": "b" * 64}
 
 

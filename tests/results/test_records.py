@@ -117,7 +117,7 @@ def test_an_unreadable_record_is_one_line(tmp_path: Path, text: str) -> None:
 
 
 def test_copies_in_the_mlflow_store_are_passed_over(tmp_path: Path) -> None:
-    stored = next((Path(__file__).parents[1] / "results").glob("*/*/record.json")).read_bytes()
+    stored = next((Path(__file__).parents[2] / "results").glob("*/*/record.json")).read_bytes()
     for place in ("suite/cell", "mlartifacts/1/run/artifacts"):
         (tmp_path / place).mkdir(parents=True)
         (tmp_path / place / "record.json").write_bytes(stored)

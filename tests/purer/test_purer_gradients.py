@@ -25,7 +25,7 @@ from bench.nets.imported import Imported
 from bench.nets.norm import RecordingNorm
 from bench.nets.resnet import ResNet10
 from purer.gradients import PEAK, OneByOne, candidates, network_gradient, saved_bytes
-from tests.purer.test_purer_inversion import golden_teacher
+from tests.inversion.test_inversion_losses import golden_teacher
 
 RELEASED = InversionWeights(1.0, 1e-2, 1e-4, 1e-5)
 STRONG = InversionWeights(1.0, 0.5, 0.1, 0.1)

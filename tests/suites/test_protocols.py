@@ -356,7 +356,7 @@ def weights(folder: Path, stored: StoredRecord) -> bytes:
 
 
 def test_the_page_names_every_setting_value_and_protocol() -> None:
-    page = (Path(__file__).resolve().parents[1] / "docs/protocols.md").read_text("utf-8")
+    page = (Path(__file__).resolve().parents[2] / "docs/protocols.md").read_text("utf-8")
     head, hazards = page.split("## Hazards")
     columns = head[head.index("| setting |") : head.index("\n\n", head.index("| setting |"))]
     assert all(f"`{name}`" in columns.splitlines()[0] for name in PROTOCOLS)
