@@ -44,6 +44,14 @@ class PurerConfig(Config):
     """meta-iterations without a better pseudo-query accuracy that arm the switch. Released."""
     adversarial_scale: float = Field(10.0, ge=0)
     """factor of the outer loss in an adversarial pixel step. Released."""
+    pixels: Literal["dynamic", "fixed", "noise"] = added("dynamic")
+    """`dynamic`: pixel steps and meta steps alternate (released). `fixed`: as many pixel steps are
+    made before the first meta-iteration, none after. `noise`: none at all. Ours, for the ablation;
+    without pixel steps in between there is no curriculum."""
+    random_switches: dict[int, int] = added({})
+    """by k_shot: the number of adversarial pixel steps that are made at random meta-iterations
+    after `adversarial_start`, in place of those of the gradient switch. Empty: the gradient switch.
+    Ours, for the ablation."""
     meta_iterations: int | None = Field(None, ge=1)
     """pixel and meta steps; None: the budget's (60,000 released)"""
     meta_iterations_factor: int = Field(1, ge=1)
@@ -121,3 +129,16 @@ class PurerConfig(Config):
             return self.adversarial_start
         share = RELEASED_ADVERSARIAL_START / RELEASED_META_ITERATIONS
         return max(1, round(meta_iterations * share))
+
+    def switches(self, k_shot: int) -> int:
+        """Return the adversarial pixel steps at random meta-iterations for tasks of that k_shot.
+
+        Raises:
+            BenchError: `random_switches` does not name k_shot.
+        """
+        if k_shot not in self.random_switches:
+            raise BenchError(
+                f"random_switches names k_shot {sorted(self.random_switches)}, not {k_shot}; add "
+                "the number of adversarial steps that the gradient switch made for it"
+            )
+        return self.random_switches[k_shot]

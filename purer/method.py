@@ -43,6 +43,13 @@ TUNED_PROTONET: Mapping[str, Any] = {
 }
 """The same for ProtoNet, which has no use for a head and is easily spoilt by training it all."""
 
+ABLATION: Mapping[str, Mapping[str, Any]] = {
+    "noise_images": {"pixels": "noise"},
+    "fixed_images": {"pixels": "fixed"},
+    "no_switch": {"curriculum": False},
+}
+"""The released constants less one part of the method each."""
+
 
 class Purer(Method):
     """Episode curriculum inversion (ECI).
@@ -75,7 +82,11 @@ class Purer(Method):
     fit_depends_on = frozenset({"n_way", "k_shot", "learner"})
     validates = True
     Config = PurerConfig
-    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"released": {}, "tuned": TUNED}
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "released": {},
+        "tuned": TUNED,
+        **ABLATION,
+    }
     learner_presets: ClassVar = {("tuned", "protonet"): TUNED_PROTONET}
 
     @classmethod

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.contract import FitContext, MetaLearner, TaskBatch
-from bench.training.curriculum import GradientSwitch
+from bench.training.curriculum import GradientSwitch, NoSwitch, RandomSwitch, Switch
 from purer.dynamic_dataset import DynamicDataset
 from purer.gallery import show_gallery
 from purer.pixel_step import PixelStep
@@ -52,8 +52,8 @@ class PseudoTasks:
         self._draw = TeacherDraw(
             len(context.pool), protocol.teachers_per_iteration, context.generator("teachers")
         )
-        start = config.first_adversarial_iteration(total)
-        self._switch = GradientSwitch(start, config.adversarial_patience)
+        self._switch = _switch(context)
+        self._warmup = _warmup_steps(context)
         self._watched: dict[str, Tensor] = {}
         self._tasks = context.generator("pseudo tasks")
         self._augment = config.augmentation
@@ -68,9 +68,10 @@ class PseudoTasks:
         """
         if iteration == 1:
             self._show("pseudo images, start")
-            for step in range(1 - self._context.config.pixel_warmup, 1):
+            for step in range(1 - self._warmup, 1):
                 self._pixel_step(step, adversarial=False)
-        if (iteration - 1) % self._context.config.pixel_every == 0:
+        config = self._context.config
+        if config.pixels == "dynamic" and (iteration - 1) % config.pixel_every == 0:
             self._pixel_step(iteration, adversarial=self._switch.take())
         if iteration in self._gallery:
             self._show(self._gallery[iteration])
@@ -82,8 +83,7 @@ class PseudoTasks:
 
     def observe(self, iteration: int, accuracy: float | Tensor) -> None:
         """Let the gradient switch see the meta step's mean pseudo-query accuracy."""
-        if self._context.config.curriculum:
-            self._switch.observe(iteration, accuracy)
+        self._switch.observe(iteration, accuracy)
         self._context.log.scalars(iteration, {"armed": float(self._switch.armed)})
 
     def watched(self) -> dict[str, Tensor]:
@@ -145,3 +145,24 @@ class PseudoTasks:
         context = self._context
         per_class = context.config.gallery_images_per_class
         show_gallery(context.log, name, self._dataset, context.pool, per_class)
+
+
+def _switch(context: FitContext) -> Switch:
+    """Return what decides which pixel steps are adversarial."""
+    config, total = context.config, context.budget.meta_iterations
+    start = config.first_adversarial_iteration(total)
+    if not config.curriculum or config.pixels != "dynamic":
+        return NoSwitch()
+    if config.random_switches:
+        count, times = config.switches(context.shape.k_shot), context.generator("random switch")
+        return RandomSwitch(start, total, count, times)
+    return GradientSwitch(start, config.adversarial_patience)
+
+
+def _warmup_steps(context: FitContext) -> int:
+    """Return the pixel steps before the first meta-iteration."""
+    config = context.config
+    if config.pixels == "noise":
+        return 0
+    later = -(-context.budget.meta_iterations // config.pixel_every)
+    return config.pixel_warmup + (later if config.pixels == "fixed" else 0)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Budget(Config):
-    """Counts that a named budget (micro, short, paper) resolves to; all are in the record."""
+    """Counts that a named budget (micro, short, long, paper) resolves to; all are in the record."""
 
     name: str
     teacher_epochs: int = Field(ge=1)

@@ -112,6 +112,14 @@ BUDGETS = {
             n_val_tasks=100,
         ),
         Budget(
+            name="long",
+            teacher_epochs=60,
+            meta_iterations=6_000,
+            oracle_iterations=6_000,
+            validate_every=500,
+            n_val_tasks=300,
+        ),
+        Budget(
             name="paper",
             teacher_epochs=60,
             meta_iterations=60_000,

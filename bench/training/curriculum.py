@@ -1,15 +1,37 @@
 """The gradient switch: when the meta-model stops improving on the pseudo tasks, make them harder.
 
-A pure state machine. Source: the paper's episode curriculum; the rules and constants are those of
+Pure state machines. Source: the paper's episode curriculum; the rules and constants are those of
 the released code.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
+import torch
 from torch import Tensor
+
+
+class Switch(Protocol):
+    """Decides which pixel steps are adversarial: `take()` before one, `observe()` after the meta
+    step of the same meta-iteration."""
+
+    @property
+    def armed(self) -> bool:
+        """Whether the next pixel step will be adversarial."""
+
+    def take(self) -> bool:
+        """Return whether this meta-iteration's pixel step is adversarial, and disarm."""
+
+    def observe(self, iteration: int, accuracy: float | Tensor) -> None:
+        """Take note of the mean pseudo-query accuracy of a meta step."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what is needed to continue."""
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from what `state_dict` returned."""
 
 
 class GradientSwitch:
@@ -67,3 +89,62 @@ class GradientSwitch:
         """Continue from what `state_dict` returned."""
         self._armed, self._best = bool(state["armed"]), state["best"]
         self._counter = int(state["counter"])
+
+
+class NoSwitch:
+    """A switch that never arms itself: no pixel step is adversarial."""
+
+    armed = False
+
+    def take(self) -> bool:
+        """Return False."""
+        return False
+
+    def observe(self, iteration: int, accuracy: float | Tensor) -> None:
+        """Take no note."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return nothing: there is no state."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue; there is no state."""
+
+
+class RandomSwitch:
+    """Arms itself at random meta-iterations, whatever the accuracies are. Ours: the control that
+    tells how much of the curriculum's worth is the timing of the gradient switch.
+
+    Args:
+        start: first meta-iteration (from 1) that may arm it, as in `GradientSwitch`.
+        total: meta-iterations of the run; the last one cannot arm it.
+        count: adversarial pixel steps of the whole run, at most total - start.
+        generator: CPU generator of the times.
+    """
+
+    def __init__(self, start: int, total: int, count: int, generator: torch.Generator):
+        times = torch.randperm(max(0, total - start), generator=generator)[:count]
+        self._times = frozenset((times + start).tolist())
+        self._armed = False
+
+    @property
+    def armed(self) -> bool:
+        """Whether the next pixel step will be adversarial."""
+        return self._armed
+
+    def take(self) -> bool:
+        """Return whether this meta-iteration's pixel step is adversarial, and disarm."""
+        armed, self._armed = self._armed, False
+        return armed
+
+    def observe(self, iteration: int, accuracy: float | Tensor) -> None:
+        """Arm for the next meta-iteration where this one is among the random ones."""
+        self._armed = iteration in self._times
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what is needed to continue; the times follow from the generator."""
+        return {"armed": self._armed}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from what `state_dict` returned."""
+        self._armed = bool(state["armed"])

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from bench.contract import Pool
+from bench.errors import BenchError
 from bench.learners.base import LearnerSettings
 from bench.learners.maml import Maml
 from bench.nets.conv4 import Conv4
@@ -73,6 +74,52 @@ def test_without_curriculum_no_step_is_adversarial(make_source):
     run(parts, [0.5] * 10)
     assert {step for step, _ in parts.log.steps} == set(range(1, 11))
     assert adversarial_steps(parts.log) == []
+
+
+def pixel_steps(log) -> list[int]:
+    return [step for step, values in log.steps if "inversion" in values]
+
+
+def test_noise_images_are_never_inverted(make_source):
+    parts = make_source(pixels="noise", pixel_warmup=4, adversarial_start=2)
+    before = parts.dataset.images.detach().clone()
+    run(parts, [0.5] * 10)
+    assert torch.equal(parts.dataset.images, before)
+    assert pixel_steps(parts.log) == []
+    assert parts.source.watched() == {}
+    assert parts.log.counts["pseudo_images"] == 0
+
+
+def test_fixed_images_take_all_their_steps_before_the_first_task(make_source):
+    """Six iterations and a step in every second make three, and two of the warm-up."""
+    parts = make_source(pixels="fixed", total=6, pixel_every=2, pixel_warmup=2, adversarial_start=2)
+    drawn = run(parts, [0.5] * 6)
+    assert pixel_steps(parts.log) == [-4, -3, -2, -1, 0]
+    assert adversarial_steps(parts.log) == []
+    pixels = parts.dataset.images.flatten(0, 1)
+    assert all((pixels == image).all((1, 2, 3)).any() for image in drawn[0].flatten(0, 1))
+
+
+def test_fixed_images_are_those_of_as_many_steps(make_source):
+    """Pixels know nothing of the tasks without a curriculum: both end at the same images."""
+    fixed = make_source(pixels="fixed", total=5)
+    dynamic = make_source(curriculum=False, total=5)
+    run(fixed, [0.5] * 5)
+    run(dynamic, [0.5] * 5)
+    assert torch.equal(fixed.dataset.images, dynamic.dataset.images)
+
+
+def test_random_switches_are_as_many_as_stated_for_the_shots(make_source):
+    parts = make_source(random_switches={1: 4, 5: 9}, adversarial_start=2, total=12)
+    run(parts, [0.5] * 12)
+    steps = adversarial_steps(parts.log)
+    assert len(steps) == 4
+    assert min(steps) > 2
+
+
+def test_random_switches_refuse_shots_that_they_do_not_name(make_source):
+    with pytest.raises(BenchError, match=r"names k_shot \[5\], not 1; add the number"):
+        make_source(random_switches={5: 9})
 
 
 def test_curriculum_changes_pixels_but_not_which_tasks_are_drawn(make_source):
