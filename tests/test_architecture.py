@@ -38,7 +38,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "bench.suites": {
         *{"bench.contract", "bench.registry", "bench.results.files", "bench.data.sources"},
-        *{"bench.nets.build", "bench.nets.imported"},  # names of networks; torch when one is built
+        "bench.nets.build",  # names of networks; torch when one is built
     },
     "bench.execute": {
         *{"bench.contract", "bench.registry", "bench.results", "bench.stats", "bench.seeds"},
