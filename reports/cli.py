@@ -9,21 +9,22 @@ from typing import Any
 import click
 
 from bench.errors import BenchError
+from bench.paths import UserPath
 
 
 @click.command()
-@click.argument("runs", type=click.Path(path_type=Path), default=Path("runs"))
+@click.argument("runs", type=UserPath(), default=Path("runs"))
 @click.option(
     "-o",
     "--output",
-    type=click.Path(path_type=Path),
+    type=UserPath(),
     help="Where the files go.  [default: RUNS/report]",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON for a script.")
 @click.option("--only", multiple=True, metavar="KEY=VALUE", help="Keep the records that match.")
 @click.option(
     "--update",
-    type=click.Path(path_type=Path),
+    type=UserPath(),
     multiple=True,
     metavar="FILE",
     help="Write the tables of RUNS/NAME between FILE's '<!-- results: NAME -->' markers instead; "

@@ -8,6 +8,8 @@ from typing import Any
 
 import click
 
+from bench.paths import UserPath
+
 FAIL_ON = {
     "lower": ("lower",),
     "different": ("lower", "higher"),
@@ -20,7 +22,7 @@ FAIL_ON = {
 @click.argument("b")
 @click.option(
     "--runs",
-    type=click.Path(path_type=Path),
+    type=UserPath(),
     default=Path("runs"),
     show_default=True,
     help="Where A and B are looked for if they are methods or commits.",

@@ -13,10 +13,12 @@ from typing import Any
 import click
 
 from bench import __version__
+from bench.cli.endings import Interrupted, error_line, exit_status
+from bench.cli.streams import accept_all_characters
 from bench.cli.teachers import add_teachers
 from bench.errors import BenchError, unknown_name
+from bench.paths import UserPath, user_path
 
-INTERRUPTED = 130
 _NO_ARGUMENTS = getattr(click.exceptions, "NoArgsIsHelpError", ())
 """What click raises, from 8.2 on, for a group without a command."""
 _ENVIRONMENT = {"data": "PURER_BENCH_DATA", "cache": "PURER_BENCH_CACHE"}
@@ -53,7 +55,7 @@ def _default_cache() -> Path:
 _data_option = click.option(
     "--data",
     "data_dir",
-    type=click.Path(path_type=Path),
+    type=UserPath(),
     envvar=_ENVIRONMENT["data"],
     help="Folder that holds <name>.zip or <name>/ of each data set.",
 )
@@ -66,13 +68,13 @@ _dataset_dir_option = click.option(
 )
 _cache_option = click.option(
     "--cache",
-    type=click.Path(path_type=Path),
+    type=UserPath(),
     default=_default_cache,
     help="Decoded data, teachers, fits.  [default: the user's cache folder]",
 )
 _runs_option = click.option(
     "--runs",
-    type=click.Path(path_type=Path),
+    type=UserPath(),
     default=Path("runs"),
     show_default=True,
     help="Where results go.",
@@ -406,7 +408,7 @@ def _pairs(dataset_dirs: tuple[str, ...]) -> dict[str, Path]:
         name, separator, path = text.partition("=")
         if not separator or not path:
             raise BenchError(f"--dataset-dir '{text}' is not NAME=PATH, as in cifar_fs=/data/x.zip")
-        found[name] = Path(path)
+        found[name] = user_path(path)
     return found
 
 
@@ -432,36 +434,25 @@ def _nothing(*_: Any) -> None:
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line; every error is one line, and the exit status is the documented one.
 
-    0 done; 1 a cell failed or a check found something; 2 the request is wrong; 130 Ctrl-C.
+    0 done; 1 a cell failed, a check found something, or an error that no input explains; 2 the
+    request is wrong; 130 Ctrl-C.
     """
     words = sys.argv[1:] if arguments is None else arguments
     debug = "--debug" in words
+    accept_all_characters()
     try:
         status = cli.main(
             args=[word for word in words if word != "--debug"],
             prog_name="bench",
             standalone_mode=False,
         )
-    except (KeyboardInterrupt, click.Abort):
-        if debug:
-            raise
-        sys.exit(INTERRUPTED)
     except _NO_ARGUMENTS as error:
         error.show()
         sys.exit(error.exit_code)
-    except (BenchError, click.ClickException) as error:
+    except (Exception, *Interrupted) as error:
         if debug:
             raise
-        text = error.format_message() if isinstance(error, click.ClickException) else str(error)
-        click.echo(f"Error: {' '.join(text.split())}", err=True)
-        sys.exit(2)
-    except OSError as error:
-        if debug:
-            raise
-        click.echo(
-            f"Error: {error.filename or 'file'}: {error.strerror or error}; "
-            "make it readable and writable, or name another",
-            err=True,
-        )
-        sys.exit(2)
+        if not isinstance(error, Interrupted):
+            click.echo(error_line(error), err=True)
+        sys.exit(exit_status(error))
     sys.exit(status if isinstance(status, int) else 0)

@@ -18,6 +18,7 @@ from bench.cli.main import (
     _pairs,
     _preparing,
 )
+from bench.paths import UserPath
 
 
 def _shown(as_json: bool) -> Callable[..., None]:
@@ -28,7 +29,7 @@ def _shown(as_json: bool) -> Callable[..., None]:
 @click.argument("cell")
 @click.option(
     "--runs",
-    type=click.Path(path_type=Path),
+    type=UserPath(),
     default=Path("runs"),
     show_default=True,
     help="Where CELL is looked for if it is a hash.",
@@ -43,7 +44,7 @@ def _shown(as_json: bool) -> Callable[..., None]:
 @click.option(
     "-o",
     "--output",
-    type=click.Path(path_type=Path),
+    type=UserPath(),
     help="Keep the repetition's folder here.  [default: it is dropped]",
 )
 @click.option("--device", help="auto, cpu, cuda or cuda:N.  [default: as in the record]")

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from bench.errors import BenchError
+from bench.paths import UserPath, user_path
 
 
 def add_teachers(
@@ -65,7 +66,7 @@ def add_teachers(
 
     @teachers.command()
     @with_suite
-    @click.option("--to", "folder", type=click.Path(path_type=Path), required=True)
+    @click.option("--to", "folder", type=UserPath(), required=True)
     def export(folder: Path, **options: Any) -> None:
         """Write a suite's pool to a folder: safetensors, cards and digests; trains what lacks."""
         from bench.teachers.transfer import export_pool
@@ -84,7 +85,7 @@ def add_teachers(
 
     @teachers.command("import")
     @click.argument("name")
-    @click.argument("path", type=click.Path(path_type=Path))
+    @click.argument("path", type=UserPath())
     @click.option("--net", help="Registered name, torchvision:NAME or timm:NAME.")
     @click.option("--classes", help="Class names in the order of the outputs: a,b,c or a file.")
     @click.option("--dataset", help="The data set it was trained on.")
@@ -171,7 +172,7 @@ def _class_names(text: str) -> tuple[str, ...]:
     if "," in text:
         return tuple(part.strip() for part in text.split(",") if part.strip())
     try:
-        lines = Path(text).read_text(encoding="utf-8").splitlines()
+        lines = user_path(text).read_text(encoding="utf-8").splitlines()
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "not text"
         raise BenchError(

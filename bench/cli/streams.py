@@ -1,0 +1,36 @@
+"""Output in any encoding: what it cannot hold becomes another character, never a traceback."""
+
+from __future__ import annotations
+
+import codecs
+import io
+import sys
+import unicodedata
+
+HANDLER = "purer_bench.similar"
+_SIMILAR = {"–": "-", "—": "-", "−": "-", "─": "-", "×": "x", "·": "*", "…": ".", "→": ">"}
+_SIMILAR |= {"“": '"', "”": '"', "±": "~", "†": "+", "≈": "=", "≤": "<", "≥": ">"}
+"""One character for each, so that the columns of a table stay in line."""
+
+
+def similar_characters(error: UnicodeError) -> tuple[str, int]:
+    """Replace what an encoding lacks by a similar ASCII character, else by `?`.
+
+    An error handler as `codecs.register_error` takes it.
+    """
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    return "".join(map(_similar, error.object[error.start : error.end])), error.end
+
+
+def _similar(character: str) -> str:
+    base = unicodedata.normalize("NFKD", character)[0]
+    return _SIMILAR.get(character, base if base.isascii() else "?")
+
+
+def accept_all_characters() -> None:
+    """Let standard output and error print any text, whatever encoding the terminal has."""
+    codecs.register_error(HANDLER, similar_characters)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors=HANDLER)
