@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from bench.contract import Choose, Pool, first_of
+from bench.contract import Pool
 from bench.inversion.losses import TERMS, InversionWeights, roll
 from purer.dynamic_dataset import DynamicDataset
-from purer.gradients import TeacherPasses, candidates
+from purer.gradients import TeacherGradients, chosen_backend, offered_backends
 
 TeacherWeights = Literal["uniform", "cumulative"]
 
@@ -21,8 +20,12 @@ TeacherWeights = Literal["uniform", "cumulative"]
 class PixelStep:
     """Inversion gradients of a dynamic data set, and the optimiser of its pixels.
 
-    How the teachers' gradients are computed is chosen once, at the first step; a resumed step goes
-    on in the way it began, where the device offers it (`purer/gradients.py`).
+    The backend of the teachers' gradients is taken at the first step; a resumed step goes on with
+    the one it began with, where the device offers it (`purer/gradients.py`).
+
+    Attributes:
+        backend: its name; None before the first step.
+        gradients: what computes the teachers' gradients; None before the first step.
 
     Args:
         dataset: the pseudo images, changed in place.
@@ -34,8 +37,8 @@ class PixelStep:
         teacher_weights: `uniform`, each teacher counts once; `cumulative`, the i-th of the N of a
             step counts N - i times (the released code adds the running sum inside its loop, H4).
         generator: CPU generator of the shifts.
-        choose: picks one of the ways to compute the teachers' gradients.
         memory: bytes that the activations of one teacher's block may take at once.
+        note_backend: told at the first step (what is computed, the backend's name).
     """
 
     def __init__(
@@ -48,18 +51,18 @@ class PixelStep:
         jitter: int,
         teacher_weights: TeacherWeights,
         generator: torch.Generator,
-        choose: Choose = first_of,
         memory: int = 2**31,
+        note_backend: Callable[[str, str], None] = lambda part, name: None,
     ):
         self._dataset, self._pool, self._weights = dataset, pool, weights
         self._clip, self._jitter, self._generator = clip, jitter, generator
         self._teacher_weights = teacher_weights
         self._optimiser = torch.optim.Adam([dataset.images], lr=lr, fused=True)
-        self._choose = choose
+        self._note_backend = note_backend
         labels = [dataset.teacher_batch(i)[1] for i in range(len(pool))]
-        self._ways = candidates(pool, labels, weights, memory)
-        self._passes: TeacherPasses | None = None
-        self.strategy: str | None = None
+        self._offered = offered_backends(pool, labels, weights, memory)
+        self.gradients: TeacherGradients | None = None
+        self.backend: str | None = None
 
     def inversion_gradient(
         self, teachers: Sequence[int] | None = None
@@ -77,9 +80,9 @@ class PixelStep:
         chosen = list(range(len(self._pool)) if teachers is None else teachers)
         offsets, factors = self._offsets(), self.factors(len(chosen))
         blocks = [self._block(index, *offsets[index]) for index in chosen]
-        if self._passes is None:
-            self._begin(chosen, blocks)
-        block_gradients, terms = self._passes(chosen, blocks)
+        if self.gradients is None:
+            self.gradients = self._begin(chosen, blocks)
+        block_gradients, terms = self.gradients(chosen, blocks)
         gradient = torch.zeros_like(self._dataset.images)
         for index, factor, found in zip(chosen, factors, block_gradients, strict=True):
             dy, dx = offsets[index]
@@ -93,19 +96,11 @@ class PixelStep:
         """Return one teacher's rolled images (n_i · M, 3, H, W), without graph."""
         return roll(self._dataset.teacher_batch(index)[0].detach(), dy, dx)
 
-    def _begin(self, chosen: list[int], blocks: list[Tensor]) -> None:
-        """Choose how the gradients are computed, unless a saved state has said."""
-        made: dict[str, TeacherPasses] = {}
-
-        def attempt(name: str) -> None:
-            if name not in made:
-                made[name] = self._ways[name]()
-            made[name](chosen, blocks)
-
-        if self.strategy is None:
-            trials = {name: functools.partial(attempt, name) for name in self._ways}
-            self.strategy = self._choose(self._subject(chosen, blocks), trials)
-        self._passes = made.get(self.strategy) or self._ways[self.strategy]()
+    def _begin(self, chosen: list[int], blocks: list[Tensor]) -> TeacherGradients:
+        """Take a backend, unless a saved state has said which, and note its name."""
+        self.backend = self.backend or chosen_backend(self._offered)
+        self._note_backend(self._subject(chosen, blocks), self.backend)
+        return self._offered[self.backend]()
 
     def _subject(self, chosen: list[int], blocks: list[Tensor]) -> str:
         """Return what is to be done in words: teachers, and the images of their blocks."""
@@ -139,18 +134,18 @@ class PixelStep:
             "images": self._dataset.images.detach().clone(),
             "optimiser": deepcopy(self._optimiser.state_dict()),
             "jitter": self._generator.get_state(),
-            "strategy": self.strategy,
+            "backend": self.backend,
         }
 
     @torch.no_grad()
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue from what `state_dict` returned; a way that is not offered here is chosen anew.
+        """Continue from what `state_dict` returned; a backend that is not offered is chosen anew.
 
-        A CPU and a GPU offer different ways, and a state may go from one to the other.
+        A CPU and a GPU offer different ones, and a state may go from one to the other.
         """
         self._dataset.images.copy_(state["images"])
         self._optimiser.load_state_dict(deepcopy(state["optimiser"]))
         self._generator.set_state(state["jitter"].cpu())
-        strategy = state["strategy"] if state["strategy"] in self._ways else None
-        if strategy != self.strategy:
-            self.strategy, self._passes = strategy, None
+        backend = state["backend"] if state["backend"] in self._offered else None
+        if backend != self.backend:
+            self.backend, self.gradients = backend, None

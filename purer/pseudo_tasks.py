@@ -46,8 +46,8 @@ class PseudoTasks:
             config.jitter,
             protocol.teacher_weights,
             context.generator("jitter"),
-            context.choose,
             config.teacher_memory_mb * 2**20,
+            context.log.backend,
         )
         self._draw = TeacherDraw(
             len(context.pool), protocol.teachers_per_iteration, context.generator("teachers")

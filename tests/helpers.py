@@ -109,6 +109,7 @@ class RecordingLog:
     points: list[tuple[int, str, float]] = field(default_factory=list)
     pictures: dict[str, Tensor] = field(default_factory=dict)
     counters: dict[str, int] = field(default_factory=dict)
+    backends: dict[str, str] = field(default_factory=dict)
     steps: list[tuple[int, int]] = field(default_factory=list)
 
     def scalars(self, step: int, values: Mapping[str, float | Tensor]) -> None:
@@ -124,6 +125,10 @@ class RecordingLog:
     def count(self, name: str, amount: int) -> None:
         """Add to a counter."""
         self.counters[name] = self.counters.get(name, 0) + amount
+
+    def backend(self, part: str, name: str) -> None:
+        """Keep the name."""
+        self.backends[part] = name
 
     def progress(self, step: int, total: int) -> None:
         """Keep the step."""

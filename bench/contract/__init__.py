@@ -10,7 +10,6 @@ from bench.contract.config import Config, added, with_added
 from bench.contract.learners import DrawingLearner, EmbeddingLearner, Learner, MetaLearner
 from bench.contract.methods import (
     BACKWARD,
-    Choose,
     FitContext,
     FitLog,
     Knowledge,
@@ -19,7 +18,6 @@ from bench.contract.methods import (
     Passes,
     PlannedFit,
     PlannedTeacher,
-    first_of,
 )
 from bench.contract.pools import NetSpec, Pool, Teacher
 from bench.contract.protocol import Budget, ProtocolConstants
@@ -29,7 +27,6 @@ __all__ = [
     "BACKWARD",
     "Budget",
     "Calibration",
-    "Choose",
     "Config",
     "DrawingLearner",
     "EmbeddingLearner",
@@ -50,6 +47,5 @@ __all__ = [
     "TaskShape",
     "Teacher",
     "added",
-    "first_of",
     "with_added",
 ]

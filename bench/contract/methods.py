@@ -40,25 +40,14 @@ class FitLog(Protocol):
     def count(self, name: str, amount: int) -> None:
         """Add to a counter: `train_tasks`, `pseudo_images`, `teacher_forward_images`, `queries`."""
 
-    def progress(self, step: int, total: int) -> None:
-        """Say that `step` of `total` steps are done."""
+    def backend(self, part: str, name: str) -> None:
+        """Note by which of several equivalent backends a part of the fit is computed.
 
-
-class Choose(Protocol):
-    """Picks one of several ways to compute the same numbers; they differ in speed and rounding."""
-
-    def __call__(self, subject: str, trials: Mapping[str, Callable[[], object]]) -> str:
-        """Return the name of a way.
-
-        Args:
-            subject: what is computed and on which shapes, in words; equal words, equal work.
-            trials: by name, a run of each way, the one to take without measuring first.
+        They differ in speed and rounding; the record's `fit.strategies` keeps the name.
         """
 
-
-def first_of(subject: str, trials: Mapping[str, Callable[[], object]]) -> str:
-    """Return the first way: a `Choose` that measures nothing and is the same everywhere."""
-    return next(iter(trials))
+    def progress(self, step: int, total: int) -> None:
+        """Say that `step` of `total` steps are done."""
 
 
 @dataclass
@@ -73,7 +62,7 @@ class FitContext:
     validation tasks; None where the protocol takes the last state. `resume` is what
     `save(step, state)` was given last, or None; states are nested dicts, lists, numbers and
     tensors. `train_tasks(generator, n)` draws real tasks of the meta-train split; None unless the
-    method's knowledge is `real_data`. `choose` picks one of several equal ways to compute.
+    method's knowledge is `real_data`.
     """
 
     pool: Pool
@@ -93,7 +82,6 @@ class FitContext:
     resume: dict[str, Any] | None
     save: Callable[[int, dict[str, Any]], None]
     train_tasks: Callable[[torch.Generator, int], TaskBatch] | None
-    choose: Choose = first_of
 
 
 BACKWARD = 2

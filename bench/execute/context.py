@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from bench import registry
-from bench.contract import Choose, FitContext, Learner, Method, NetSpec, Pool, TaskBatch
+from bench.contract import FitContext, Learner, Method, NetSpec, Pool, TaskBatch
 from bench.data.base import ImageData
 from bench.data.tasks import random_tasks
 from bench.execute.evaluate import evaluate
@@ -31,7 +31,6 @@ def fit_context(
     net: NetSpec,
     sets: Sequence[ImageData],
     device: torch.device,
-    choose: Choose,
     log: Any = None,
     resume: dict[str, Any] | None = None,
     save: Callable[[int, dict[str, Any]], None] = lambda step, state: None,
@@ -90,7 +89,6 @@ def fit_context(
         resume=resume,
         save=save,
         train_tasks=_train_tasks(cell, net, sets, device) if real else None,
-        choose=choose,
     )
 
 

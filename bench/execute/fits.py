@@ -24,7 +24,6 @@ from torch import Tensor
 from bench.contract import FitContext, Learner, Method, NetSpec
 from bench.errors import BenchError
 from bench.execute.log import CellLog
-from bench.execute.strategies import Strategies
 from bench.execute.timing import Pace, Stopwatch
 from bench.results.files import atomic_path, content_hash, write_json
 from bench.results.store import is_finished, mark_done
@@ -35,7 +34,7 @@ _SHAPE = ("n_way", "k_shot", "learner")
 
 @dataclass(frozen=True)
 class Fit:
-    """What a method learned, how long it took, the counters it reported, the ways it took."""
+    """What a method learned, how long it took, the counters it reported, its backends."""
 
     sha256: str
     tensors: dict[str, Tensor]
@@ -112,7 +111,6 @@ def obtain_fit(
     make_context: Callable[..., FitContext],
     device: torch.device,
     progress: Callable[[int, int], None],
-    strategies: Strategies,
 ) -> Fit:
     """Return the fit of that key: stored, resumed from its checkpoint, or made now.
 
@@ -123,14 +121,13 @@ def obtain_fit(
         make_context: called with log, resume, save and validate-wrapper; returns the context.
         device: whose clock counts.
         progress: called with (steps done, steps).
-        strategies: what the context chooses with.
     """
     folder = fit_folder(cache, key)
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / ".lock"):
         if is_finished(folder):
             return _load(folder, key, reused=True)
-        _make(folder, method, make_context, device, progress, strategies)
+        _make(folder, method, make_context, device, progress)
         return _load(folder, key, reused=False)
 
 
@@ -140,7 +137,6 @@ def _make(
     make_context: Callable[..., FitContext],
     device: torch.device,
     progress: Callable[[int, int], None],
-    strategies: Strategies,
 ) -> None:
     clock = Stopwatch(device)
     checkpoint = folder / "checkpoint.pt"
@@ -155,7 +151,6 @@ def _make(
     before = 0.0
     if resumed:
         log.load_state_dict(resumed["log"])
-        strategies.chosen.update(resumed.get("strategies", {}))
         before = resumed["seconds"]
 
     def save(step: int, state: dict[str, Any]) -> None:
@@ -164,7 +159,6 @@ def _make(
                 "step": step,
                 "state": state,
                 "log": log.state_dict(),
-                "strategies": strategies.chosen,
                 "seconds": before + clock.running_seconds,
                 "pace": pace.state_dict(),
             }
@@ -185,7 +179,7 @@ def _make(
     summary = {
         "seconds": before + clock.seconds,
         "counters": log.counters,
-        "strategies": strategies.chosen,
+        "strategies": log.backends,
         "pace": pace.state_dict() if pace.steps else None,
     }
     write_json(folder / "fit.json", summary)

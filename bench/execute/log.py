@@ -24,6 +24,7 @@ class CellLog:
         self._images: dict[str, tuple[Tensor, tuple[str, ...], int | None]] = {}
         self._progress = progress
         self.counters: dict[str, int] = {}
+        self.backends: dict[str, str] = {}
 
     def scalars(self, step: int, values: Mapping[str, float | Tensor]) -> None:
         """Note named scalars of one step; see `bench.contract.FitLog`."""
@@ -42,6 +43,10 @@ class CellLog:
         """Add to a counter; see `bench.contract.FitLog`."""
         self.counters[name] = self.counters.get(name, 0) + amount
 
+    def backend(self, part: str, name: str) -> None:
+        """Note the backend of a part; see `bench.contract.FitLog`."""
+        self.backends[part] = name
+
     def progress(self, step: int, total: int) -> None:
         """Pass progress on to whoever shows it."""
         self._progress(step, total)
@@ -53,6 +58,7 @@ class CellLog:
             "points": [list(point) for point in self._points],
             "images": {name: [x, list(c), n] for name, (x, c, n) in self._images.items()},
             "counters": dict(self.counters),
+            "backends": dict(self.backends),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -60,6 +66,7 @@ class CellLog:
         self._points = [tuple(point) for point in state["points"]]
         self._images = {name: (x, tuple(c), n) for name, (x, c, n) in state["images"].items()}
         self.counters = dict(state["counters"])
+        self.backends = dict(state.get("backends", {}))
 
     def curve(self) -> dict[str, np.ndarray]:
         """Return the scalars as columns `step`, `name`, `value`."""

@@ -25,7 +25,6 @@ from bench.execute.scenario import (
     scenario_data,
     tested_data,
 )
-from bench.execute.strategies import Strategies
 from bench.execute.task_lists import lists_digest, numbered_classes, task_lists
 from bench.execute.timing import Stopwatch
 from bench.execute.workplace import Skipped, Workplace, embedding_table, obtain_pool
@@ -93,17 +92,14 @@ def _fit(cell: Cell, place: Workplace) -> Fitted:
         raise Skipped(reason)
     pool = obtain_pool(cell, place) if method.uses_pool else Pool([], "")
     net = meta_spec(cell, sets)
-    strategies = Strategies(place.cache, place.device)
-    make_context = functools.partial(
-        fit_context, cell, method, pool, net, sets, place.device, strategies
-    )
+    make_context = functools.partial(fit_context, cell, method, pool, net, sets, place.device)
     context = make_context()
     if reason := _lacking_statistics(method, context) or method.skip(context):
         raise Skipped(reason)
     pixels = sets[0].mean, sets[0].std
     key = fit_key(method_class, cell, net, pool.sha256, data_digest(sets), pixels)
     say = functools.partial(place.progress, "fit")
-    fit = obtain_fit(place.cache, key, method, make_context, place.device, say, strategies)
+    fit = obtain_fit(place.cache, key, method, make_context, place.device, say)
     return Fitted(method, pool, net, sets, context, key, fit)
 
 

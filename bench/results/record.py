@@ -86,7 +86,7 @@ class PoolSummary(_Part):
 class FitSummary(_Part):
     """Which fit a cell used, whether an earlier cell had made it, and how it was computed.
 
-    `strategies` names, for each part that can be computed in several equal ways, the one taken.
+    `strategies` names the backend taken, for each part that several equivalent ones compute.
     """
 
     sha256: str

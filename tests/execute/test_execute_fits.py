@@ -13,7 +13,6 @@ from bench import registry
 from bench.contract import Config, Method, NetSpec
 from bench.errors import BenchError
 from bench.execute.fits import fit_folder, fit_key, obtain_fit
-from bench.execute.strategies import Strategies
 from bench.execute.timing import Stopwatch
 from bench.results.files import read_parquet
 from bench.results.store import is_finished
@@ -100,6 +99,8 @@ class Counting(Method):
         """Sum six draws."""
         generator = context.generator("draws")
         total, start = torch.zeros(()), 0
+        if not context.resume:
+            context.log.backend("sum", "one by one")
         if context.resume:
             generator.set_state(context.resume["generator"])
             total, start = context.resume["total"], context.resume["step"]
@@ -124,8 +125,7 @@ def obtain(cache: Path, method: Method) -> Any:
     def make_context(log: Any, resume: Any, save: Any) -> Any:
         return dataclasses.replace(tiny_context(method, pool, resume=resume, save=save), log=log)
 
-    strategies = Strategies(cache, CPU)
-    return obtain_fit(cache, "key", method, make_context, CPU, lambda done, total: None, strategies)
+    return obtain_fit(cache, "key", method, make_context, CPU, lambda done, total: None)
 
 
 def test_an_interrupted_fit_goes_on_with_all_it_had_noted(tmp_path: Path) -> None:
@@ -139,6 +139,7 @@ def test_an_interrupted_fit_goes_on_with_all_it_had_noted(tmp_path: Path) -> Non
     resumed, undisturbed = obtain(tmp_path / "a", Counting()), obtain(tmp_path / "b", Counting())
     assert torch.equal(resumed.tensors["total"], undisturbed.tensors["total"])
     assert resumed.counters == undisturbed.counters == {"train_tasks": 12}
+    assert resumed.strategies == undisturbed.strategies == {"sum": "one by one"}
     assert not (folder / "checkpoint.pt").exists()
     curves = [read_parquet(fit_folder(tmp_path / x, "key") / "curve.parquet") for x in "ab"]
     for name in ("step", "name", "value"):
@@ -261,8 +262,7 @@ def obtain_sleeping(cache: Path, method: Sleeping) -> Any:
         made = tiny_context(method, pool, validate=slow, resume=resume, save=save)
         return dataclasses.replace(made, log=log)
 
-    strategies = Strategies(cache, CPU)
-    return obtain_fit(cache, "key", method, make_context, CPU, lambda done, total: None, strategies)
+    return obtain_fit(cache, "key", method, make_context, CPU, lambda done, total: None)
 
 
 def test_the_logged_pace_is_that_of_the_steps_alone(tmp_path: Path, clock: Clock) -> None:

@@ -18,6 +18,7 @@ from bench.seeds import torch_generator
 from purer.dynamic_dataset import DynamicDataset
 from purer.pixel_step import PixelStep
 from tests.perf.reference_loop import ReferenceLoop
+from tests.purer.plain_gradients import PlainGradients
 
 RELEASED = InversionWeights(1.0, 1e-2, 1e-4, 1e-5)
 
@@ -60,7 +61,8 @@ class MetaIterations:
         pool: Conv4 teachers.
         folder: where the reference keeps the teachers' files.
         k_shot: support images of a class; there are 15 queries beside them.
-        strategy: how ours computes the teachers' gradients; None takes the default.
+        backend: how ours computes the teachers' gradients: one that the device offers, or `plain`,
+            automatic differentiation; None takes the default.
         dtype: of teachers, pixels and meta-model.
     """
 
@@ -69,7 +71,7 @@ class MetaIterations:
         pool: Pool,
         folder: Path,
         k_shot: int,
-        strategy: str | None = None,
+        backend: str | None = None,
         dtype: torch.dtype = torch.float32,
     ):
         for teacher in pool:
@@ -81,7 +83,10 @@ class MetaIterations:
         self.pixels = PixelStep(
             self.dataset, pool, RELEASED, 0.25, None, 2, "uniform", torch_generator("perf jitter")
         )
-        self.pixels.strategy = strategy
+        self.pixels.backend = backend
+        if backend == "plain":
+            labels = [self.dataset.teacher_batch(index)[1] for index in range(len(pool))]
+            self.pixels.gradients = PlainGradients(pool, labels, RELEASED)
         self.net = build_net(pool[0].spec).to(memory_format=torch.channels_last)
         initialise(self.net, torch_generator("perf net"))
         self.net.to(dtype)

@@ -39,9 +39,9 @@ def test_meta_iteration(benchmark, tmp_path, k_shot: int) -> None:
     print(f"\n{k_shot} shot: {benchmark.extra_info}")
 
 
-@pytest.mark.parametrize("strategy", ["plain", "fused", "stacked"])
+@pytest.mark.parametrize("backend", ["plain", "fused", "stacked"])
 @pytest.mark.benchmark(group="pixel step, 13 Conv4 teachers x 80 images at 32x32")
-def test_strategies(benchmark, tmp_path, strategy: str) -> None:
+def test_backends(benchmark, tmp_path, backend: str) -> None:
     prepare_process()
-    both = MetaIterations(drawn_pool(13), tmp_path, 1, strategy)
+    both = MetaIterations(drawn_pool(13), tmp_path, 1, backend)
     benchmark.pedantic(both.pixels.inversion_gradient, rounds=5, warmup_rounds=1)

@@ -15,7 +15,6 @@ import torch
 from bench.contract import TaskShape
 from bench.execute.fits import obtain_fit
 from bench.execute.machine import prepare_process
-from bench.execute.strategies import Strategies
 from purer.method import Purer
 from tests.helpers import tiny_context
 from tests.perf.meta_iteration import MetaIterations, drawn_pool
@@ -57,10 +56,7 @@ def test_logged_throughput(benchmark, tmp_path) -> None:
         return dataclasses.replace(made, log=log)
 
     def fit():
-        strategies = Strategies(tmp_path, CPU)
-        return obtain_fit(
-            tmp_path, "key", Purer(), make_context, CPU, lambda done, total: None, strategies
-        )
+        return obtain_fit(tmp_path, "key", Purer(), make_context, CPU, lambda done, total: None)
 
     made = benchmark.pedantic(fit, rounds=1)
     measured = ITERATIONS * (len(seconds) - 1) / sum(seconds[1:])  # the first one warms up

@@ -93,6 +93,7 @@ class MemoryLog:
         self.grids: dict[str, tuple[Tensor, list[str]]] = {}
         self.columns: dict[str, int | None] = {}
         self.counts: Counter[str] = Counter()
+        self.backends: dict[str, str] = {}
 
     def scalars(self, step, values) -> None:
         self.steps.append((step, {name: float(value) for name, value in values.items()}))
@@ -103,6 +104,9 @@ class MemoryLog:
 
     def count(self, name, amount) -> None:
         self.counts[name] += amount
+
+    def backend(self, part, name) -> None:
+        self.backends[part] = name
 
     def progress(self, step, total) -> None:
         """Progress is the loop's to report, not the task source's."""

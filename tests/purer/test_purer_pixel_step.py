@@ -8,16 +8,17 @@ import torch
 from bench.contract import Pool
 from bench.inversion.losses import InversionWeights, inversion_loss, roll
 from purer.dynamic_dataset import DynamicDataset
+from purer.gradients import VARIABLE
 from purer.pixel_step import PixelStep
 
 WEIGHTS = InversionWeights(1.0, 1e-2, 1e-4, 1e-5)
 CLASSES = ((7, 2, 9), (4, 2), (30, 31, 32))
 
 
-def make_step(pool: Pool, jitter=2, clip=None, teacher_weights="uniform"):
+def make_step(pool: Pool, jitter=2, clip=None, teacher_weights="uniform", **more):
     dataset = DynamicDataset(pool, 3, torch.Generator().manual_seed(0))
     shifts = torch.Generator().manual_seed(1)
-    step = PixelStep(dataset, pool, WEIGHTS, 0.25, clip, jitter, teacher_weights, shifts)
+    step = PixelStep(dataset, pool, WEIGHTS, 0.25, clip, jitter, teacher_weights, shifts, **more)
     return dataset, step
 
 
@@ -144,41 +145,32 @@ def test_a_resumed_step_goes_on_bit_by_bit(make_pool):
     assert torch.equal(resumed.images, whole.images)
 
 
-def test_the_way_is_chosen_once_and_goes_with_the_state(make_pool):
-    """A resumed step does not ask again: another way would round differently."""
-    pool, asked = make_pool(*CLASSES), []
-
-    def choose(subject, trials):
-        asked.append((subject, list(trials)))
-        trials["stacked"]()
-        return "stacked"
-
-    def step_with(choose):
-        dataset = DynamicDataset(pool, 3, torch.Generator().manual_seed(0))
-        shifts = torch.Generator().manual_seed(1)
-        args = (WEIGHTS, 0.25, None, 2, "uniform", shifts, choose)
-        return dataset, PixelStep(dataset, pool, *args)
-
-    dataset, step = step_with(choose)
+def test_the_backend_is_taken_once_and_goes_with_the_state(make_pool, monkeypatch):
+    """A resumed step goes on with it: another backend would round differently."""
+    pool, noted = make_pool(*CLASSES), []
+    monkeypatch.setenv(VARIABLE, "stacked")
+    dataset, step = make_step(pool, note_backend=lambda *what: noted.append(what))
     for _ in range(2):
         step.apply(step.inversion_gradient()[0])
-    assert asked == [("inversion: 3 conv4, 9 images, 16 px", ["fused", "plain", "stacked"])]
-    resumed, other = step_with(lambda subject, trials: pytest.fail("asked again"))
+    assert noted == [("inversion: 3 conv4, 9 images, 16 px", "stacked")]
+    monkeypatch.delenv(VARIABLE)
+    resumed, other = make_step(pool, note_backend=lambda *what: noted.append(what))
     other.load_state_dict(step.state_dict())
     for each in (step, other):
         each.apply(each.inversion_gradient()[0])
-    assert other.strategy == "stacked"
+    assert other.backend == "stacked"
+    assert noted == [("inversion: 3 conv4, 9 images, 16 px", "stacked")] * 2
     assert torch.equal(resumed.images, dataset.images)
 
 
 def test_a_state_from_another_kind_of_device_goes_on(make_pool):
-    """`graphed` is offered on a GPU alone; here a way is chosen as in a new step."""
+    """`graphed` is offered by CUDA alone; elsewhere the default is taken, as by a new step."""
     pool = make_pool(*CLASSES)
     dataset, step = make_step(pool)
     step.apply(step.inversion_gradient()[0])
     resumed, other = make_step(pool)
-    other.load_state_dict(step.state_dict() | {"strategy": "graphed"})
+    other.load_state_dict(step.state_dict() | {"backend": "graphed"})
     for each in (step, other):
         each.apply(each.inversion_gradient()[0])
-    assert other.strategy == step.strategy == "fused"
+    assert other.backend == step.backend == "fused"
     assert torch.equal(resumed.images, dataset.images)

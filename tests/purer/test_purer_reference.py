@@ -9,14 +9,14 @@ from bench.contract import NetSpec, TaskShape
 from bench.nets.build import build_net
 from tests.perf.meta_iteration import MetaIterations, drawn_pool
 
-WAYS = ("plain", "fused", "stacked")
+BACKENDS = ("plain", "fused", "stacked")
 
 
-@pytest.mark.parametrize("strategy", WAYS)
+@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("k_shot", [1, 3])
-def test_losses_of_three_meta_iterations_agree(tmp_path, strategy, k_shot):
+def test_losses_of_three_meta_iterations_agree(tmp_path, backend, k_shot):
     """In float64, for Adam turns rounding of float32 into another path of the pixels."""
-    both = MetaIterations(drawn_pool(3, image_size=16), tmp_path, k_shot, strategy, torch.float64)
+    both = MetaIterations(drawn_pool(3, image_size=16), tmp_path, k_shot, backend, torch.float64)
     assert both.shape == TaskShape(5, k_shot, 15)
     start = both.dataset.images.detach().clone()
     for _ in range(3):
@@ -27,9 +27,9 @@ def test_losses_of_three_meta_iterations_agree(tmp_path, strategy, k_shot):
     torch.testing.assert_close(both.dataset.images, both.reference.images, rtol=0, atol=1e-3)
 
 
-@pytest.mark.parametrize("strategy", WAYS)
-def test_losses_agree_in_float32(tmp_path, strategy):
-    both = MetaIterations(drawn_pool(3), tmp_path, 1, strategy)
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_losses_agree_in_float32(tmp_path, backend):
+    both = MetaIterations(drawn_pool(3), tmp_path, 1, backend)
     offsets, tasks = both.draw()
     assert both.ours(tasks) == pytest.approx(both.theirs(offsets, tasks), rel=1e-5)
 

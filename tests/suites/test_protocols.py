@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from bench import registry
-from bench.contract import NetSpec, Pool, ProtocolConstants, first_of
+from bench.contract import NetSpec, Pool, ProtocolConstants
 from bench.data.base import ImageData, make_split
 from bench.errors import BenchError
 from bench.execute.context import fit_context
@@ -44,7 +44,7 @@ def learner_of(seed: int, size: int = 16) -> Maml:
 def context_of(cell: Cell, data: ImageData, pool: Pool | None = None) -> Any:
     net = NetSpec(cell.net, cell.n_way, data.image_size)
     method = registry.load("method", cell.method)()
-    return fit_context(cell, method, pool or Pool([], ""), net, [data], CPU, first_of)
+    return fit_context(cell, method, pool or Pool([], ""), net, [data], CPU)
 
 
 @pytest.mark.parametrize("name", PROTOCOLS)
