@@ -26,14 +26,15 @@ from bench.paths import UserPath
     "--update",
     type=UserPath(),
     multiple=True,
-    metavar="FILE",
-    help="Write the tables of RUNS/NAME between FILE's '<!-- results: NAME -->' markers instead; "
-    "a marker may go on with kinds of tables and KEY=VALUE. Repeat it for several files.",
+    metavar="PATH",
+    help="Write the tables of RUNS/NAME between the '<!-- results: NAME -->' markers of a Markdown "
+    "file, or of all such files in a folder, instead; a marker may go on with kinds of tables and "
+    "KEY=VALUE. Repeat it for several files.",
 )
 @click.option(
     "--figures/--no-figures", default=True, show_default=True, help="Draw figures, or leave them."
 )
-@click.option("--check", is_flag=True, help="With --update: exit 1 if FILE would change.")
+@click.option("--check", is_flag=True, help="With --update: exit 1 if a file would change.")
 @click.pass_context
 def report(
     context: click.Context,
@@ -50,9 +51,12 @@ def report(
     RUNS is a folder of runs, one suite's folder in it, or a folder of stored results.
     """
     if check and not update:
-        raise BenchError("--check without --update FILE has nothing to check; name the file")
+        raise BenchError(
+            "--check without --update PATH has nothing to check; name the file or folder"
+        )
     if update:
-        current = [update_file(runs, file, only, write=not check) for file in update]
+        files = [file for path in update for file in marked_files(path)]
+        current = [update_file(runs, file, only, write=not check) for file in files]
         if check and not all(current):
             context.exit(1)
         return
@@ -112,6 +116,23 @@ def _json(report: Any, paths: list[Path]) -> str:
     content = {"files": [str(path) for path in paths], "results": report.rows, "paired": paired}
     content["hazards"] = [row for family in report.families for row in hazard_rows(family)]
     return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
+
+
+def marked_files(path: Path) -> list[Path]:
+    """Return a file as it is, or the Markdown files below a folder that have a results marker.
+
+    Raises:
+        BenchError: a folder without such a file.
+    """
+    from reports.text.markdown import OPEN
+
+    if not path.is_dir():
+        return [path]
+    pages = sorted(path.rglob("*.md"))
+    files = [page for page in pages if OPEN in page.read_text(encoding="utf-8", errors="replace")]
+    if not files:
+        raise BenchError(f"no .md file in '{path}' has a marker '{OPEN} NAME -->'; name another")
+    return files
 
 
 def update_file(runs: Path, file: Path, only: tuple[str, ...] = (), write: bool = True) -> bool:

@@ -1,4 +1,4 @@
-"""The README says what is there: its tables are the records', its names are the registry's."""
+"""README and docs agree with the project: tables with the records, names with the registry."""
 
 from __future__ import annotations
 
@@ -11,19 +11,16 @@ from bench.cli.main import cli, main
 from bench.registry import names
 from bench.results.store import find_records
 from bench.suites.suite import suite_names
+from reports.cli import marked_files
 from reports.rows.select import load_records
 from reports.tables.build import build_tables
 from reports.text.render import terminal_text
 
 ROOT = Path(__file__).resolve().parents[1]
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
-
-
-PAGES = [
-    path
-    for path in (ROOT / "README.md", *sorted(ROOT.glob("docs/**/*.md")))
-    if "<!-- results: " in path.read_text(encoding="utf-8")
-]
+COMMANDS = (ROOT / "docs" / "commands.md").read_text(encoding="utf-8")
+PAGES_WITH_LINKS = [*sorted(ROOT.glob("*.md")), *sorted(ROOT.glob("docs/**/*.md"))]
+PAGES = [path for path in PAGES_WITH_LINKS if "<!-- results: " in path.read_text(encoding="utf-8")]
 
 
 def test_tables_are_rendered_from_the_stored_records() -> None:
@@ -34,10 +31,9 @@ def test_tables_are_rendered_from_the_stored_records() -> None:
 
 
 def test_the_report_environment_renders_every_page_with_tables() -> None:
-    text = (ROOT / "tox.ini").read_text(encoding="utf-8")
-    assert {f"--update {page.relative_to(ROOT)}" for page in PAGES} <= {
-        line.strip(" \\") for line in text.splitlines()
-    }
+    section = (ROOT / "tox.ini").read_text(encoding="utf-8").split("[testenv:report]")[1]
+    updated = [ROOT / path for path in re.findall(r"--update (\S+)", section)]
+    assert {file for path in updated for file in marked_files(path)} == set(PAGES)
 
 
 def test_stored_records_are_complete_and_clean() -> None:
@@ -62,24 +58,40 @@ def test_tables_of_the_stored_records_fit_a_terminal() -> None:
     assert max(map(len, terminal_text(tables, 100).splitlines())) <= 100
 
 
-def test_every_method_and_suite_is_listed() -> None:
-    section = TEXT[TEXT.index("## What is compared") : TEXT.index("**What is a reading")]
-    assert set(re.findall(r"`(\w+)`", section)) >= set(names("method")) | set(names("learner"))
-    rows = set(re.findall(r"^\| `(\w+)` \|", TEXT, re.MULTILINE))
-    assert rows >= set(suite_names())
+def test_every_method_learner_and_suite_is_listed() -> None:
+    page = (ROOT / "docs/methods/index.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"`(\w+)`", page)) >= set(names("method")) | set(names("learner"))
+    assert set(re.findall(r"^\| `(\w+)` \|", COMMANDS, re.MULTILINE)) >= set(suite_names())
 
 
 def test_every_verb_exists() -> None:
-    verbs = set(re.findall(r"^\| `bench (\w+)", TEXT, re.MULTILINE))
+    verbs = set(re.findall(r"^\| `bench (\w+)", COMMANDS, re.MULTILINE))
     assert verbs == set(cli.list_commands(None))
 
 
-def test_every_stored_suite_is_in_the_results() -> None:
-    text = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
-    named = set(re.findall(r"<!-- results: (\w+)(?: cost teachers)? -->", text))
-    assert named == {folder.name for folder in (ROOT / "results").iterdir() if folder.is_dir()}
+def test_the_readme_is_short_and_shows_the_best_rows() -> None:
+    assert TEXT.count("\n") <= 150
+    complete = (ROOT / "docs/results/cifar_fs_ss.md").read_text(encoding="utf-8")
+    first = complete.split("**Paired differences")[0]
+    best = [line for line in first.splitlines() if "**" in line and line.startswith("| ")]
+    assert best
+    assert set(best) <= set(TEXT.splitlines())
 
 
-def test_links_inside_the_repository_lead_somewhere() -> None:
-    for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", TEXT):
-        assert (ROOT / target).exists(), target
+def test_every_stored_suite_has_its_page_of_results() -> None:
+    folder = ROOT / "docs" / "results"
+    index = (folder / "index.md").read_text(encoding="utf-8")
+    suites = {path.name for path in (ROOT / "results").iterdir() if path.is_dir()}
+    assert {page.stem for page in folder.glob("*.md")} == {*suites, "index"}
+    for suite in suites:
+        text = (folder / f"{suite}.md").read_text(encoding="utf-8")
+        marker = r"<!-- results: (\w+)(?: cost teachers)? -->"
+        assert re.findall(marker, text) == [suite]
+        assert f"]({suite}.md)" in index
+
+
+@pytest.mark.parametrize("page", PAGES_WITH_LINKS, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_inside_the_repository_lead_somewhere(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    for target in re.findall(r"\]\((?!https?:|mailto:|#)([^)#]+)[^)]*\)", text):
+        assert (page.parent / target).exists(), target

@@ -60,7 +60,8 @@ class NormalisedProtoNet(ProtoNet):
     normalises at test alone.
 
     Args:
-        net, settings: as for every learner.
+        net: the meta-model.
+        settings: rates, steps and batch norm mode, as for every learner.
         temperature: divisor of the squared distances, above 0; it matters in training only.
     """
 

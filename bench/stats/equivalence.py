@@ -48,7 +48,8 @@ def equivalence(a: Values, b: Values, margin: float) -> Equivalence:
     """Test whether a is no worse than b by `margin`, and whether both are equivalent within it.
 
     Args:
-        a, b: (n,), values of the same tasks in the same order.
+        a: (n,), values of the first learner, one per task.
+        b: (n,), values of the second learner on the same tasks in the same order.
         margin: δ > 0, in the unit of the values: the largest difference that does not matter.
 
     Raises:

@@ -40,7 +40,8 @@ def paired_difference(
     of the tasks does not matter, and swapping a and b only turns the sign, both exactly.
 
     Args:
-        a, b: (n,), values of the same tasks in the same order.
+        a: (n,), values of the first learner, one per task.
+        b: (n,), values of the second learner on the same tasks in the same order.
         n_permutations: random sign flips of all differences.
         generator: draws the signs.
         level: coverage of the t interval.
@@ -66,7 +67,9 @@ def paired_differences(
 
     Args:
         pairs: (a, b) each, all of the same number of tasks.
-        n_permutations, generator, level: as in `paired_difference`.
+        n_permutations: random sign flips of all differences.
+        generator: draws the signs.
+        level: coverage of the t interval.
 
     Raises:
         BenchError: as `paired_difference`, or pairs of different numbers of tasks.
@@ -108,7 +111,8 @@ def improvement(a: Values, b: Values, level: float = 0.95) -> Interval:
     0.5 says that neither is ahead; the size of the differences plays no part.
 
     Args:
-        a, b: (n,), values of the same tasks in the same order.
+        a: (n,), values of the first learner, one per task.
+        b: (n,), values of the second learner on the same tasks in the same order.
         level: coverage of the interval, which is cut at 0 and 1.
 
     Raises:
@@ -130,7 +134,8 @@ def minimal_detectable_difference(
     A smaller difference may be real and still stay undecided. In the unit of the values.
 
     Args:
-        a, b: (n,), values of the same tasks in the same order.
+        a: (n,), values of the first learner, one per task.
+        b: (n,), values of the second learner on the same tasks in the same order.
         alpha: two-sided error rate of the t test.
         power: the share of repetitions that would find it, within (0, 1).
 

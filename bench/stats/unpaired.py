@@ -13,7 +13,8 @@ def unpaired_difference(a: Values, b: Values, level: float = 0.95) -> Interval:
     It is wider than the paired one by what the difficulty of the tasks adds to both means.
 
     Args:
-        a, b: (n,) and (m,), each at least 2.
+        a: (n,), at least 2 values.
+        b: (m,), at least 2 values.
         level: the coverage, within (0, 1).
 
     Raises:

@@ -12,7 +12,7 @@ _BLOCK = re.compile(
     r"(?P<open><!-- results: (?P<words>[^\n]*?) -->\n)(?P<text>.*?)(?P<close><!-- /results -->)",
     re.DOTALL,
 )
-_OPEN, _CLOSE = "<!-- results:", "<!-- /results -->"
+OPEN, _CLOSE = "<!-- results:", "<!-- /results -->"
 
 
 def escape(text: str) -> str:
@@ -66,18 +66,18 @@ def update_blocks(text: str, make: Callable[[str, tuple[str, ...]], str]) -> str
         BenchError: no marker, one without its end or name, or what `make` raises.
     """
     blocks = list(_BLOCK.finditer(text))
-    if not len(blocks) == text.count(_OPEN) == text.count(_CLOSE) or not blocks:
+    if not len(blocks) == text.count(OPEN) == text.count(_CLOSE) or not blocks:
         raise BenchError(
-            f"{text.count(_OPEN)} lines '{_OPEN} NAME -->' and {text.count(_CLOSE)} lines "
+            f"{text.count(OPEN)} lines '{OPEN} NAME -->' and {text.count(_CLOSE)} lines "
             f"'{_CLOSE}' do not pair up; write at least one pair, each marker on its own line"
         )
 
     def replace(match: re.Match[str]) -> str:
         words = match["words"].split()
-        if not words or _OPEN in match["text"]:
+        if not words or OPEN in match["text"]:
             raise BenchError(
                 f"marker '{match['open'].strip()}' lacks a name or its end; write "
-                f"'{_OPEN} NAME -->' and '{_CLOSE}'"
+                f"'{OPEN} NAME -->' and '{_CLOSE}'"
             )
         return f"{match['open']}\n{make(words[0], tuple(words[1:]))}\n{match['close']}"
 

@@ -116,6 +116,7 @@ def test_a_cell_of_two_suites_counts_once_and_finished_comes_first(tmp_path):
         (["runs", "--only", "method=random", "--only", "learner=protonet"], "no record matches"),
         (["runs", "--check"], "--check without --update"),
         (["runs", "--update", "missing.md"], "'missing.md' is not a readable"),
+        (["runs", "--update", "empty"], "no .md file in 'empty' has a marker"),
     ],
 )
 def test_errors_are_one_line_and_status_2(runs, monkeypatch, capsys, arguments, words):
@@ -152,6 +153,18 @@ def test_update_replaces_between_markers_and_check_agrees(runs, tmp_path):
     status, output = invoke(runs, "--update", file, "--check")
     assert (status, "up to date" in output) == (0, True)
     assert not (runs / "report").exists()
+
+
+def test_update_of_a_folder_takes_its_files_with_markers(runs, tmp_path):
+    (tmp_path / "inner").mkdir()
+    files = [page(tmp_path), page(tmp_path / "inner")]
+    plain = tmp_path / "plain.md"
+    plain.write_text("no table here\n", encoding="utf-8")
+    assert invoke(runs, "--update", tmp_path)[0] == 0
+    assert all("**47.5 ± 2.1**" in file.read_text(encoding="utf-8") for file in files)
+    assert plain.read_text(encoding="utf-8") == "no table here\n"
+    status, output = invoke(runs, "--update", tmp_path, "--check")
+    assert (status, output.count("up to date")) == (0, 2)
 
 
 def test_check_notices_a_changed_record(runs, tmp_path):

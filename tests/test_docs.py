@@ -1,0 +1,65 @@
+"""The website's hook, and the commands that the docs quote."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import shlex
+from pathlib import Path
+from types import ModuleType
+
+import click
+import pytest
+
+from bench.cli.main import cli
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]
+
+
+@pytest.fixture(scope="module")
+def hook() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("root_pages", ROOT / "docs/site/root_pages.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize(
+    ("folder", "link", "expected"),
+    [
+        (".", "[a](docs/start.md)", "[a](start.md)"),
+        (".", "[a](docs/methods/free.md#needs)", "[a](methods/free.md#needs)"),
+        (".", "[a](CHANGELOG.md)", "[a](changelog.md)"),
+        (".", "[a](results)", "a"),
+        (".", "[a](https://example.org/b.md)", "[a](https://example.org/b.md)"),
+        ("docs", "[a](../CONTRIBUTING.md#rules)", "[a](contributing.md#rules)"),
+        ("docs/methods", "[a](../../README.md)", "[a](../index.md)"),
+        ("docs/methods", "[a](free.md)", "[a](free.md)"),
+        ("docs/methods", "[a](nowhere.md)", "[a](nowhere.md)"),
+    ],
+)
+def test_links_are_rewritten_for_the_website(
+    hook: ModuleType, folder: str, link: str, expected: str
+) -> None:
+    assert hook.site_links(f"See {link}.", Path(folder), ROOT) == f"See {expected}."
+
+
+def quoted_commands() -> list[str]:
+    """Return the lines `bench …` of all console blocks, continued lines joined."""
+    found = set()
+    for page in PAGES:
+        for block in re.findall(r"```console\n(.*?)```", page.read_text("utf-8"), re.DOTALL):
+            lines = block.replace("\\\n", " ").splitlines()
+            found |= {line for line in lines if line.startswith("bench ")}
+    return sorted(found)
+
+
+@pytest.mark.parametrize("line", quoted_commands())
+def test_quoted_commands_parse(line: str) -> None:
+    words = shlex.split(line, comments=True)[1:]
+    command: click.Command = cli
+    while isinstance(command, click.Group):
+        command = command.get_command(click.Context(command), words.pop(0))
+        assert command is not None, line
+    command.make_context(line, words)
