@@ -15,7 +15,7 @@ from reports.tables.table import Column, Entry, Footnotes, Section, Table, label
 
 FILE = Path(__file__).parents[1] / "published" / "published.csv"
 SOUGHT = ("purer",)
-"""Methods of the papers that are reproduced: without a published figure they are listed as such."""
+"""Methods of the papers that are reproduced: beside sourced rows, a missing source is said."""
 COLUMNS = [
     Column("method", numeric=False),
     Column("learner", numeric=False),
@@ -90,7 +90,7 @@ def judge(ours: Result, figure: Published, protocol: str) -> tuple[str, str]:
 
 
 def reproduction_table(group: Group, figures: tuple[Published, ...] | None = None) -> Table | None:
-    """Return ours beside published figures, or None where nothing of the group was published.
+    """Return ours beside published figures, or None where none of the group has a source.
 
     Args:
         group: records that share tables.
@@ -99,6 +99,7 @@ def reproduction_table(group: Group, figures: tuple[Published, ...] | None = Non
     known = published() if figures is None else figures
     notes = Footnotes()
     lines = []
+    sourced = False
     for setting in group.settings:
         for row in group.rows:
             result = group.results.get((row, setting))
@@ -106,9 +107,10 @@ def reproduction_table(group: Group, figures: tuple[Published, ...] | None = Non
                 continue
             found = [one for one in known if _matches(one, row, setting, group)]
             lines += [_line(group, row, setting, result, one, notes) for one in found]
+            sourced |= bool(found)
             if row.method in SOUGHT and row.calibration == "none" and not found:
                 lines.append(_without(group, row, setting, result))
-    if not lines:
+    if not sourced:
         return None
     return Table(
         kind="reproduction",

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -261,3 +264,26 @@ def test_a_row_is_called_the_same_in_every_panel(tmp_path):
     assert rows == {"purer · maml", "purer · protonet", "average"}
     names = [text.get_text() for text in found["against-k-shot"].draw().axes[0].texts]
     assert "purer · maml" in names
+
+
+@pytest.mark.parametrize(
+    ("backend", "kept"),
+    [("no_such_backend", False), ("module://no_such.backend_inline", True), ("pdf", True)],
+)
+def test_a_backend_that_is_not_there_stops_no_figure(backend: str, kept: bool) -> None:
+    script = (
+        "import os; from reports.figures.style import as_bytes, axes_grid\n"
+        "assert b'</svg>' in as_bytes(axes_grid(1, 2, 2)[0], 'svg')\n"
+        "import matplotlib\n"
+        "print(matplotlib.rcParams._get('backend'), os.environ['MPLBACKEND'], sep='\\n')"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", script],
+        env={**os.environ, "MPLBACKEND": backend},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    used, variable = result.stdout.splitlines()
+    assert (used == backend, variable) == (kept, backend)

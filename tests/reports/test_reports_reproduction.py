@@ -55,9 +55,14 @@ def test_a_row_names_source_grade_and_protocol(tmp_path):
 
 
 def test_a_method_of_the_paper_without_figure_has_no_source(tmp_path):
-    table = reproduction_table(group(tmp_path, k_shot=5), (FIGURE,))
-    (row,) = table.sections[0].rows
-    assert row[-1].text == "no source"
+    make_record(tmp_path, "purer", accuracies(0.4, "p"), k_shot=5)
+    table = reproduction_table(group(tmp_path), (FIGURE,))
+    verdicts = [row[-1].text for row in table.sections[0].rows]
+    assert verdicts == ["consistent", "no source"]
+
+
+def test_a_table_without_any_source_is_left_out(tmp_path):
+    assert reproduction_table(group(tmp_path, k_shot=5), (FIGURE,)) is None
 
 
 def test_what_was_never_published_has_no_table(tmp_path):
