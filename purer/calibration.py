@@ -9,13 +9,9 @@ from torch import Tensor
 from torch.func import vmap
 
 from bench.contract import Calibration, DrawingLearner, Learner, TaskShape
-from bench.learners.base import (
-    batches_tasks,
-    channels_last,
-    query_output,
-    tasks_per_chunk,
-)
+from bench.learners.batching import batches_tasks, channels_last, tasks_per_chunk
 from bench.learners.maml import GradientLearner
+from bench.learners.norms import query_output
 from purer.icfil import IcfilConfig, calibrate
 
 

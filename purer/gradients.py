@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from bench.contract import Pool
 from bench.errors import BenchError
 from bench.inversion.losses import InversionWeights, pixel_terms_and_gradient
-from bench.nets.fast.fused import FoldedBlock, FrozenStatisticsNorm
+from bench.nets.fast.frozen_blocks import FoldedBlock, FrozenStatisticsNorm
 from purer.network_gradient import network_gradient, saved_bytes
 from purer.stacked_gradients import GraphedGradients, StackedGradients, groups_of_one_shape
 

@@ -17,9 +17,9 @@ from torch.linalg import vector_norm
 
 from bench.contract import Config
 from bench.inversion.losses import l2_loss, total_variation_loss
-from bench.learners.base import own_norm
 from bench.learners.centroids import unit
 from bench.learners.maml import GradientLearner
+from bench.learners.norms import own_norm
 from bench.nets.norm import Norm, batch_statistics
 
 Params = Mapping[str, Tensor]

@@ -16,10 +16,7 @@ from torch.autograd.graph import saved_tensors_hooks
 
 from bench.inversion.losses import InversionWeights, bn_statistics_term
 from bench.nets.base import Backbone
-from bench.nets.fast.fused import FrozenStatisticsNorm
-from bench.nets.norm import RecordingNorm
-
-Layers = list[tuple[nn.BatchNorm2d, Tensor, Tensor]]
+from bench.nets.norm import LayerStatistics, StatisticsNorm
 
 
 def saved_bytes(run: Callable[[], object], held_by: nn.Module) -> int:
@@ -47,7 +44,7 @@ def saved_bytes(run: Callable[[], object], held_by: nn.Module) -> int:
 
 def network_gradient(
     net: Backbone,
-    make_norm: Callable[[], RecordingNorm | FrozenStatisticsNorm],
+    make_norm: Callable[[], StatisticsNorm],
     images: Tensor,
     labels: Tensor,
     weights: InversionWeights,
@@ -101,9 +98,9 @@ def network_gradient(
 @torch.no_grad()
 def _statistics_of_all(
     net: Backbone,
-    make_norm: Callable[[], RecordingNorm | FrozenStatisticsNorm],
+    make_norm: Callable[[], StatisticsNorm],
     chunks: Sequence[Tensor],
-) -> tuple[Tensor, Layers]:
+) -> tuple[Tensor, list[LayerStatistics]]:
     """Return the logits (B, n) and each layer's statistics over all chunks together."""
     logits, passes = [], []
     for chunk in chunks:

@@ -17,8 +17,8 @@ from baselines.distillation._targets import Lessons, LessonSettings, Teaching
 from bench.contract import FitLog
 from bench.learners.centroids import unit
 from bench.nets.base import Backbone, initialise
-from bench.nets.fast.fused import batch_block
-from bench.nets.norm import batch_norm, batch_statistics
+from bench.nets.fast.batch_blocks import batch_block
+from bench.nets.norm import BlockNorm, batch_norm, batch_statistics
 
 ROUND = 256
 """Steps of a round, about."""
@@ -231,8 +231,8 @@ class Distiller:
         self._generator.set_state(state["generator"].cpu())
 
 
-class FusedBatchNorm:
-    """`batch_norm` that does a block of Conv4 at once (`bench/nets/fast/fused.py`)."""
+class FusedBatchNorm(BlockNorm):
+    """`batch_norm` with hand-written blocks of Conv4 (`bench/nets/fast/batch_blocks.py`)."""
 
     def __call__(self, layer: nn.BatchNorm2d, x: Tensor) -> Tensor:
         """Normalise (B, C, H, W) by the batch."""

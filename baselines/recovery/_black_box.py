@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bench.contract import FitLog, Teacher
-from bench.learners.base import channels_last
+from bench.learners.batching import channels_last
 from bench.learners.centroids import PIXELS_PER_CHUNK
 from bench.learners.resized import resize
 

@@ -15,7 +15,8 @@ from baselines.recovery._generator import PixelScale
 from baselines.recovery._task_memory import TaskMemory
 from bench.contract import FitContext, PlannedFit, TaskBatch
 from bench.errors import BenchError
-from bench.learners.base import channels_last, task_batch_norm
+from bench.learners.batching import channels_last
+from bench.learners.norms import task_batch_norm
 from bench.nets.base import Backbone
 from bench.training.curriculum import GradientSwitch
 

@@ -36,7 +36,7 @@ from bench.contract import (
     Teacher,
 )
 from bench.inversion.losses import bn_statistics_loss
-from bench.learners.base import channels_last
+from bench.learners.batching import channels_last
 from bench.learners.resized import resize
 from bench.nets.base import Backbone
 from bench.nets.norm import RecordingNorm

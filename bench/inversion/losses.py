@@ -12,12 +12,11 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 from torch.linalg import vector_norm
 
 from bench.nets.base import Backbone
-from bench.nets.fast.fused import FrozenStatisticsNorm
-from bench.nets.norm import RecordingNorm
+from bench.nets.norm import LayerStatistics, RecordingNorm, StatisticsNorm
 
 
 @dataclass(frozen=True)
@@ -69,7 +68,7 @@ def total_variation_loss(x: Tensor) -> Tensor:
     )
 
 
-def bn_statistics_loss(layers: Iterable[tuple[nn.BatchNorm2d, Tensor, Tensor]]) -> Tensor:
+def bn_statistics_loss(layers: Iterable[LayerStatistics]) -> Tensor:
     """Return how far the batch's activations are from what each BN layer saw in training.
 
     Args:
@@ -87,9 +86,7 @@ def bn_statistics_loss(layers: Iterable[tuple[nn.BatchNorm2d, Tensor, Tensor]]) 
     ).sum()
 
 
-def bn_statistics_term(
-    layers: Sequence[tuple[nn.BatchNorm2d, Tensor, Tensor]], like: Tensor
-) -> Tensor:
+def bn_statistics_term(layers: Sequence[LayerStatistics], like: Tensor) -> Tensor:
     """Return `bn_statistics_loss`, or 0 of the kind of `like` for a network without batch norm."""
     return bn_statistics_loss(layers) if layers else like.new_zeros(())
 
@@ -153,7 +150,7 @@ def inversion_loss(
     images: Tensor,
     labels: Tensor,
     weights: InversionWeights,
-    norm: RecordingNorm | FrozenStatisticsNorm | None = None,
+    norm: StatisticsNorm | None = None,
 ) -> InversionTerms:
     """Return the inversion loss of one teacher on one batch of pseudo images.
 
@@ -163,7 +160,7 @@ def inversion_loss(
         images: pseudo images (B, 3, H, W) in the teacher's normalised pixel space, already rolled.
         labels: (B,) outputs of the teacher's head that the images shall show.
         weights: factors of the terms.
-        norm: a fresh one that records statistics; None takes a `RecordingNorm`.
+        norm: a fresh one; None takes a `RecordingNorm`.
 
     Returns:
         The weighted sum, differentiable with respect to the images, and its terms.

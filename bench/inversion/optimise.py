@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from bench.contract import BACKWARD, Config
 from bench.inversion.losses import InversionWeights, inversion_loss, roll
 from bench.nets.base import Backbone
-from bench.nets.fast.fused import FoldedBlock, FrozenStatisticsNorm
+from bench.nets.fast.frozen_blocks import FoldedBlock, FrozenStatisticsNorm
 from bench.nets.norm import RecordingNorm
 
 

@@ -9,15 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bench.contract import EmbeddingLearner, Learner
-from bench.learners.base import (
-    BnMode,
-    LearnerSettings,
-    channels_last,
-    count_ways,
-    over_tasks,
-    own_norm,
-    query_output,
-)
+from bench.learners.base import LearnerSettings, count_ways
+from bench.learners.batching import channels_last, over_tasks
+from bench.learners.norms import BnMode, own_norm, query_output
 from bench.nets.base import Backbone
 from bench.nets.norm import Norm, running_norm
 

@@ -11,8 +11,9 @@ from torch import Tensor
 from torch.func import grad
 
 from bench.errors import BenchError
-from bench.learners import base
-from bench.learners.base import FunctionalLearner, Params, count_ways, own_norm, query_output
+from bench.learners import batching
+from bench.learners.base import FunctionalLearner, Params, count_ways
+from bench.learners.norms import own_norm, query_output
 
 
 class GradientLearner(FunctionalLearner):
@@ -93,7 +94,7 @@ class Maml(GradientLearner):
 
         It is differentiable where the parameters are, or the images (`images_count`).
         """
-        if base.batches_tasks(next(iter(params.values())).device):
+        if batching.batches_tasks(next(iter(params.values())).device):
             return grad(loss)(params)
         wanted = images_count or any(p.requires_grad for p in params.values())
         differentiable = wanted and torch.is_grad_enabled() and not self.settings.first_order

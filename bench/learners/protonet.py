@@ -4,15 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from bench.learners.base import (
-    FunctionalLearner,
-    LearnerSettings,
-    Params,
-    count_ways,
-    own_norm,
-    query_output,
-)
+from bench.learners.base import FunctionalLearner, LearnerSettings, Params, count_ways
 from bench.learners.centroids import centroid_logits, unit
+from bench.learners.norms import own_norm, query_output
 from bench.nets.base import Backbone
 from bench.nets.norm import Norm
 

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bench.nets.base import Backbone, scale_norm
-from bench.nets.norm import Norm, running_norm
+from bench.nets.norm import BlockNorm, Norm, running_norm
 
 
 def plain_block(norm: Norm, conv: nn.Conv2d, bn: nn.BatchNorm2d, x: Tensor) -> Tensor:
@@ -17,9 +17,10 @@ def plain_block(norm: Norm, conv: nn.Conv2d, bn: nn.BatchNorm2d, x: Tensor) -> T
 
 
 def conv_block(norm: Norm, conv: nn.Conv2d, bn: nn.BatchNorm2d, x: Tensor) -> Tensor:
-    """Do `plain_block`, at once where the norm has a `conv_block` (`bench/nets/fast/fused.py`)."""
-    at_once = getattr(norm, "conv_block", None)
-    return plain_block(norm, conv, bn, x) if at_once is None else at_once(conv, bn, x)
+    """Do `plain_block`, or what the norm has in its place (`bench/nets/fast`)."""
+    if isinstance(norm, BlockNorm):
+        return norm.conv_block(conv, bn, x)
+    return plain_block(norm, conv, bn, x)
 
 
 class Conv4(Backbone):

@@ -6,13 +6,39 @@ on the layers, so the same network serves many threads, tasks and function trans
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 Norm = Callable[[nn.BatchNorm2d, Tensor], Tensor]
+
+LayerStatistics = tuple[nn.BatchNorm2d, Tensor, Tensor]
+"""(layer, batch mean (C,), biased batch variance (C,)) of a layer's input."""
+
+
+class StatisticsNorm(Protocol):
+    """A norm that lists the statistics of each layer's input, in the order of the pass."""
+
+    layers: list[LayerStatistics]
+
+    def __call__(self, layer: nn.BatchNorm2d, x: Tensor, /) -> Tensor:
+        """Normalise (B, C, H, W)."""
+
+
+class BlockNorm(ABC):
+    """A norm that also computes a whole block of Conv4; see `bench/nets/fast`."""
+
+    @abstractmethod
+    def __call__(self, layer: nn.BatchNorm2d, x: Tensor) -> Tensor:
+        """Normalise (B, C, H, W)."""
+
+    @abstractmethod
+    def conv_block(self, conv: nn.Conv2d, layer: nn.BatchNorm2d, x: Tensor) -> Tensor:
+        """Map (B, C_in, H, W) to (B, C, H // 2, W // 2): convolution, BN, ReLU, pooling."""
 
 
 def running_norm(layer: nn.BatchNorm2d, x: Tensor) -> Tensor:
@@ -81,12 +107,11 @@ def norm_parameters(net: nn.Module) -> list[str]:
 class RecordingNorm:
     """`running_norm` that keeps each layer's input statistics: one pass per layer, no hooks.
 
-    After a forward pass, `layers` lists (layer, batch mean (C,), biased batch variance (C,)) in
-    the order of the pass. Use a fresh instance for each pass.
+    A `StatisticsNorm`. Use a fresh instance for each pass.
     """
 
     def __init__(self) -> None:
-        self.layers: list[tuple[nn.BatchNorm2d, Tensor, Tensor]] = []
+        self.layers: list[LayerStatistics] = []
 
     def __call__(self, layer: nn.BatchNorm2d, x: Tensor) -> Tensor:
         self.layers.append((layer, *batch_statistics(x)))

@@ -12,8 +12,8 @@ from scipy.spatial.distance import cdist
 
 from bench.contract import EmbeddingLearner, TaskShape
 from bench.errors import BenchError
-from bench.learners import base
-from bench.learners.base import LearnerSettings
+from bench.learners import batching
+from bench.learners.base import LearnerSettings, count_ways
 from bench.learners.centroids import Centroids, centroid_logits, class_means, ridge_logits, unit
 from bench.learners.protonet import ProtoNet
 from bench.nets.norm import batch_norm, running_norm
@@ -116,7 +116,7 @@ def test_batched_centroids_equal_single_ones(bn, monkeypatch):
     tasks = tiny_tasks(generator, 3)
     learner = Centroids(tiny_net(generator), LearnerSettings(bn=bn))
     loop = learner.predict(tasks.support_x, tasks.support_y, tasks.query_x)
-    monkeypatch.setattr(base, "batches_tasks", lambda device: True)
+    monkeypatch.setattr(batching, "batches_tasks", lambda device: True)
     batched = learner.predict(tasks.support_x, tasks.support_y, tasks.query_x)
     torch.testing.assert_close(batched, loop, rtol=1e-4, atol=1e-5)
 
@@ -135,12 +135,12 @@ def test_a_class_without_support_is_refused(bn):
 
 def test_beside_a_cpu_labels_are_read_once_for_a_shape_of_tasks(monkeypatch):
     """Reading them waits for the device; tasks of other shapes and wrong labels are still seen."""
-    monkeypatch.setattr(base, "batches_tasks", lambda device: True)
+    monkeypatch.setattr(batching, "batches_tasks", lambda device: True)
     read = []
 
     def count(labels):
         read.append(labels.shape)
-        return base.count_ways(labels)
+        return count_ways(labels)
 
     monkeypatch.setattr("bench.learners.protonet.count_ways", count)
     generator = torch.Generator().manual_seed(4)

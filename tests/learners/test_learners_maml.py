@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from bench.contract import TaskBatch, TaskShape
 from bench.errors import BenchError
-from bench.learners import base
+from bench.learners import batching
 from bench.learners.base import LearnerSettings
 from bench.learners.maml import Anil, Maml
 from bench.learners.protonet import ProtoNet
@@ -180,7 +180,7 @@ def test_batched_tasks_equal_single_ones(kind, bn, monkeypatch):
     trained = [p for n, p in net.named_parameters() if kind is not ProtoNet or "head" not in n]
     results = []
     for batches in (False, True):
-        monkeypatch.setattr(base, "batches_tasks", lambda device, batches=batches: batches)
+        monkeypatch.setattr(batching, "batches_tasks", lambda device, batches=batches: batches)
         losses, query_logits = learner.outer_loss(parameters(net), tasks)
         torch.testing.assert_close(query_logits, logits, rtol=1e-9, atol=1e-11)
         results.append(torch.autograd.grad(losses.sum(), trained))
@@ -192,10 +192,10 @@ def test_vmap_in_chunks_equals_vmap_at_once(monkeypatch):
     generator = torch.Generator().manual_seed(5)
     learner = Maml(tiny_net(generator), LearnerSettings())
     tasks = tiny_tasks(generator, 5)
-    monkeypatch.setattr(base, "batches_tasks", lambda device: True)
+    monkeypatch.setattr(batching, "batches_tasks", lambda device: True)
     whole = learner.predict(tasks.support_x, tasks.support_y, tasks.query_x)
-    monkeypatch.setattr(base, "CHUNK_BYTES", 2 * 4 * 64 * 4 * 16 * 16 * 20)
-    assert base.tasks_per_chunk(tasks.support_x, tasks.query_x) == 2
+    monkeypatch.setattr(batching, "CHUNK_BYTES", 2 * 4 * 64 * 4 * 16 * 16 * 20)
+    assert batching.tasks_per_chunk(tasks.support_x, tasks.query_x) == 2
     parts = learner.predict(tasks.support_x, tasks.support_y, tasks.query_x)
     torch.testing.assert_close(parts, whole, rtol=1e-5, atol=1e-6)
 

@@ -11,7 +11,7 @@ from bench.errors import BenchError
 from bench.execute.plan import make_plan
 from bench.execute.run import Request, check_plan
 from bench.inversion.losses import InversionWeights
-from bench.learners import base
+from bench.learners import batching
 from bench.learners.base import LearnerSettings
 from bench.learners.maml import Maml
 from bench.learners.protonet import ProtoNet
@@ -82,7 +82,7 @@ def test_tasks_one_by_one_and_batched_round_alike(kind, monkeypatch):
     exact = learner.predict(*given)
     with computing_in("bfloat16", CPU):
         single = learner.predict(*given)
-        monkeypatch.setattr(base, "batches_tasks", lambda device: True)
+        monkeypatch.setattr(batching, "batches_tasks", lambda device: True)
         together = learner.predict(*given)
     for found in (single, together):
         assert found.dtype == torch.float32

@@ -20,7 +20,7 @@ from bench.inversion.losses import (
 )
 from bench.nets.base import initialise
 from bench.nets.conv4 import Conv4
-from bench.nets.fast.fused import FrozenStatisticsNorm
+from bench.nets.fast.frozen_blocks import FrozenStatisticsNorm
 from bench.nets.imported import Imported
 from bench.nets.norm import RecordingNorm
 from bench.nets.resnet import ResNet10

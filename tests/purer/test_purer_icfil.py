@@ -99,7 +99,7 @@ def test_tasks_at_once_are_tasks_one_by_one(name, bn, monkeypatch):
     model = calibrated(learner, inversion_steps=3, steps=2)
     serial = model.predict(*tasks)
     monkeypatch.setattr("purer.calibration.batches_tasks", lambda device: True)
-    monkeypatch.setattr("bench.learners.base.batches_tasks", lambda device: True)
+    monkeypatch.setattr("bench.learners.batching.batches_tasks", lambda device: True)
     torch.testing.assert_close(model.predict(*tasks), serial, rtol=1e-6, atol=1e-8)
     assert batched is not one_by_one
 

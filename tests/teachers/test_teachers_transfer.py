@@ -21,7 +21,7 @@ from bench import registry
 from bench.cli.teachers import _class_names
 from bench.contract import NetSpec, Pool, TaskShape
 from bench.errors import BenchError
-from bench.learners.base import elementary_batch_norm
+from bench.learners.norms import elementary_batch_norm
 from bench.nets.build import build_net, check_net
 from bench.nets.imported import Imported, _has_a_size, build_named
 from bench.nets.norm import Norm, RecordingNorm, batch_norm, running_norm, training_norm

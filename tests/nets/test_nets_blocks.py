@@ -10,7 +10,9 @@ from torch.func import functional_call, grad
 
 from bench.nets.base import initialise
 from bench.nets.conv4 import Conv4, plain_block
-from bench.nets.fast.fused import FrozenStatisticsNorm, batch_block, fast_statistics
+from bench.nets.fast.batch_blocks import batch_block
+from bench.nets.fast.frozen_blocks import FrozenStatisticsNorm
+from bench.nets.fast.operations import fast_statistics
 from bench.nets.norm import RecordingNorm, batch_norm, batch_statistics
 from bench.nets.resnet import ResNet10
 

@@ -1,0 +1,96 @@
+"""Batch norm modes of learners: by the batch's own statistics, the support's, or stored ones.
+
+Under `vmap`, the `batch_norm` of torch (seen in 2.15) gives second-order gradients that are off by
+a thousandth, silently; so batched tasks normalise in elementary operations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from bench.learners import batching
+from bench.nets.conv4 import plain_block
+from bench.nets.fast.batch_blocks import batch_block
+from bench.nets.norm import BlockNorm, Norm, batch_norm, batch_statistics, running_norm
+
+BnMode = Literal["transductive", "support", "running"]
+
+
+class SupportStatistics:
+    """A norm for BN mode `support`: collects over the support, then replays on the queries.
+
+    Written out where it replays, because `batch_norm` lets no gradient into given statistics.
+    """
+
+    def __init__(self) -> None:
+        self._collected: list[tuple[Tensor, Tensor]] = []
+
+    def collect(self, layer: nn.BatchNorm2d, x: Tensor) -> Tensor:
+        """Normalise the support (B, C, H, W) by its own statistics, and keep them."""
+        self._collected.append(batch_statistics(x))
+        return task_batch_norm(layer, x)
+
+    def replay(self) -> Norm:
+        """Return the norm of one pass over queries, layers in the order of the collecting pass."""
+        collected = iter(self._collected)
+
+        def norm(layer: nn.BatchNorm2d, x: Tensor) -> Tensor:
+            return _normalise(layer, x, *next(collected))
+
+        return norm
+
+
+def _normalise(layer: nn.BatchNorm2d, x: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
+    """Normalise (B, C, H, W) by given statistics (C,), (C,), all differentiable."""
+    scale = layer.weight * torch.rsqrt(variance + layer.eps)
+    shift = layer.bias - mean * scale
+    return x * scale.view(1, -1, 1, 1) + shift.view(1, -1, 1, 1)
+
+
+def elementary_batch_norm(layer: nn.BatchNorm2d, x: Tensor) -> Tensor:
+    """Normalise by the batch's own statistics, in operations that `vmap` differentiates rightly."""
+    return _normalise(layer, x, *batch_statistics(x))
+
+
+class TaskBatchNorm(BlockNorm):
+    """A norm by the batch's own statistics, as fast as is right on the device."""
+
+    def __call__(self, layer: nn.BatchNorm2d, x: Tensor) -> Tensor:
+        """Normalise (B, C, H, W)."""
+        return (elementary_batch_norm if batching.batches_tasks(x.device) else batch_norm)(layer, x)
+
+    def conv_block(self, conv: nn.Conv2d, layer: nn.BatchNorm2d, x: Tensor) -> Tensor:
+        """Do a block of Conv4 at once where tasks are not batched; see `nets/fast`."""
+        if batching.batches_tasks(x.device):
+            return plain_block(self, conv, layer, x)
+        return batch_block(conv, layer, x)
+
+
+task_batch_norm = TaskBatchNorm()
+
+
+def own_norm(bn: BnMode) -> Norm:
+    """Return the norm that a support set is passed with."""
+    return running_norm if bn == "running" else task_batch_norm
+
+
+def query_output(
+    bn: BnMode, run: Callable[[Tensor, Norm], Tensor], support_x: Tensor, query_x: Tensor
+) -> Tensor:
+    """Return run(query_x, norm) with the norm that the BN mode asks for.
+
+    Args:
+        bn: the mode; `support` passes the support first to collect its statistics.
+        run: a network's pass, (images, norm) → outputs.
+        support_x: images (S, C, H, W).
+        query_x: images (Q, C, H, W).
+    """
+    if bn != "support":
+        return run(query_x, own_norm(bn))
+    statistics = SupportStatistics()
+    run(support_x, statistics.collect)
+    return run(query_x, statistics.replay())
