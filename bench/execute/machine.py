@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import functools
 import platform
-import subprocess
 import sys
 from importlib import metadata
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from bench.cores import available_cores
 from bench.errors import BenchError
+from bench.results.git import git_state
 from bench.results.record import Device, Environment
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ def cpu_name() -> str:
 @functools.cache
 def describe_environment() -> Environment:
     """Return versions and the commit of the checkout that the code runs from."""
-    commit, dirty = _git_state(Path(__file__).resolve().parents[2])
+    commit, dirty = git_state(Path(__file__).resolve().parents[2])
     return Environment(
         python=platform.python_version(),
         platform=f"{platform.system()} {platform.machine()}",
@@ -137,18 +137,3 @@ def _version(package: str) -> str | None:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
         return None
-
-
-def _git_state(folder: Path) -> tuple[str | None, bool | None]:
-    """Return the commit and whether tracked files differ from it; (None, None) outside git."""
-    if not (folder / ".git").exists():
-        return None, None
-    try:
-        run = functools.partial(
-            subprocess.run, cwd=folder, capture_output=True, text=True, timeout=10, check=True
-        )
-        commit = run(["git", "rev-parse", "HEAD"]).stdout.strip()
-        changes = run(["git", "status", "--porcelain", "--untracked-files=no"]).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        return None, None
-    return commit, bool(changes)
