@@ -40,6 +40,11 @@ def entry(kind: Kind, name: str) -> EntryPoint:
     return _entries(kind)[name]
 
 
+def version(kind: Kind, name: str) -> int:
+    """Return the version of a plug-in, 1 where it says nothing; loads it."""
+    return getattr(load(kind, name), "version", 1)
+
+
 @cache
 def load(kind: Kind, name: str) -> Any:
     """Return the plug-in that a name stands for.

@@ -21,12 +21,14 @@ from bench.contract.methods import (
 )
 from bench.contract.pools import NetSpec, Pool, Teacher
 from bench.contract.protocol import Budget, ProtocolConstants
+from bench.contract.recipes import Checkpoint, TeacherRecipe
 from bench.contract.tasks import TaskBatch, TaskShape
 
 __all__ = [
     "BACKWARD",
     "Budget",
     "Calibration",
+    "Checkpoint",
     "Config",
     "DrawingLearner",
     "EmbeddingLearner",
@@ -46,6 +48,7 @@ __all__ = [
     "TaskBatch",
     "TaskShape",
     "Teacher",
+    "TeacherRecipe",
     "added",
     "with_added",
 ]

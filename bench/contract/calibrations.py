@@ -22,6 +22,8 @@ class Calibration(ABC):
     """
 
     name: ClassVar[str]
+    version: ClassVar[int] = 1
+    """raised when a change of the code changes its predictions; see `Method.version`"""
     Config: ClassVar[type[Config]] = Config
 
     @classmethod

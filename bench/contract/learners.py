@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from bench.contract.tasks import TaskBatch
 
@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
 class Learner(ABC):
     """Adapts to a support set and predicts a query set, for many tasks at once."""
+
+    version: ClassVar[int] = 1
+    """raised when a change of the code changes its predictions; see `Method.version`"""
 
     @abstractmethod
     def predict(self, support_x: Tensor, support_y: Tensor, query_x: Tensor) -> Tensor:

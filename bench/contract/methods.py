@@ -129,6 +129,9 @@ class Method(ABC):
     """
 
     name: ClassVar[str]
+    version: ClassVar[int] = 1
+    """Raised when a change of the code changes what comes of the same configuration. From 2 on it
+    is part of the identity of cells and fits, which then stand beside the earlier ones."""
     knowledge: ClassVar[Knowledge]
     learners: ClassVar[tuple[str, ...]]
     """The learners that the method can be combined with; the first is the default."""

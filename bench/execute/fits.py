@@ -27,7 +27,7 @@ from bench.execute.log import CellLog
 from bench.execute.timing import Pace, Stopwatch
 from bench.results.files import atomic_path, content_hash, write_json
 from bench.results.store import is_finished, mark_done
-from bench.suites.cell import Cell
+from bench.suites.cell import Cell, versions_of
 
 _SHAPE = ("n_way", "k_shot", "learner")
 
@@ -75,14 +75,19 @@ def fit_key(
     The shape and the learner enter only where the method says so; the data only where the method
     sees any (oracles, or a validator), the test tasks only where it is selected on them; the pool
     only where the method uses one; the mean and deviation of the pixels only where a pool may be
-    made to take others than it was trained on: an imported one, or one of several data sets.
+    made to take others than it was trained on: an imported one, or one of several data sets;
+    versions of plug-ins only above 1.
     """
     sees_data = method.knowledge == "real_data" or method.validates
     sees_tests = method.validates and cell.protocol.selection == "test_max"
     adapted = method.uses_pool and (cell.pool is not None or len(cell.datasets) > 1)
     pixels = {"pixels": [list(one) for one in normalised]} if adapted else {}
+    plug_ins = [("method", cell.method), ("net", net.architecture)]
+    plug_ins += [("learner", cell.learner)] * ("learner" in method.fit_depends_on)
+    versions = versions_of(plug_ins)
     return content_hash(
         pixels
+        | ({"versions": versions} if versions else {})
         | {
             "method": cell.method,
             "config": cell.method_identity(),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +24,8 @@ class Backbone(nn.Module, ABC):
     images in pixels.
     """
 
+    version: ClassVar[int] = 1
+    """raised when a change of the code changes what it computes; see `Method.version`"""
     n_features: int
     head: nn.Linear
 

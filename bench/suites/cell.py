@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from bench import registry
-from bench.contract import Budget, Config, ProtocolConstants, TaskShape, added
+from bench.contract import (
+    Budget,
+    Config,
+    ProtocolConstants,
+    TaskShape,
+    TeacherRecipe,
+    added,
+)
 from bench.errors import BenchError, unknown_name
 from bench.results.files import content_hash
 from bench.suites import protocols
@@ -81,7 +88,13 @@ class Cell(Config):
             values["calibration_config"] = settings_identity(
                 "calibration", self.calibration, self.calibration_config
             )
-        return values
+        plug_ins = [("method", self.method), ("learner", self.learner)]
+        plug_ins += [("net", name) for name in {self.net, *self.architectures}]
+        plug_ins += [("calibration", self.calibration)] * (self.calibration != UNCALIBRATED)
+        versions = versions_of(plug_ins)
+        if self.pool is None and TeacherRecipe.version > 1:
+            versions["teacher recipe"] = TeacherRecipe.version
+        return values | ({"versions": versions} if versions else {})
 
     def method_identity(self) -> dict[str, Any]:
         """Return what makes two configurations of the method the same."""
@@ -113,17 +126,38 @@ def settings_identity(kind: str, name: str, config: Mapping[str, Any]) -> dict[s
     return _identities[key]
 
 
+def versions_of(plug_ins: Iterable[tuple[str, str]]) -> dict[str, int]:
+    """Return those versions of plug-ins that are above 1, by `kind name`.
+
+    Args:
+        plug_ins: (kind, name) of each; it is loaded unless its answer is known. Networks of other
+            libraries (`torchvision:NAME`) have none.
+    """
+    versions = {f"{kind} {name}": _version(kind, name) for kind, name in plug_ins}
+    return {name: version for name, version in versions.items() if version > 1}
+
+
+def _version(kind: str, name: str) -> int:
+    if ":" in name:
+        return 1
+    key = content_hash(["version", kind, name])
+    if key not in _identities:
+        _identities[key] = {"version": registry.version(kind, name)}
+    return _identities[key]["version"]
+
+
 _identities: dict[str, dict[str, Any]] = {}
-"""What `settings_identity` has answered, by a hash of the question."""
+"""What `settings_identity` and `versions_of` have answered, by a hash of the question."""
 
 
 def known_identities() -> dict[str, dict[str, Any]]:
-    """Return the answers of `settings_identity` so far; they hold for this version of the code."""
+    """Return what `settings_identity` and `versions_of` have answered; it holds for this version of
+    the code."""
     return dict(_identities)
 
 
 def remember_identities(answers: Mapping[str, dict[str, Any]]) -> None:
-    """Take over answers of `settings_identity`, so that no plug-in need be loaded for them."""
+    """Take over such answers, so that no plug-in need be loaded for them."""
     _identities.update(answers)
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from bench.contract import Budget, Config, NetSpec, ProtocolConstants
+from bench import registry
+from bench.contract import Budget, Config, NetSpec, ProtocolConstants, TeacherRecipe
 from bench.errors import BenchError
 from bench.seeds import numpy_generator
-from bench.teachers.train import TeacherRecipe, recipe_for
+from bench.teachers.train import recipe_for
 
 WAYS = 5
 """Classes of a full teacher, and outputs of every teacher's head."""
@@ -34,12 +35,16 @@ class TeacherPlan(Config):
         """What names the teacher's files.
 
         An independent start is not mentioned, so that such teachers keep the names they had before
-        there was another.
+        there was another; nor is a version 1.
         """
         content = self.model_dump(mode="json")
         if not self.shared_initialisation:
             del content["shared_initialisation"]
-        return content
+        versions = {"recipe": TeacherRecipe.version, "net": 1}
+        if ":" not in self.architecture:
+            versions["net"] = registry.version("net", self.architecture)
+        above = {name: version for name, version in versions.items() if version > 1}
+        return content | ({"versions": above} if above else {})
 
     @property
     def spec(self) -> NetSpec:

@@ -5,43 +5,19 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bench.contract import Config, NetSpec
+from bench.contract import Checkpoint, NetSpec, TeacherRecipe
 from bench.errors import BenchError
 from bench.nets.base import initialise
 from bench.nets.build import build_net
 from bench.nets.norm import training_norm
 
-Checkpoint = Literal["best", "last"]
-
 EVALUATED_PIXELS = 512 * 32**2
 """Pixels of the held-out images that are evaluated together; a ResNet makes 0.3 GB of them."""
-
-
-class TeacherRecipe(Config):
-    """How a teacher is trained. Source: the paper's released pre-training script (constants)."""
-
-    epochs: int
-    """passes over the training images; 0 keeps the weights as they were drawn"""
-    checkpoint: Checkpoint
-    """which epoch is kept, by held-out accuracy"""
-    optimiser: Literal["adam", "sgd"]
-    lr: float
-    momentum: float = 0.0
-    weight_decay: float = 0.0
-    batch_size: int = 128
-    milestones: tuple[float, ...] = (1 / 2, 2 / 3, 5 / 6)
-    """fractions of `epochs` at which the rate is decayed (30, 40 and 50 of 60)"""
-    decay: float = 0.2
-    """factor of the rate at each milestone; 1 is none"""
-    max_grad_norm: float = 50.0
-    train_fraction: float = 0.8
-    """share of each class's images, in sorted order, that trains; the rest is held out"""
 
 
 def recipe_for(
