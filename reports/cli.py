@@ -161,7 +161,8 @@ def update_file(runs: Path, file: Path, only: tuple[str, ...] = (), write: bool 
     def make(name: str, words: tuple[str, ...]) -> str:
         kinds = tuple(word for word in words if "=" not in word)
         conditions = tuple(word for word in words if "=" in word)
-        return markdown(build_tables(load_records(runs / name, (*only, *conditions)), kinds))
+        tables = build_tables(load_records(runs / name, (*only, *conditions)), kinds)
+        return markdown(tables, file.parent)
 
     new = update_blocks(old, make)
     if new == old:

@@ -9,6 +9,8 @@ from bench.results.store import StoredRecord
 from reports.rows.families import Family, hazard_families
 from reports.rows.groups import Group, make_groups
 from reports.tables.accuracy import accuracy_table
+from reports.tables.claims import KINDS as CLAIMS
+from reports.tables.claims import claims_tables
 from reports.tables.cost import cost_table
 from reports.tables.hazards import hazards_table
 from reports.tables.overview import overview_tables
@@ -27,7 +29,8 @@ KINDS: dict[str, Callable[[Group], Table | None]] = {
 }
 
 OVERVIEW, HAZARDS = "overview", "hazards"
-"""Kinds that are made of all records together: the first comes first, the second last."""
+"""Kinds that are made of all records together: the first comes first, the second last but for
+those of `reports.tables.claims`."""
 
 
 def build_tables(stored: Sequence[StoredRecord], kinds: Sequence[str] = ()) -> list[Table]:
@@ -35,14 +38,15 @@ def build_tables(stored: Sequence[StoredRecord], kinds: Sequence[str] = ()) -> l
 
     Args:
         stored: records, one for each cell.
-        kinds: `overview`, names of `KINDS`, in their order, and `hazards`; none names all. The
+        kinds: `overview`, names of `KINDS`, in their order, `hazards`, and those of the paper's
+            claims; none names all but these. The
             overview, and all where none is named, leave out the groups all of whose records a
             table of hazards holds already.
 
     Raises:
         BenchError: an unknown kind, or a task table that cannot be read.
     """
-    known = (*KINDS, OVERVIEW, HAZARDS)
+    known = (*KINDS, OVERVIEW, HAZARDS, *CLAIMS)
     for kind in kinds:
         if kind not in known:
             raise unknown_name("table", kind, known)
@@ -55,6 +59,8 @@ def build_tables(stored: Sequence[StoredRecord], kinds: Sequence[str] = ()) -> l
         tables += [table for group in asked for table in group_tables(group, inner)]
     if not kinds or HAZARDS in kinds:
         tables += [hazards_table(family) for family in families]
+    if set(CLAIMS) & set(kinds):
+        tables += claims_tables(stored, kinds)
     return tables
 
 

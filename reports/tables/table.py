@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 
 @dataclass(frozen=True)
 class Entry:
     """One place of a table: its text, whether it stands out, and the numbers of its footnotes.
 
-    `tied` marks what cannot be told from the best.
+    `tied` marks what cannot be told from the best. `links` are names of files and their paths,
+    shown after the text.
     """
 
     text: str
     strong: bool = False
     tied: bool = False
     notes: tuple[int, ...] = ()
+    links: tuple[tuple[str, Path], ...] = ()
+
+    @property
+    def shown(self) -> str:
+        """The text with the names of the linked files, for where nothing can be followed."""
+        return " ".join(filter(None, (self.text, *(name for name, _ in self.links))))
 
 
 @dataclass(frozen=True)

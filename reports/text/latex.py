@@ -159,7 +159,7 @@ def _row(texts: Sequence[str]) -> str:
 
 
 def _entry(entry: Entry) -> str:
-    text = escape(entry.text)
+    text = escape(entry.shown)
     text = rf"\textbf{{{text}}}" if entry.strong else text
     text += escape("†") if entry.tied else ""
     numbers = ",".join(map(str, entry.notes))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from bench.errors import BenchError
 from reports.tables.table import Entry, Table
@@ -22,12 +24,17 @@ def escape(text: str) -> str:
     return re.sub(r"(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])", r"\\_", text)
 
 
-def markdown(tables: Sequence[Table]) -> str:
-    """Return the tables one below the other, each with title, legend, caption and footnotes."""
-    return "\n".join(_one(table) for table in tables)
+def markdown(tables: Sequence[Table], folder: Path = Path()) -> str:
+    """Return the tables one below the other, each with title, legend, caption and footnotes.
+
+    Args:
+        tables: what to show.
+        folder: of the Markdown file; links are relative to it.
+    """
+    return "\n".join(_one(table, folder) for table in tables)
 
 
-def _one(table: Table) -> str:
+def _one(table: Table, folder: Path) -> str:
     lines = [
         f"**{escape(table.title)}**",
         "",
@@ -37,7 +44,7 @@ def _one(table: Table) -> str:
     for section in table.sections:
         if section.heading:
             lines.append(_row([f"*{escape(section.heading)}*"] + [""] * (len(table.columns) - 1)))
-        lines += [_row([_entry(entry) for entry in row]) for row in section.rows]
+        lines += [_row([_entry(entry, folder) for entry in row]) for row in section.rows]
     legend = f"Bold: {table.strong_means}. " if table.strong_means else ""
     lines += ["", legend + escape(table.caption)]
     for number, note in enumerate(table.notes, start=1):
@@ -49,10 +56,16 @@ def _row(texts: Sequence[str]) -> str:
     return f"| {' | '.join(texts)} |"
 
 
-def _entry(entry: Entry) -> str:
+def _entry(entry: Entry, folder: Path) -> str:
     text = f"**{escape(entry.text)}**" if entry.strong else escape(entry.text)
     text += " †" if entry.tied else ""
+    links = [f"[{escape(name)}]({_relative(path, folder)})" for name, path in entry.links]
+    text = " ".join(filter(None, (text, *links)))
     return text + (f"<sup>{','.join(map(str, entry.notes))}</sup>" if entry.notes else "")
+
+
+def _relative(path: Path, folder: Path) -> str:
+    return Path(os.path.relpath(path, folder)).as_posix()
 
 
 def update_blocks(text: str, make: Callable[[str, tuple[str, ...]], str]) -> str:

@@ -100,7 +100,7 @@ def _pieces(header: str) -> list[str]:
 
 def shown(entry: Entry) -> str:
     """Return an entry's text with its marks."""
-    text = entry.text + ("*" if entry.strong else "") + (" †" if entry.tied else "")
+    text = entry.shown + ("*" if entry.strong else "") + (" †" if entry.tied else "")
     return text + (f" [{','.join(map(str, entry.notes))}]" if entry.notes else "")
 
 

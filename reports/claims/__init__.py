@@ -1,0 +1,1 @@
+"""The paper's claims, the comparisons that test each, and verdicts computed from records."""
