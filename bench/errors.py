@@ -1,4 +1,4 @@
-"""The one exception that a user meets: a single line that names the value, the rule, the remedy."""
+"""Exceptions whose message is a single line: the value, the rule, the remedy."""
 
 from __future__ import annotations
 
@@ -8,6 +8,10 @@ from collections.abc import Iterable
 
 class BenchError(Exception):
     """A mistake in the input or the surroundings; shown as one line, without a traceback."""
+
+
+class Skip(Exception):
+    """The cell cannot be served: it is recorded as skipped, not failed. The message says why."""
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> BenchError:

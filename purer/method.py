@@ -8,8 +8,17 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-from bench.contract import BACKWARD, Budget, FitContext, Learner, Method, Passes, PlannedFit
-from bench.learners.protonet import NormalisedProtoNet
+from bench.contract import (
+    BACKWARD,
+    Budget,
+    FitContext,
+    Learner,
+    MetaLearner,
+    Method,
+    MetricLearner,
+    Passes,
+    PlannedFit,
+)
 from bench.nets.base import Backbone
 from bench.nets.norm import norm_parameters
 from bench.training.initialisation import initial_net, zero_head
@@ -78,7 +87,7 @@ class Purer(Method):
 
     name = "purer"
     knowledge = "inversion"
-    learners = ("maml", "anil", "protonet")
+    learner_needs = MetaLearner
     fit_depends_on = frozenset({"n_way", "k_shot", "learner"})
     validates = True
     Config = PurerConfig
@@ -87,7 +96,7 @@ class Purer(Method):
         "tuned": TUNED,
         **ABLATION,
     }
-    learner_presets: ClassVar = {("tuned", "protonet"): TUNED_PROTONET}
+    learner_presets: ClassVar = {("tuned", MetricLearner): TUNED_PROTONET}
 
     @classmethod
     def meta_iterations(cls, config: PurerConfig, budget: Budget) -> int:
@@ -115,8 +124,12 @@ class Purer(Method):
             return (
                 f"the pool knows {context.pool.n_classes} classes, n_way is {context.shape.n_way}"
             )
-        if context.config.feature_normalisation != "none" and context.learner != "protonet":
-            return f"feature_normalisation serves protonet, not {context.learner}; set it to none"
+        normalises = context.config.feature_normalisation != "none"
+        if normalises and not issubclass(context.learner_class, MetricLearner):
+            return (
+                "feature_normalisation needs a metric learner, as protonet, and "
+                f"{context.learner} is none; set it to none"
+            )
         return None
 
     def notes(self, context: FitContext) -> tuple[str, ...]:
@@ -179,12 +192,12 @@ def _with_own_constants(context: FitContext) -> FitContext:
         budget=budget.model_copy(update={"meta_iterations": iterations}),
         protocol=protocol.model_copy(update=own),
         training_learner=lambda net: _normalised(context.training_learner(net), config),
-        make_learner=lambda state: _normalised(context.make_learner(state), config),
+        make_learner=lambda state, bn=None: _normalised(context.make_learner(state, bn), config),
     )
 
 
-def _normalised(learner: Learner, config: PurerConfig) -> Learner:
+def _normalised(learner: MetricLearner, config: PurerConfig) -> MetricLearner:
     """Return the learner with the normalisation of the features that the config states."""
     if config.feature_normalisation == "none":
         return learner
-    return NormalisedProtoNet(learner.net, learner.settings, config.temperature)
+    return learner.on_normalised_features(config.temperature)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from bench import registry
 from bench.contract import (
+    BnMode,
     Budget,
     FitContext,
     Learner,
@@ -110,6 +111,7 @@ class RecordingLog:
     pictures: dict[str, Tensor] = field(default_factory=dict)
     counters: dict[str, int] = field(default_factory=dict)
     backends: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
     steps: list[tuple[int, int]] = field(default_factory=list)
 
     def scalars(self, step: int, values: Mapping[str, float | Tensor]) -> None:
@@ -129,6 +131,10 @@ class RecordingLog:
     def backend(self, part: str, name: str) -> None:
         """Keep the name."""
         self.backends[part] = name
+
+    def note(self, text: str) -> None:
+        """Keep the sentence."""
+        self.notes.append(text)
 
     def progress(self, step: int, total: int) -> None:
         """Keep the step."""
@@ -160,17 +166,18 @@ def tiny_context(
     and `protocol` override single constants.
     """
     net = net or NetSpec("conv4", shape.n_way, 16)
-    learner = learner or method.learners[0]
+    learner = learner or method.default_learner
+    learner_class = registry.load("learner", learner)
     counts = {"teacher_epochs": 1, "meta_iterations": 6, "validate_every": 2, "n_val_tasks": 4}
     counts |= budget or {}
     counts.setdefault("oracle_iterations", counts["meta_iterations"])
     constants = named_protocol("cvpr23").model_copy(update=dict(protocol or {}))
 
-    def settings(steps: int) -> LearnerSettings:
+    def settings(steps: int, bn: BnMode) -> LearnerSettings:
         return LearnerSettings(
             inner_lr=constants.inner_lr,
             inner_steps=steps,
-            bn=constants.bn,
+            bn=bn,
             first_order=constants.first_order,
         )
 
@@ -180,19 +187,20 @@ def tiny_context(
         return model.to(memory_format=torch.channels_last)
 
     def training_learner(model: Backbone) -> Any:
-        return registry.load("learner", learner)(model, settings(constants.inner_steps_train))
+        return learner_class(model, settings(constants.inner_steps_train, constants.bn))
 
-    def make_learner(state: Mapping[str, Tensor]) -> Learner:
+    def make_learner(state: Mapping[str, Tensor], bn: BnMode | None = None) -> Learner:
         model = build.build_net(net)
         model.load_state_dict(state)
         model = model.to(memory_format=torch.channels_last).requires_grad_(False).eval()
-        return registry.load("learner", learner)(model, settings(constants.inner_steps_test))
+        return learner_class(model, settings(constants.inner_steps_test, bn or constants.bn))
 
     return FitContext(
         pool=pool,
         net=net,
         shape=shape,
         learner=learner,
+        learner_class=learner_class,
         config=method.Config.model_validate(dict(config or {})),
         budget=Budget(name="tiny", **counts),
         protocol=constants,

@@ -10,6 +10,7 @@ import torch
 from bench import registry
 from bench.contract import NetSpec, Pool, TaskShape
 from bench.nets.build import build_net
+from bench.suites.expand import serving_learners
 from tests.helpers import tiny_context, tiny_net, tiny_pool, tiny_tasks
 
 METHODS = registry.names("method")
@@ -93,11 +94,10 @@ def test_declarations(name):
     method = registry.load("method", name)
     assert method.name == name
     assert (method.__doc__ or "").strip()
-    assert method.learners
-    assert all(registry.entry("learner", learner) for learner in method.learners)
+    assert serving_learners(method)[0] == method.default_learner
     assert "released" in method.presets
     assert all(preset in method.presets for preset, _ in method.learner_presets)
-    assert all(learner in method.learners for _, learner in method.learner_presets)
+    assert all(issubclass(kind, method.learner_needs) for _, kind in method.learner_presets)
     for preset in [*method.presets.values(), *method.learner_presets.values()]:
         config = method.Config.model_validate(dict(preset))
         assert method.needs_of(config) <= {
@@ -153,7 +153,7 @@ def test_tasks_at_once_are_tasks_one_by_one(name):
     method = registry.load("method", name)
     fitted = method().fit(context_of(name, same_pool()))
     batch = tasks()
-    for kind in method.learners:
+    for kind in serving_learners(method):
         learner = method().learner(context_of(name, same_pool(), learner=kind), fitted)
         whole = predicted(learner, batch)
         for index in range(len(batch)):

@@ -93,7 +93,8 @@ class EnsembleCentroids(Method):
 
     name = "ensemble_centroids"
     knowledge = "features"
-    learners = ("centroids",)
+    default_learner = "centroids"
+    own_learner = True
     Config = EnsembleConfig
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "released": {},

@@ -38,7 +38,8 @@ class TeacherCentroids(Method):
 
     name = "teacher_centroids"
     knowledge = "features"
-    learners = ("centroids",)
+    default_learner = "centroids"
+    own_learner = True
     Config = TeacherConfig
 
     @classmethod

@@ -17,9 +17,16 @@ from baselines.centroids.ensemble_centroids import differing_normalisation
 from baselines.distillation._pseudo_views import invert_teacher, show
 from baselines.distillation._student import Distiller, StudentSettings
 from baselines.distillation._targets import Teaching
-from bench.contract import BACKWARD, FitContext, Learner, Method, Passes, PlannedFit, Teacher
-from bench.learners.base import LearnerSettings
-from bench.learners.centroids import Centroids
+from bench.contract import (
+    BACKWARD,
+    FitContext,
+    Learner,
+    MetaLearner,
+    Method,
+    Passes,
+    PlannedFit,
+    Teacher,
+)
 from bench.nets.base import Backbone
 from bench.training.initialisation import fits_body, initial_net, zero_head
 
@@ -38,7 +45,7 @@ class Distillation(Method):
     """A method that distils teachers into students of the meta-model's kind."""
 
     knowledge = "inversion"
-    learners = ("centroids", "protonet", "maml")
+    default_learner = "centroids"
     needs = frozenset({"bn_statistics"})
     fit_depends_on = frozenset({"n_way"})
     Config = DistillationConfig
@@ -48,12 +55,9 @@ class Distillation(Method):
         return differing_normalisation(self.teachers_used(context))
 
     def learner(self, context: FitContext, fitted: Mapping[str, Tensor]) -> Learner:
-        """Return the nearest-centroid learner with stored statistics, or the cell's around it."""
-        if context.learner != "centroids":
-            return context.make_learner(fitted)
-        net = context.build_net(context.generator("initialisation"))
-        net.load_state_dict(dict(fitted))
-        return Centroids(net.requires_grad_(False).eval(), LearnerSettings(bn="running"))
+        """Return the cell's learner; one that is never meta-trained uses the stored statistics."""
+        trainable = issubclass(context.learner_class, MetaLearner)
+        return context.make_learner(fitted, None if trainable else "running")
 
 
 def course_passes(fit: PlannedFit, inverted: float, asked: float) -> Passes:

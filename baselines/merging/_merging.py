@@ -12,7 +12,6 @@ from torch import Tensor
 from bench.contract import (
     Config,
     FitContext,
-    Learner,
     Method,
     Need,
     NetSpec,
@@ -43,7 +42,6 @@ class Merge(Method):
     """A method whose meta-model starts at some mean of the teachers' weights."""
 
     knowledge = "parameters"
-    learners = ("maml", "anil", "protonet", "centroids")
     needs = frozenset({"same_architecture"})
     fit_depends_on = frozenset({"n_way"})
     Config = MergeConfig
@@ -102,10 +100,6 @@ class Merge(Method):
         """Merge, and put a head on top."""
         merged = self.merge(context, self.teachers_used(context))
         return dict(net_at(context, merged, context.config.head).state_dict())
-
-    def learner(self, context: FitContext, fitted: Mapping[str, Tensor]) -> Learner:
-        """Return the cell's learner around the merged weights."""
-        return context.make_learner(fitted)
 
 
 def merged_teachers(teachers: Sequence[T], net: NetSpec, group: Group) -> tuple[T, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import ClassVar
 
 import torch
@@ -26,7 +26,7 @@ from bench.contract import (
     Budget,
     Config,
     FitContext,
-    Learner,
+    MetaLearner,
     Method,
     Passes,
     PlannedFit,
@@ -114,7 +114,7 @@ class BidfMkd(Method):
 
     name = "bidf_mkd"
     knowledge = "inversion"
-    learners = ("maml", "anil", "protonet")
+    learner_needs = MetaLearner
     fit_depends_on = frozenset({"n_way", "k_shot", "learner"})
     validates = True
     Config = BidfMkdConfig
@@ -150,10 +150,6 @@ class BidfMkd(Method):
         """Recover, distil and meta-train; return the meta-model's state."""
         net = context.build_net(context.generator("initialisation"))
         return meta_train(context, net, BlackBoxTasks(context, net))
-
-    def learner(self, context: FitContext, fitted: Mapping[str, Tensor]) -> Learner:
-        """Return the cell's learner around the fitted meta-model."""
-        return context.make_learner(fitted)
 
 
 class BlackBoxTasks(RecoveredTasks):

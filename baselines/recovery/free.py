@@ -27,7 +27,7 @@ from bench.contract import (
     Budget,
     Config,
     FitContext,
-    Learner,
+    MetaLearner,
     Method,
     Need,
     Passes,
@@ -118,7 +118,7 @@ class Free(Method):
 
     name = "free"
     knowledge = "inversion"
-    learners = ("maml", "anil", "protonet")
+    learner_needs = MetaLearner
     fit_depends_on = frozenset({"n_way", "k_shot", "learner"})
     validates = True
     Config = FreeConfig
@@ -151,10 +151,6 @@ class Free(Method):
         """Recover, distil and meta-train; return the meta-model's state."""
         net = initial_net(context, context.config.initialisation)
         return meta_train(context, net, AlignedTasks(context, net))
-
-    def learner(self, context: FitContext, fitted: Mapping[str, Tensor]) -> Learner:
-        """Return the cell's learner around the fitted meta-model."""
-        return context.make_learner(fitted)
 
 
 class AlignedTasks(RecoveredTasks):

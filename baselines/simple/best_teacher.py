@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from torch import Tensor
 
-from bench.contract import FitContext, Learner, Method
+from bench.contract import FitContext, Method
 from bench.training.initialisation import fits_body, initial_net
 
 
@@ -20,7 +18,6 @@ class BestTeacher(Method):
 
     name = "best_teacher"
     knowledge = "parameters"
-    learners = ("maml", "anil", "protonet", "centroids")
     fit_depends_on = frozenset({"n_way"})
 
     def skip(self, context: FitContext) -> str | None:
@@ -33,7 +30,3 @@ class BestTeacher(Method):
     def fit(self, context: FitContext) -> dict[str, Tensor]:
         """Take the best teacher's weights."""
         return dict(initial_net(context, "best_teacher").state_dict())
-
-    def learner(self, context: FitContext, fitted: Mapping[str, Tensor]) -> Learner:
-        """Return the cell's learner around the teacher's weights."""
-        return context.make_learner(fitted)

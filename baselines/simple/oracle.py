@@ -9,7 +9,15 @@ from typing import Any
 from pydantic import Field
 from torch import Tensor
 
-from bench.contract import Budget, Config, FitContext, Learner, Method, TaskBatch
+from bench.contract import (
+    Budget,
+    Config,
+    FitContext,
+    InnerLoopLearner,
+    Method,
+    MetricLearner,
+    TaskBatch,
+)
 from bench.training.initialisation import initial_net
 from bench.training.meta_training import meta_train
 
@@ -72,10 +80,6 @@ class _Oracle(Method):
         context = _with_overrides(context)
         return meta_train(context, initial_net(context, "random"), RealTasks(context))
 
-    def learner(self, context: FitContext, fitted: Mapping[str, Tensor]) -> Learner:
-        """Return the cell's learner around the trained meta-model."""
-        return context.make_learner(fitted)
-
 
 class OracleMaml(_Oracle):
     """MAML on the real meta-train images, with the data-free methods' steps and rates.
@@ -85,7 +89,7 @@ class OracleMaml(_Oracle):
     """
 
     name = "oracle_maml"
-    learners = ("maml",)
+    learner_needs = InnerLoopLearner
 
 
 class OracleProtonet(_Oracle):
@@ -96,7 +100,8 @@ class OracleProtonet(_Oracle):
     """
 
     name = "oracle_protonet"
-    learners = ("protonet",)
+    learner_needs = MetricLearner
+    default_learner = "protonet"
 
 
 def _with_overrides(context: FitContext) -> FitContext:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from torch import Tensor
 
-from bench.contract import FitContext, Learner, Method
+from bench.contract import FitContext, Method
 from bench.training.initialisation import initial_net
 
 
@@ -20,14 +18,9 @@ class Random(Method):
 
     name = "random"
     knowledge = "parameters"
-    learners = ("maml", "anil", "protonet", "centroids")
     fit_depends_on = frozenset({"n_way"})
     uses_pool = False
 
     def fit(self, context: FitContext) -> dict[str, Tensor]:
         """Draw the weights."""
         return dict(initial_net(context, "random").state_dict())
-
-    def learner(self, context: FitContext, fitted: Mapping[str, Tensor]) -> Learner:
-        """Return the cell's learner around the drawn weights."""
-        return context.make_learner(fitted)

@@ -7,12 +7,20 @@ The harness owns data, tasks, files, the clock and the record.
 
 from bench.contract.calibrations import Calibration
 from bench.contract.config import Config, added, with_added
-from bench.contract.learners import DrawingLearner, EmbeddingLearner, Learner, MetaLearner
+from bench.contract.learners import (
+    DrawingLearner,
+    EmbeddingLearner,
+    InnerLoopLearner,
+    Learner,
+    MetaLearner,
+    MetricLearner,
+)
 from bench.contract.methods import (
     BACKWARD,
     FitContext,
     FitLog,
     Knowledge,
+    MakeLearner,
     Method,
     Need,
     Passes,
@@ -20,12 +28,14 @@ from bench.contract.methods import (
     PlannedTeacher,
 )
 from bench.contract.pools import NetSpec, Pool, Teacher
-from bench.contract.protocol import Budget, ProtocolConstants
+from bench.contract.protocol import BnMode, Budget, ProtocolConstants
 from bench.contract.recipes import Checkpoint, TeacherRecipe
 from bench.contract.tasks import TaskBatch, TaskShape
+from bench.errors import Skip
 
 __all__ = [
     "BACKWARD",
+    "BnMode",
     "Budget",
     "Calibration",
     "Checkpoint",
@@ -34,10 +44,13 @@ __all__ = [
     "EmbeddingLearner",
     "FitContext",
     "FitLog",
+    "InnerLoopLearner",
     "Knowledge",
     "Learner",
+    "MakeLearner",
     "MetaLearner",
     "Method",
+    "MetricLearner",
     "Need",
     "NetSpec",
     "Passes",
@@ -45,6 +58,7 @@ __all__ = [
     "PlannedTeacher",
     "Pool",
     "ProtocolConstants",
+    "Skip",
     "TaskBatch",
     "TaskShape",
     "Teacher",

@@ -93,3 +93,34 @@ class MetaLearner(Learner):
         Returns:
             Mean query cross-entropy of each task (T,), and query logits (T, Q, n_way).
         """
+
+
+class InnerLoopLearner(MetaLearner):
+    """A meta-learner that adapts its parameters to the support set by gradient steps, as MAML."""
+
+    @abstractmethod
+    def adapt(
+        self, params: Mapping[str, Tensor], support_x: Tensor, support_y: Tensor
+    ) -> dict[str, Tensor]:
+        """Return all parameters after the inner loop on one task.
+
+        Args:
+            params: parameters of the meta-model by name.
+            support_x: images (S, C, H, W).
+            support_y: labels (S,).
+        """
+
+
+class MetricLearner(MetaLearner):
+    """A meta-learner that compares features of queries and support set, as ProtoNet.
+
+    It uses no head, and has no inner loop.
+    """
+
+    @abstractmethod
+    def on_normalised_features(self, temperature: float) -> MetricLearner:
+        """Return the same learner on features of Euclidean length 1.
+
+        Args:
+            temperature: divisor of the squared distances, above 0; it matters in training only.
+        """

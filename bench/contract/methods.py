@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 from bench.contract.config import Config
 from bench.contract.learners import Learner, MetaLearner
 from bench.contract.pools import NetSpec, Pool, Teacher
-from bench.contract.protocol import Budget, ProtocolConstants
+from bench.contract.protocol import BnMode, Budget, ProtocolConstants
 from bench.contract.tasks import TaskBatch, TaskShape
 
 if TYPE_CHECKING:
@@ -40,6 +40,9 @@ class FitLog(Protocol):
     def count(self, name: str, amount: int) -> None:
         """Add to a counter: `train_tasks`, `pseudo_images`, `teacher_forward_images`, `queries`."""
 
+    def note(self, text: str) -> None:
+        """Say a sentence that ends in the record's warnings; equal sentences are kept once."""
+
     def backend(self, part: str, name: str) -> None:
         """Note by which of several equivalent backends a part of the fit is computed.
 
@@ -50,6 +53,18 @@ class FitLog(Protocol):
         """Say that `step` of `total` steps are done."""
 
 
+class MakeLearner(Protocol):
+    """Wraps weights of the meta-model in the cell's learner."""
+
+    def __call__(self, state: Mapping[str, Tensor], bn: BnMode | None = None) -> Learner:
+        """Return the learner with the test settings.
+
+        Args:
+            state: a complete state dict of the meta-model.
+            bn: the mode of batch norm in place of the protocol's.
+        """
+
+
 @dataclass
 class FitContext:
     """Everything that a method is given. It sees no data set, no file, no test task.
@@ -58,7 +73,8 @@ class FitContext:
     `build_net(generator)` returns a fresh meta-model of the spec `net`, on the device.
     `training_learner(net)` wraps a meta-model in the cell's learner with the protocol's training
     settings (a `MetaLearner`); `make_learner(state)` wraps a state dict of the meta-model in the
-    cell's learner with the test settings. `validate(learner)` returns the mean accuracy on
+    cell's learner with the test settings. `learner_class` is the class that the name `learner` is
+    registered for. `validate(learner)` returns the mean accuracy on
     validation tasks; None where the protocol takes the last state. `resume` is what
     `save(step, state)` was given last, or None; states are nested dicts, lists, numbers and
     tensors. `train_tasks(generator, n)` draws real tasks of the meta-train split; None unless the
@@ -69,6 +85,7 @@ class FitContext:
     net: NetSpec
     shape: TaskShape
     learner: str
+    learner_class: type[Learner]
     config: Any
     budget: Budget
     protocol: ProtocolConstants
@@ -77,7 +94,7 @@ class FitContext:
     generator: Callable[[str], torch.Generator]
     build_net: Callable[[torch.Generator], nn.Module]
     training_learner: Callable[[nn.Module], MetaLearner]
-    make_learner: Callable[[Mapping[str, Tensor]], Learner]
+    make_learner: MakeLearner
     validate: Callable[[Learner], float] | None
     resume: dict[str, Any] | None
     save: Callable[[int, dict[str, Any]], None]
@@ -133,8 +150,12 @@ class Method(ABC):
     """Raised when a change of the code changes what comes of the same configuration. From 2 on it
     is part of the identity of cells and fits, which then stand beside the earlier ones."""
     knowledge: ClassVar[Knowledge]
-    learners: ClassVar[tuple[str, ...]]
-    """The learners that the method can be combined with; the first is the default."""
+    learner_needs: ClassVar[type[Learner]] = Learner
+    """What the cell's learner must be a subclass of; every registered one that is serves."""
+    default_learner: ClassVar[str] = "maml"
+    """The learner's registered name where a suite names none."""
+    own_learner: ClassVar[bool] = False
+    """Whether `learner` builds one of the method's own; the cell's is then `default_learner`."""
     needs: ClassVar[frozenset[Need]] = frozenset()
     fit_depends_on: ClassVar[frozenset[str]] = frozenset()
     """Which of n_way, k_shot, learner change the fit; cells that agree in them share one."""
@@ -143,13 +164,33 @@ class Method(ABC):
     """Whether the fit selects a checkpoint through `context.validate`."""
     Config: ClassVar[type[Config]] = Config
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"released": {}}
-    learner_presets: ClassVar[Mapping[tuple[str, str], Mapping[str, Any]]] = {}
-    """What a preset is with one learner, by (preset, learner), where it is not as in `presets`."""
+    learner_presets: ClassVar[Mapping[tuple[str, type[Learner]], Mapping[str, Any]]] = {}
+    """What a preset is with learners of one class, where it is not as in `presets`."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Take a tuple `learners` of registered names, as methods declared it before."""
+        super().__init_subclass__(**kwargs)
+        if names := vars(cls).get("learners"):
+            cls.default_learner = names[0]
 
     @classmethod
-    def preset_values(cls, preset: str, learner: str) -> Mapping[str, Any]:
-        """Return what a preset sets where the method is combined with a learner."""
-        return cls.learner_presets.get((preset, learner), cls.presets[preset])
+    def refuse_learner(cls, name: str, learner: type[Learner]) -> str | None:
+        """Return why the method cannot be combined with a registered learner, or None."""
+        if name not in getattr(cls, "learners", (name,)):
+            return f"the method lists {', '.join(cls.learners)}"
+        if cls.own_learner and name != cls.default_learner:
+            return "the method builds a learner of its own"
+        if issubclass(learner, cls.learner_needs):
+            return None
+        return f"the method needs a {cls.learner_needs.__name__}"
+
+    @classmethod
+    def preset_values(cls, preset: str, learner: type[Learner]) -> Mapping[str, Any]:
+        """Return what a preset sets where the method is combined with a class of learners."""
+        for (name, kind), values in cls.learner_presets.items():
+            if name == preset and issubclass(learner, kind):
+                return values
+        return cls.presets[preset]
 
     @classmethod
     def needs_of(cls, config: Any) -> frozenset[Need]:
@@ -200,8 +241,16 @@ class Method(ABC):
 
     @abstractmethod
     def fit(self, context: FitContext) -> dict[str, Tensor]:
-        """Turn the pool into tensors; the clock runs during this call only."""
+        """Turn the pool into tensors; the clock runs during this call only.
 
-    @abstractmethod
+        Raises:
+            Skip: the method finds now that it cannot serve the cell.
+        """
+
     def learner(self, context: FitContext, fitted: Mapping[str, Tensor]) -> Learner:
-        """Build the learner from what `fit` returned; cheap, draws nothing."""
+        """Build the learner from what `fit` returned; cheap, draws nothing.
+
+        Unless a method says otherwise, that is the cell's learner around a meta-model of these
+        weights.
+        """
+        return context.make_learner(fitted)

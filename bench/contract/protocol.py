@@ -11,6 +11,8 @@ from bench.contract.config import Config, added
 if TYPE_CHECKING:
     pass
 
+BnMode = Literal["transductive", "support", "running"]
+
 
 class Budget(Config):
     """Counts that a named budget (micro, short, long, paper) resolves to; all are in the record."""
@@ -43,7 +45,7 @@ class ProtocolConstants(Config):
     teacher_weights: Literal["uniform", "cumulative"]
     teachers_per_iteration: int | None = Field(None, ge=1)
     label_order: Literal["aligned", "mismatched"]
-    bn: Literal["transductive", "support", "running"]
+    bn: BnMode
     pseudo_split: Literal["random", "fixed"]
     pseudo_images_per_class: int | None = Field(None, ge=2)
     initialisation: Literal["auto", "random", "average", "best_teacher"]

@@ -11,11 +11,11 @@ from typing import Any
 from filelock import FileLock
 
 from bench import registry
-from bench.errors import BenchError
+from bench.errors import BenchError, Skip
 from bench.execute.machine import describe_device, describe_environment
 from bench.execute.score import score
 from bench.execute.timing import SystemSampler
-from bench.execute.workplace import Skipped, Workplace
+from bench.execute.workplace import Workplace
 from bench.nets.precision import computing_in
 from bench.results.files import write_json, write_parquet
 from bench.results.record import Record
@@ -62,7 +62,7 @@ def _run(cell: Cell, name: str, folder: Path, place: Workplace) -> None:
             with computing_in(cell.protocol.precision, place.device):
                 parts = score(cell, folder, place, logger)
             status, reason = "done", None
-        except Skipped as skipped:
+        except Skip as skipped:
             status, reason = "skipped", str(skipped)
         except BenchError as error:
             status, reason = "failed", str(error)

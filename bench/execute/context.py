@@ -9,12 +9,12 @@ import numpy as np
 import torch
 
 from bench import registry
-from bench.contract import FitContext, Learner, Method, NetSpec, Pool, TaskBatch
+from bench.contract import BnMode, FitContext, Learner, Method, NetSpec, Pool, TaskBatch
 from bench.data.base import ImageData
 from bench.data.tasks import random_tasks
+from bench.errors import Skip
 from bench.execute.evaluate import evaluate
 from bench.execute.task_lists import task_lists
-from bench.execute.workplace import Skipped
 from bench.learners.base import LearnerSettings
 from bench.learners.resized import resize_tasks, resized
 from bench.nets.base import initialise
@@ -42,33 +42,34 @@ def fit_context(
         initialise(model, generator)
         return model.to(device=device, memory_format=torch.channels_last)
 
-    def settings(steps: int) -> LearnerSettings:
+    kind = registry.load("learner", cell.learner)
+
+    def settings(steps: int, bn: BnMode) -> LearnerSettings:
         return LearnerSettings(
             inner_lr=cell.protocol.inner_lr,
             inner_steps=steps,
-            bn=cell.protocol.bn,
+            bn=bn,
             first_order=cell.protocol.first_order,
         )
 
-    def check_statistics(state: Mapping[str, torch.Tensor]) -> None:
-        if cell.protocol.bn == "running" and not holds_statistics(state):
-            raise Skipped(
+    def check_statistics(state: Mapping[str, torch.Tensor], bn: BnMode) -> None:
+        if bn == "running" and not holds_statistics(state):
+            raise Skip(
                 "bn = running needs stored statistics, and this meta-model holds none: it started "
                 "from fresh weights, and meta-training stores none; use transductive or support"
             )
 
     def training_learner(model: torch.nn.Module) -> Any:
-        check_statistics(model.state_dict())
-        kind = registry.load("learner", cell.learner)
-        return kind(model, settings(cell.protocol.inner_steps_train))
+        check_statistics(model.state_dict(), cell.protocol.bn)
+        return kind(model, settings(cell.protocol.inner_steps_train, cell.protocol.bn))
 
-    def make_learner(state: Any) -> Learner:
-        check_statistics(state)
+    def make_learner(state: Any, bn: BnMode | None = None) -> Learner:
+        check_statistics(state, bn or cell.protocol.bn)
         model = build_net(net)
         model.load_state_dict(state)
         model = model.to(device=device, memory_format=torch.channels_last).requires_grad_(False)
-        kind = registry.load("learner", cell.learner)
-        return kind(model.eval(), settings(cell.protocol.inner_steps_test))
+        steps = cell.protocol.inner_steps_test
+        return kind(model.eval(), settings(steps, bn or cell.protocol.bn))
 
     real = method.knowledge == "real_data"
     return FitContext(
@@ -76,6 +77,7 @@ def fit_context(
         net=net,
         shape=cell.shape,
         learner=cell.learner,
+        learner_class=kind,
         config=method.Config.model_validate(cell.method_config),
         budget=cell.budget,
         protocol=cell.protocol,

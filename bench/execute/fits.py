@@ -22,7 +22,7 @@ from safetensors.torch import save as serialise_safetensors
 from torch import Tensor
 
 from bench.contract import FitContext, Learner, Method, NetSpec
-from bench.errors import BenchError
+from bench.errors import BenchError, Skip
 from bench.execute.log import CellLog
 from bench.execute.timing import Pace, Stopwatch
 from bench.results.files import atomic_path, content_hash, write_json
@@ -45,6 +45,8 @@ class Fit:
     strategies: dict[str, str]
     pace: dict[str, Any] | None = None
     """from `Pace.state_dict`; None where the fit was no loop, or an older version made it"""
+    notes: tuple[str, ...] = ()
+    """what the method said of the fit, for the records' warnings"""
 
     def rate(self, counter: str) -> float | None:
         """Return how much was counted in a second: of the loop, or of the whole fit without one."""
@@ -126,6 +128,9 @@ def obtain_fit(
         make_context: called with log, resume, save and validate-wrapper; returns the context.
         device: whose clock counts.
         progress: called with (steps done, steps).
+
+    Raises:
+        Skip: the method found during the fit that it cannot serve the cell.
     """
     folder = fit_folder(cache, key)
     folder.mkdir(parents=True, exist_ok=True)
@@ -175,8 +180,12 @@ def _make(
     context = make_context(log=log, resume=resumed["state"] if resumed else None, save=save)
     if context.validate is not None:
         context = dataclasses.replace(context, validate=_off_the_clock(context.validate, clock))
-    with clock.running():
-        fitted = method.fit(context)
+    try:
+        with clock.running():
+            fitted = method.fit(context)
+    except Skip:
+        checkpoint.unlink(missing_ok=True)
+        raise
     with atomic_path(folder / "fit.safetensors") as temporary:
         tensors = {name: t.detach().cpu().contiguous() for name, t in fitted.items()}
         temporary.write_bytes(serialise_safetensors(tensors))
@@ -186,6 +195,7 @@ def _make(
         "counters": log.counters,
         "strategies": log.backends,
         "pace": pace.state_dict() if pace.steps else None,
+        "notes": log.notes,
     }
     write_json(folder / "fit.json", summary)
     checkpoint.unlink(missing_ok=True)
@@ -230,4 +240,5 @@ def _load(folder: Path, key: str, reused: bool) -> Fit:
         reused,
         summary.get("strategies", {}),
         summary.get("pace"),
+        tuple(summary.get("notes", ())),
     )

@@ -25,6 +25,7 @@ class CellLog:
         self._progress = progress
         self.counters: dict[str, int] = {}
         self.backends: dict[str, str] = {}
+        self.notes: list[str] = []
 
     def scalars(self, step: int, values: Mapping[str, float | Tensor]) -> None:
         """Note named scalars of one step; see `bench.contract.FitLog`."""
@@ -47,6 +48,12 @@ class CellLog:
         """Note the backend of a part; see `bench.contract.FitLog`."""
         self.backends[part] = name
 
+    def note(self, text: str) -> None:
+        """Keep a sentence, once; see `bench.contract.FitLog`."""
+        line = " ".join(text.split())
+        if line not in self.notes:
+            self.notes.append(line)
+
     def progress(self, step: int, total: int) -> None:
         """Pass progress on to whoever shows it."""
         self._progress(step, total)
@@ -59,6 +66,7 @@ class CellLog:
             "images": {name: [x, list(c), n] for name, (x, c, n) in self._images.items()},
             "counters": dict(self.counters),
             "backends": dict(self.backends),
+            "notes": list(self.notes),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -67,6 +75,7 @@ class CellLog:
         self._images = {name: (x, tuple(c), n) for name, (x, c, n) in state["images"].items()}
         self.counters = dict(state["counters"])
         self.backends = dict(state.get("backends", {}))
+        self.notes = list(state.get("notes", ()))
 
     def curve(self) -> dict[str, np.ndarray]:
         """Return the scalars as columns `step`, `name`, `value`."""

@@ -15,7 +15,7 @@ import torch
 from bench import registry
 from bench.contract import FitContext, Learner, Method, NetSpec, Pool
 from bench.data.base import ImageData
-from bench.errors import BenchError
+from bench.errors import BenchError, Skip
 from bench.execute.context import at_its_size, fit_context
 from bench.execute.evaluate import evaluate, inference_cost
 from bench.execute.fits import Fit, fit_key, obtain_fit
@@ -27,7 +27,7 @@ from bench.execute.scenario import (
 )
 from bench.execute.task_lists import lists_digest, numbered_classes, task_lists
 from bench.execute.timing import Stopwatch
-from bench.execute.workplace import Skipped, Workplace, embedding_table, obtain_pool
+from bench.execute.workplace import Workplace, embedding_table, obtain_pool
 from bench.results.files import content_hash
 from bench.results.record import Cost, FitSummary, PoolSummary, Timing, summarise
 from bench.results.store import SIMILARITY, TASKS, write_tasks
@@ -57,7 +57,7 @@ def score(cell: Cell, folder: Path, place: Workplace, logger: logging.Logger) ->
     """Fit and test a cell; return the parts of the record that only a scored cell has.
 
     Raises:
-        Skipped: the method cannot serve the cell, and why.
+        Skip: the method cannot serve the cell, and why.
         BenchError: it could, but something went wrong.
     """
     seed_global_state(cell.method, cell.seed)
@@ -75,7 +75,11 @@ def score(cell: Cell, folder: Path, place: Workplace, logger: logging.Logger) ->
         "pool": summarise_pool(pool, cell.pool) if len(pool) else None,
         "fit": FitSummary(sha256=fit.sha256, reused=fit.reused, strategies=fit.strategies),
         "validated": fitted.method.validates,
-        "notes": (*fitted.method.notes(fitted.context), *_taken_over(fitted.method, pool)),
+        "notes": (
+            *fitted.method.notes(fitted.context),
+            *fit.notes,
+            *_taken_over(fitted.method, pool),
+        ),
     }
 
 
@@ -83,19 +87,19 @@ def _fit(cell: Cell, place: Workplace) -> Fitted:
     """Obtain the pool and the fit.
 
     Raises:
-        Skipped: the method cannot serve the cell, and why.
+        Skip: the method cannot serve the cell, and why.
     """
     method_class = registry.load("method", cell.method)
     method: Method = method_class()
     sets = scenario_data(cell, place.data)
     if reason := refused_by_plan(method_class, cell):
-        raise Skipped(reason)
+        raise Skip(reason)
     pool = obtain_pool(cell, place) if method.uses_pool else Pool([], "")
     net = meta_spec(cell, sets)
     make_context = functools.partial(fit_context, cell, method, pool, net, sets, place.device)
     context = make_context()
     if reason := _lacking_statistics(method, context) or method.skip(context):
-        raise Skipped(reason)
+        raise Skip(reason)
     pixels = sets[0].mean, sets[0].std
     key = fit_key(method_class, cell, net, pool.sha256, data_digest(sets), pixels)
     say = functools.partial(place.progress, "fit")

@@ -60,10 +60,6 @@ class Workplace:
         return {name: data.digest for name, data in self.data.items()}
 
 
-class Skipped(Exception):
-    """The method cannot serve this pool or shape; the message is the reason."""
-
-
 def obtain_pool(cell: Cell, place: Workplace) -> Pool:
     """Return a cell's pool, trained or imported, taking the cell's images; kept for the next."""
     sets = scenario_data(cell, place.data)

@@ -15,10 +15,9 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from bench.contract import Config, MetaLearner, TaskBatch
+from bench.contract import BnMode, Config, MetaLearner, TaskBatch
 from bench.errors import BenchError
 from bench.learners import batching
-from bench.learners.norms import BnMode
 from bench.nets.base import Backbone
 from bench.nets.norm import Norm
 

@@ -8,10 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bench.contract import EmbeddingLearner, Learner
+from bench.contract import BnMode, EmbeddingLearner, Learner
 from bench.learners.base import LearnerSettings, count_ways
 from bench.learners.batching import channels_last, over_tasks
-from bench.learners.norms import BnMode, own_norm, query_output
+from bench.learners.norms import own_norm, query_output
 from bench.nets.base import Backbone
 from bench.nets.norm import Norm, running_norm
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Callable
 
 import torch
@@ -10,18 +9,15 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.func import grad
 
+from bench.contract import InnerLoopLearner
 from bench.errors import BenchError
 from bench.learners import batching
 from bench.learners.base import FunctionalLearner, Params, count_ways
 from bench.learners.norms import own_norm, query_output
 
 
-class GradientLearner(FunctionalLearner):
+class GradientLearner(FunctionalLearner, InnerLoopLearner):
     """What MAML and ANIL share: an inner loop, and as many logits as the head has outputs."""
-
-    @abstractmethod
-    def adapt(self, params: Params, support_x: Tensor, support_y: Tensor) -> dict[str, Tensor]:
-        """Return all parameters after the inner loop on one support set (S, C, H, W), (S,)."""
 
     def n_way(self, support_y: Tensor) -> int:
         """Return the outputs of the head, whatever the labels."""
@@ -76,7 +72,7 @@ class Maml(GradientLearner):
         )
 
     def adapt(self, params: Params, support_x: Tensor, support_y: Tensor) -> dict[str, Tensor]:
-        """Return all parameters after the inner loop; see `GradientLearner.adapt`."""
+        """Return all parameters after the inner loop; see `InnerLoopLearner.adapt`."""
         norm = own_norm(self.settings.bn)
 
         def loss(params: Params) -> Tensor:
@@ -135,7 +131,7 @@ class Anil(GradientLearner):
         )
 
     def adapt(self, params: Params, support_x: Tensor, support_y: Tensor) -> dict[str, Tensor]:
-        """Return all parameters, of which the head's are new; see `GradientLearner.adapt`."""
+        """Return all parameters, of which the head's are new; see `InnerLoopLearner.adapt`."""
         support_e = self.features(params, support_x, own_norm(self.settings.bn))
         head = {name: params[f"head.{name}"] for name in ("weight", "bias")}
         for _ in range(self.settings.inner_steps):

@@ -7,17 +7,15 @@ a thousandth, silently; so batched tasks normalise in elementary operations.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
+from bench.contract import BnMode
 from bench.learners import batching
 from bench.nets.conv4 import plain_block
 from bench.nets.fast.batch_blocks import batch_block
 from bench.nets.norm import BlockNorm, Norm, batch_norm, batch_statistics, running_norm
-
-BnMode = Literal["transductive", "support", "running"]
 
 
 class SupportStatistics:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from bench.contract import MetricLearner
 from bench.learners.base import FunctionalLearner, LearnerSettings, Params, count_ways
 from bench.learners.centroids import centroid_logits, unit
 from bench.learners.norms import own_norm, query_output
@@ -11,7 +12,7 @@ from bench.nets.base import Backbone
 from bench.nets.norm import Norm
 
 
-class ProtoNet(FunctionalLearner):
+class ProtoNet(FunctionalLearner, MetricLearner):
     """Logits are negative squared Euclidean distances to the class means of the features.
 
     Snell et al., "Prototypical Networks for Few-shot Learning", NeurIPS 2017, equations 1 and 2.
@@ -39,6 +40,10 @@ class ProtoNet(FunctionalLearner):
     def n_way(self, support_y: Tensor) -> int:
         """Return the number of classes in the labels; see `count_ways`."""
         return count_ways(support_y)
+
+    def on_normalised_features(self, temperature: float) -> NormalisedProtoNet:
+        """Return the same on features of length 1; see `MetricLearner.on_normalised_features`."""
+        return NormalisedProtoNet(self.net, self.settings, temperature)
 
     @property
     def n_parameters(self) -> int:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import registry
-from bench.contract import Budget, ProtocolConstants
+from bench.contract import Budget, Method, ProtocolConstants
 from bench.data.sources import check_name
 from bench.errors import BenchError, unknown_name
 from bench.nets.build import check_net
@@ -143,16 +143,21 @@ def _variants(suite: Suite, overrides: Mapping[str, Any]) -> list[ProtocolConsta
     return found
 
 
-def _learners(method: Any, entry: MethodEntry) -> list[str]:
-    chosen = listed(entry.learner or method.learners[0])
+def _learners(method: type[Method], entry: MethodEntry) -> list[str]:
+    chosen = listed(entry.learner or method.default_learner)
     for name in chosen:
-        registry.entry("learner", name)
-        if name not in method.learners:
+        if reason := method.refuse_learner(name, registry.load("learner", name)):
             raise BenchError(
-                f"method '{entry.method}' does not go with learner '{name}'; "
-                f"use {', '.join(method.learners)}"
+                f"method '{entry.method}' does not go with learner '{name}': {reason}; "
+                f"use {', '.join(serving_learners(method))}"
             )
     return chosen
+
+
+def serving_learners(method: type[Method]) -> list[str]:
+    """Return the registered learners that a method can be combined with, its default first."""
+    names = sorted(registry.names("learner"), key=lambda name: name != method.default_learner)
+    return [n for n in names if method.refuse_learner(n, registry.load("learner", n)) is None]
 
 
 def _calibrations(
@@ -184,7 +189,8 @@ def _method_config(
 ) -> dict[str, Any]:
     if entry.preset not in method.presets:
         raise unknown_name(f"preset of '{entry.method}'", entry.preset, method.presets)
-    values = {**method.preset_values(entry.preset, learner), **entry.config, **overrides}
+    kind = registry.load("learner", learner)
+    values = {**method.preset_values(entry.preset, kind), **entry.config, **overrides}
     return validated(method.Config, values, f"'{entry.method}'").model_dump(mode="json")
 
 

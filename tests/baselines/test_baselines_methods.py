@@ -20,6 +20,7 @@ from baselines.simple.random import Random
 from bench.contract import EmbeddingLearner, Pool, TaskShape
 from bench.errors import BenchError
 from bench.nets.norm import running_norm
+from bench.suites.expand import serving_learners
 from tests.helpers import tiny_context, tiny_pool, tiny_tasks
 
 WEIGHT_METHODS = (Random, Average, BestTeacher)
@@ -50,7 +51,7 @@ def test_every_learner_predicts_the_same_twice_and_touches_neither_teachers_nor_
     before = [{k: v.clone() for k, v in t.net.state_dict().items()} for t in pool]
     state = torch.get_rng_state()
     tasks = tasks_of()
-    for learner in method_class.learners:
+    for learner in serving_learners(method_class):
         context = tiny_context(method_class, pool, learner=learner, budget={"meta_iterations": 2})
         assert method_class().skip(context) is None
         first = predict(method_class, context, tasks)

@@ -91,7 +91,6 @@ class Counting(Method):
 
     name = "counting"
     knowledge = "parameters"
-    learners = ("maml",)
     Config = Config
     break_at: int | None = None
 
@@ -226,7 +225,6 @@ class Sleeping(Method):
 
     name = "sleeping"
     knowledge = "parameters"
-    learners = ("maml",)
     Config = Config
 
     def __init__(self, clock: Clock, break_at: int | None = None):

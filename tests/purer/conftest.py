@@ -132,6 +132,7 @@ def make_context(make_pool) -> Callable[..., FitContext]:
             net=NetSpec("conv4", 3, 16),
             shape=TaskShape(n_way=3, k_shot=1, n_query=3),
             learner="maml",
+            learner_class=OneStepMaml,
             config=PurerConfig(**config),
             budget=budget("micro").model_copy(
                 update={"meta_iterations": total, "validate_every": 3}
@@ -142,7 +143,7 @@ def make_context(make_pool) -> Callable[..., FitContext]:
             generator=lambda purpose: torch_generator("test", seed, purpose),
             build_net=lambda generator: untrained_net(3, generator),
             training_learner=OneStepMaml,
-            make_learner=dict,
+            make_learner=lambda state, bn=None: dict(state),
             validate=None,
             resume=None,
             save=lambda step, state: None,

@@ -12,6 +12,7 @@ import torch
 
 from bench.contract import Pool, TaskShape
 from bench.errors import BenchError
+from bench.suites.expand import serving_learners
 from purer.dynamic_dataset import DynamicDataset
 from purer.method import Purer
 from purer.pixel_step import PixelStep
@@ -31,7 +32,7 @@ def test_fit_is_determined_by_the_seed_alone(make_context):
     assert not same(first, other)
 
 
-@pytest.mark.parametrize("learner", Purer.learners)
+@pytest.mark.parametrize("learner", serving_learners(Purer))
 def test_fit_with_each_real_learner(learner):
     """Adversarial steps included; what comes out predicts, and depends on the curriculum."""
     pool = tiny_pool(["conv4", "conv4"], 5, 16, torch.Generator().manual_seed(0))
@@ -51,7 +52,7 @@ def test_fit_with_each_real_learner(learner):
     assert logits.isfinite().all()
 
 
-@pytest.mark.parametrize("learner", Purer.learners)
+@pytest.mark.parametrize("learner", serving_learners(Purer))
 def test_adversarial_gradient_of_each_real_learner_reaches_support_and_query(learner):
     pool = tiny_pool(["conv4", "conv4"], 5, 16, torch.Generator().manual_seed(0))
     context = tiny_context(Purer, pool, learner=learner)
@@ -274,7 +275,9 @@ def test_initialisation_and_curriculum_matter(make_context):
 def test_learner_is_the_cell_s_around_the_fit(make_context):
     context = make_context(total=1)
     fitted = {"weight": torch.ones(2)}
-    learner = Purer().learner(replace(context, make_learner=lambda state: ("cell", state)), fitted)
+    learner = Purer().learner(
+        replace(context, make_learner=lambda state, bn=None: ("cell", state)), fitted
+    )
     assert learner == ("cell", fitted)
 
 

@@ -87,7 +87,10 @@ def test_what_is_trained_changes_and_nothing_else(trained):
 def test_normalisation_is_refused_where_it_would_do_nothing():
     assert Purer().skip(context_of(feature_normalisation="l2")) is None
     reason = Purer().skip(context_of("maml", feature_normalisation="l2"))
-    assert reason == "feature_normalisation serves protonet, not maml; set it to none"
+    assert reason == (
+        "feature_normalisation needs a metric learner, as protonet, and maml is none; "
+        "set it to none"
+    )
 
 
 def test_a_preset_follows_the_learner_and_what_is_set_by_hand_wins():

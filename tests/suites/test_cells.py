@@ -123,12 +123,14 @@ def test_the_papers_budget_runs_methods_as_released() -> None:
     smaller = set()
     for cell in cells("paper"):
         kind = registry.load("method", cell.method)
-        released = kind.Config.model_validate(kind.preset_values(cell.preset, cell.learner))
+        learner = registry.load("learner", cell.learner)
+        released = kind.Config.model_validate(kind.preset_values(cell.preset, learner))
         assert cell.budget.name == "paper"
         assert cell.method_config == released.model_dump(mode="json"), cell.label
     for cell in expand(*read_suite("paper", ["budget=short"])):
         kind = registry.load("method", cell.method)
-        released = kind.Config.model_validate(kind.preset_values(cell.preset, cell.learner))
+        learner = registry.load("learner", cell.learner)
+        released = kind.Config.model_validate(kind.preset_values(cell.preset, learner))
         if cell.method_config != released.model_dump(mode="json"):
             smaller.add(cell.method)
     assert smaller == {"bidf_mkd", "free", "single_dfkd", "distill_average", "distill_ensemble"}

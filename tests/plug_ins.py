@@ -1,0 +1,86 @@
+"""Learners and methods of another author, and a fixture's worth of registering them."""
+
+from __future__ import annotations
+
+from importlib.metadata import EntryPoint
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from bench import registry
+from bench.contract import FitContext, Learner, Method, Skip
+from bench.learners.base import LearnerSettings
+from bench.learners.centroids import class_means, unit
+from bench.learners.protonet import ProtoNet
+from bench.nets.base import Backbone
+
+
+def register(monkeypatch: pytest.MonkeyPatch, kind: registry.Kind, **objects: Any) -> None:
+    """Offer objects of this module, by name, as an installed distribution would."""
+    for name, value in objects.items():
+        point = EntryPoint(name, f"{__name__}:{value.__name__}", f"purer_bench.{kind}s")
+        monkeypatch.setitem(registry._entries(kind), name, point)
+
+
+class Cosine(Learner):
+    """Cosine similarity to class means, with stored statistics or the batch's."""
+
+    def __init__(self, net: Backbone, settings: LearnerSettings):
+        self.net, self.settings = net, settings
+
+    @property
+    def n_parameters(self) -> int:
+        """The number of parameters below the head."""
+        return sum(p.numel() for n, p in self.net.named_parameters() if n[:5] != "head.")
+
+    @torch.no_grad()
+    def predict(self, support_x: Tensor, support_y: Tensor, query_x: Tensor) -> Tensor:
+        """Compare unit features."""
+        tasks = zip(support_x, support_y, query_x, strict=True)
+        return torch.stack([self._predict_one(*task) for task in tasks])
+
+    def _predict_one(self, support_x: Tensor, support_y: Tensor, query_x: Tensor) -> Tensor:
+        support, query = unit(self.net.features(support_x)), unit(self.net.features(query_x))
+        return query @ unit(class_means(support, support_y, int(support_y.max()) + 1)).mT
+
+
+class OtherProtoNet(ProtoNet):
+    """A metric learner of another name."""
+
+
+class Old(Method):
+    """Fresh weights; declares its learners as a tuple of names."""
+
+    name = "old"
+    knowledge = "parameters"
+    learners = ("protonet", "anil")
+
+    def fit(self, context: FitContext) -> dict[str, Tensor]:
+        """Draw the weights."""
+        return context.build_net(context.generator("initialisation")).state_dict()
+
+
+class Talking(Old):
+    """Says sentences while it fits."""
+
+    name = "talking"
+    fit_depends_on = frozenset()
+
+    def fit(self, context: FitContext) -> dict[str, Tensor]:
+        """Say one of them twice."""
+        for text in ("3 of 5\n  channels moved", "one pass", "one pass"):
+            context.log.note(text)
+        return super().fit(context)
+
+
+class GivingUp(Old):
+    """Finds in the middle of the fit that it cannot go on."""
+
+    name = "giving_up"
+
+    def fit(self, context: FitContext) -> dict[str, Tensor]:
+        """Save a state, then give up."""
+        context.save(1, {"step": 1})
+        raise Skip("a layer of this network cannot be merged; use another architecture")
