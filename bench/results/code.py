@@ -107,21 +107,23 @@ class Library:
         self._modules: dict[str, Module | None] = {}
         self._paths: dict[str, str] = {}
 
-    def closure(self, entries: Iterable[str]) -> Closure:
+    def closure(self, entries: Iterable[str], without: Iterable[str] = ()) -> Closure:
         """Return the code that some names reach.
 
         Args:
             entries: `package.module:name`, or `package.module` for all of a module.
+            without: likewise; what is reached through them alone is left out.
 
         Raises:
             LookupError: first-party code holds none of that name.
         """
         reached: dict[Place, Definition] = {}
+        left_out = {place for entry in without for place in self._entry(entry)}
         todo = [place for entry in sorted(set(entries)) for place in self._entry(entry)]
         seen_modules: set[str] = set()
         while todo:
             place = todo.pop()
-            if place in reached:
+            if place in reached or place in left_out:
                 continue
             reached[place] = self._definition(place)
             uses = self._uses(place, reached[place]).values()
@@ -248,7 +250,7 @@ def _foreign(uses: Mapping[str, list[Place | str]]) -> list[tuple[str, str]]:
 
 def _labelled(uses: Mapping[str, list[Place | str]], labels: Mapping[Place, str]) -> list[Any]:
     return [
-        (name, sorted(labels[place] for place in places if isinstance(place, tuple)))
+        (name, sorted(labels[p] for p in places if isinstance(p, tuple) and p in labels))
         for name, places in uses.items()
     ]
 

@@ -2,7 +2,8 @@
 
 A digest is of the normal form of a definition's syntax tree. Not part of it: comments, layout,
 docstrings, type hints (other than those of class attributes, which models read), the words of error
-messages, import statements. It is the same on every supported version of Python.
+messages, import statements. It is the same on every supported version of Python. The hints of a
+dataclass's fields are part of it, but are no references: nothing runs them.
 """
 
 from __future__ import annotations
@@ -156,11 +157,14 @@ def _definition(statements: list[ast.stmt], package: str) -> Definition:
     for statement in statements:
         digest.update(ascii(_normal(statement, found, scope="module")).encode())
     imports = {name: t for node in found.imports for name, t in _targets(node, package)}
-    decorators = [d for s in statements for d in getattr(s, "decorator_list", ())]
-    outer = {_dotted(d.func if isinstance(d, ast.Call) else d) for d in decorators}
-    return Definition(
-        digest.hexdigest(), frozenset(found.references), imports, frozenset(outer - {None})
-    )
+    decorators = frozenset(name for one in statements for name in _decorators(one))
+    return Definition(digest.hexdigest(), frozenset(found.references), imports, decorators)
+
+
+def _decorators(node: ast.AST) -> list[str]:
+    """Return the names of the decorators of a function or class."""
+    outer = [d.func if isinstance(d, ast.Call) else d for d in getattr(node, "decorator_list", ())]
+    return [name for one in outer if (name := _dotted(one))]
 
 
 @dataclass
@@ -177,7 +181,7 @@ def _normal(node: Any, found: _Names, scope: str, silent: bool = False) -> Any:
     Args:
         node: a syntax tree, a list of some, or a plain value.
         found: takes up names and imports.
-        scope: `module`, `class` or `function`: what the node stands in directly.
+        scope: `module`, `class`, `dataclass` or `function`: what the node stands in directly.
         silent: leave out the words of texts, inside `raise`.
     """
     if isinstance(node, list):
@@ -188,7 +192,7 @@ def _normal(node: Any, found: _Names, scope: str, silent: bool = False) -> Any:
     if isinstance(node, _Import):
         found.imports.append(node)
         return ()
-    if isinstance(node, ast.AnnAssign) and scope != "class":
+    if isinstance(node, ast.AnnAssign) and scope in ("module", "function"):
         return _without_hint(node, found, scope)
     if isinstance(node, ast.Name | ast.Attribute) and (name := _dotted(node)):
         found.references.add(name)
@@ -199,8 +203,9 @@ def _normal(node: Any, found: _Names, scope: str, silent: bool = False) -> Any:
     if isinstance(node, ast.JoinedStr):
         return ("JoinedStr", *_joined(node, found, scope, silent))
     inner = _scope_within(node, scope)
+    hints = _Names() if scope == "dataclass" else found
     fields = (
-        (name, _normal(value, found, inner, silent))
+        (name, _normal(value, hints if name == "annotation" else found, inner, silent))
         for name, value in sorted(ast.iter_fields(node))
         if name not in _unread(node) and value is not None and value != []
     )
@@ -224,7 +229,8 @@ def _joined(node: ast.JoinedStr, found: _Names, scope: str, silent: bool) -> Ite
 
 def _scope_within(node: ast.AST, scope: str) -> str:
     if isinstance(node, ast.ClassDef):
-        return "class"
+        kinds = {name.rpartition(".")[2] for name in _decorators(node)}
+        return "dataclass" if "dataclass" in kinds else "class"
     return "function" if isinstance(node, _Function | ast.Lambda) else scope
 
 

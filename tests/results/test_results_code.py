@@ -212,6 +212,25 @@ def test_follows_circles_and_relative_imports() -> None:
     assert closure(tree, "pack.a:even").digest == closure(tree, "pack.b:odd").digest
 
 
+def test_leaves_out_what_only_a_named_function_reaches() -> None:
+    library = Library(StoredSources(frozenset({"pack"}), TREE))
+    found = library.closure([ENTRY], without=["pack.helper:first"])
+    assert not {"pack/helper.py", "pack/second.py"} & found.files.keys()
+    assert "pack/deep.py" in found.files
+
+
+def test_hints_of_a_dataclass_count_and_lead_nowhere() -> None:
+    tree = {
+        "pack/__init__.py": "",
+        "pack/big.py": "class Big:\n    pass\n",
+        "pack/use.py": "import dataclasses\nfrom pack.big import Big\n\n"
+        "@dataclasses.dataclass(frozen=True)\nclass Use:\n    big: Big\n    size: int = 1\n",
+    }
+    other = {**tree, "pack/use.py": tree["pack/use.py"].replace("size: int", "size: float")}
+    assert closure(tree, "pack.use:Use").files.keys() == {"pack/use.py"}
+    assert closure(tree, "pack.use:Use").digest != closure(other, "pack.use:Use").digest
+
+
 def test_refuses_an_entry_that_is_not_there() -> None:
     with pytest.raises(LookupError, match=re.escape("pack.method:Nothing")):
         closure(TREE, "pack.method:Nothing")
