@@ -72,8 +72,31 @@ class Environment(_Part):
     git_dirty: bool | None
 
 
+class Distribution(_Part):
+    """An installed distribution that plug-ins came from; `commit` where it is known."""
+
+    name: str
+    version: str
+    commit: str | None = None
+
+
+class Code(_Part):
+    """The code that something was made by: all first-party code that it reached.
+
+    `digest` is of all of it, `files` of what is reached in each file, to tell which one changed
+    (`bench.results.code`); `distributions` are those that the plug-ins came from.
+    """
+
+    digest: str
+    files: dict[str, str] = {}
+    distributions: list[Distribution] = []
+
+
 class PoolSummary(_Part):
-    """Which teachers a cell used; `name` is that of an imported pool."""
+    """Which teachers a cell used; `name` is that of an imported pool.
+
+    Each teacher's `code` (digest) and `threads` are those that it was trained with, where known.
+    """
 
     name: str | None = None
     sha256: str
@@ -86,12 +109,15 @@ class PoolSummary(_Part):
 class FitSummary(_Part):
     """Which fit a cell used, whether an earlier cell had made it, and how it was computed.
 
-    `strategies` names the backend taken, for each part that several equivalent ones compute.
+    `strategies` names the backend taken, for each part that several equivalent ones compute;
+    `code` is the digest of the code that made the fit, `threads` the CPU threads that it had.
     """
 
     sha256: str
     reused: bool
     strategies: dict[str, str] = {}
+    code: str | None = None
+    threads: int | None = None
 
 
 class Record(_Part):
@@ -130,6 +156,8 @@ class Record(_Part):
     cost: Cost = Cost()
     device: Device
     environment: Environment
+    code: Code | None = None
+    """None where the record was written before it was kept"""
     pool: PoolSummary | None = None
     fit: FitSummary | None = None
     command: str
