@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
 from bench.errors import BenchError
 from bench.paths import UserPath
+
+if TYPE_CHECKING:
+    from reports.tables.collection import Report
+    from reports.tables.table import Table
 
 
 @click.command()
@@ -95,7 +99,7 @@ def make_report(
     return paths
 
 
-def _print(tables: list[Any], paths: list[Path]) -> None:
+def _print(tables: list[Table], paths: list[Path]) -> None:
     import sys
 
     from rich.console import Console
@@ -108,7 +112,7 @@ def _print(tables: list[Any], paths: list[Path]) -> None:
         click.echo(f"{'' if number else 'report':<9}{path}")
 
 
-def _json(report: Any, paths: list[Path]) -> str:
+def _json(report: Report, paths: list[Path]) -> str:
     from reports.tables.hazards import hazard_rows
     from reports.tables.paired import comparison_rows
 

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from bench.paths import UserPath
 
-FAIL_ON = {
+if TYPE_CHECKING:
+    from reports.compare import Change, Comparison
+    from reports.tables.table import Table
+
+FAIL_ON: dict[str, tuple[str, ...]] = {
     "lower": ("lower",),
     "different": ("lower", "higher"),
     "changed": ("lower", "higher", "equivalent", "undecided", "not comparable"),
@@ -70,7 +74,7 @@ def compare(
         click.echo(json.dumps(as_rows(found), indent=1, ensure_ascii=False, allow_nan=False))
     else:
         _print(found, margin)
-    failing = FAIL_ON.get(fail_if, ())
+    failing = FAIL_ON.get(fail_if or "", ())
     n = sum(one.verdict in failing for one in found.changes)
     if fail_if and (n or found.lost):
         if not as_json:
@@ -80,7 +84,7 @@ def compare(
         context.exit(1)
 
 
-def as_rows(found: Any) -> dict[str, Any]:
+def as_rows(found: Comparison) -> dict[str, Any]:
     """Return a comparison as plain values; accuracies are fractions."""
     return {
         "a": found.a.name,
@@ -94,7 +98,7 @@ def as_rows(found: Any) -> dict[str, Any]:
     }
 
 
-def _row(one: Any) -> dict[str, Any]:
+def _row(one: Change) -> dict[str, Any]:
     d = one.difference
     return {
         "name": one.name,
@@ -115,7 +119,7 @@ def _row(one: Any) -> dict[str, Any]:
     }
 
 
-def _print(found: Any, margin: float) -> None:
+def _print(found: Comparison, margin: float) -> None:
     import sys
 
     from rich.console import Console
@@ -138,7 +142,7 @@ def _print(found: Any, margin: float) -> None:
         click.echo(f"{name}: × {ratio:.2f} (median of {n} cells)")
 
 
-def table(found: Any, margin: float) -> Any:
+def table(found: Comparison, margin: float) -> Table:
     """Return the table of changes."""
     from reports.tables.paired import p_text, signed
     from reports.tables.table import Column, Entry, Footnotes, Section, Table, label

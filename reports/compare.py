@@ -62,15 +62,16 @@ class Change:
     @property
     def verdict(self) -> str:
         """One of `same`, `higher`, `lower`, `equivalent`, `undecided`, `not comparable`."""
-        if self.difference is None:
+        difference, p, within = self.difference, self.p_holm, self.within
+        if difference is None or p is None or within is None:
             alike = self.a.record.status == self.b.record.status != "done"
             reasons = self.a.record.reason, self.b.record.reason
             return "same" if alike and reasons[0] == reasons[1] else "not comparable"
         if self.bitwise:
             return "same"
-        if self.p_holm < ALPHA:
-            return "higher" if self.difference.mean > 0 else "lower"
-        return "equivalent" if self.within.p_value < ALPHA else "undecided"
+        if p < ALPHA:
+            return "higher" if difference.mean > 0 else "lower"
+        return "equivalent" if within.p_value < ALPHA else "undecided"
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ class Comparison:
     only_b: list[str]
     configuration: dict[str, list[str]]
     environment: dict[str, tuple[str, str]]
-    speed: dict[str, tuple[float, float]]
+    speed: dict[str, tuple[float, int]]
 
     @property
     def lost(self) -> int:
@@ -111,12 +112,9 @@ def resolve(name_a: str, name_b: str, runs: Path) -> tuple[Side, Side, bool]:
         )
     if not any(folders):
         stored = find_records(runs)
-        found = [_named(name, stored) for name in (name_a, name_b)]
-        if all(found):
-            kinds = {kind for kind, _ in found}
-            if len(kinds) == 1:
-                a, b = (one for _, one in found)
-                return Side(name_a, a), Side(name_b, b), kinds == {"method"}
+        a, b = _named(name_a, stored), _named(name_b, stored)
+        if a and b and a[0] == b[0]:
+            return Side(name_a, a[1]), Side(name_b, b[1]), a[0] == "method"
     known = sorted({shown(s.record) for s in find_records(runs)}) if runs.is_dir() else []
     raise BenchError(
         f"'{name_a}' and '{name_b}' are not two folders, two methods or two commits of '{runs}'; "
@@ -147,7 +145,8 @@ def compare_sides(a: Side, b: Side, methods: bool, margin: float = MARGIN) -> Co
     """Match the cells of two sides and compare each pair on its tasks.
 
     Args:
-        a, b: the sides; differences are b minus a.
+        a: the first side.
+        b: the second; differences are b minus a.
         methods: match cells without regard to method, preset, learner and calibration.
         margin: δ of equivalence, a fraction.
 
@@ -214,7 +213,7 @@ def _changes(
         for (a, b), reason in zip(pairs, reasons, strict=True)
     ]
     return [
-        _with_numbers(change, values, *numbers, margin) if numbers else change
+        _with_numbers(change, values, *numbers, margin) if values and numbers else change
         for change, values, numbers in zip(changes, tasks, found, strict=True)
     ]
 
@@ -225,7 +224,7 @@ def _incomparable(a: StoredRecord, b: StoredRecord) -> str | None:
             return f"the {word} is {one.record.status}: {one.record.reason}"
     if a.record.task_list_sha256 != b.record.task_list_sha256:
         return "not the same test tasks"
-    return "a single test task" if a.record.accuracy.n < 2 else None
+    return "a single test task" if a.record.scored.n < 2 else None
 
 
 def _with_numbers(
@@ -277,11 +276,12 @@ def _environment(changes: Sequence[Change]) -> dict[str, tuple[str, str]]:
     """Return what differs in the surroundings, all values of a side joined."""
     a, b = ([_surroundings(getattr(one, side).record) for one in changes] for side in ("a", "b"))
     keys = sorted(set().union(*a, *b))
-    texts = {
-        key: tuple(", ".join(sorted({one.get(key, "absent") for one in side})) for side in (a, b))
-        for key in keys
-    }
+    texts = {key: (_values(a, key), _values(b, key)) for key in keys}
     return {key: pair for key, pair in texts.items() if pair[0] != pair[1]}
+
+
+def _values(side: Sequence[dict[str, str]], key: str) -> str:
+    return ", ".join(sorted({one.get(key, "absent") for one in side}))
 
 
 def _surroundings(record: Record) -> dict[str, str]:
@@ -297,7 +297,7 @@ def _surroundings(record: Record) -> dict[str, str]:
     }
 
 
-def _speed(changes: Sequence[Change]) -> dict[str, tuple[float, float]]:
+def _speed(changes: Sequence[Change]) -> dict[str, tuple[float, int]]:
     """Return the median ratio b / a of each time or rate, and how many cells it is of.
 
     Only fits that were made for the cell count, and tests without kept embeddings.

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from bench.contract.config import Config, added
-
-if TYPE_CHECKING:
-    pass
 
 BnMode = Literal["transductive", "support", "running"]
 

@@ -154,6 +154,8 @@ class Library:
 
     def _definition(self, place: Place) -> Definition:
         module = self._modules[place[0]]
+        if module is None:
+            raise LookupError(place[0])
         if place[1].startswith(EFFECTS):
             return module.effects[int(place[1].removeprefix(EFFECTS))]
         return module.definitions[place[1]]

@@ -5,16 +5,19 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
 from bench.errors import BenchError
 from bench.results.files import file_sha256, read_parquet, write_text
 from bench.results.store import ARTIFACTS, DONE, SIMILARITY, TASKS, StoredRecord
+
+if TYPE_CHECKING:
+    from bench.results.record import Record
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 MARK = ".ingested"
@@ -59,7 +62,7 @@ class Tracker:
     One process writes at a time: a fresh store does not survive two that create it together.
     """
 
-    def __init__(self, runs: Path):
+    def __init__(self, runs: Path) -> None:
         from mlflow.tracking import MlflowClient
 
         for name in ("mlflow.store.db.utils", "alembic"):
@@ -195,7 +198,7 @@ class Tracker:
             self.client.log_artifact(run_id, str(path), "images")
 
 
-def parameters(record: Any) -> dict[str, str]:
+def parameters(record: Record) -> dict[str, str]:
     """Return the parameters of a cell by name: what tells cells apart in a comparison.
 
     Constants of the protocol and counts of the budget are in their names, and in full in the
@@ -223,9 +226,9 @@ def parameters(record: Any) -> dict[str, str]:
     return {key: str(value)[:6000] for key, value in shown.items()}
 
 
-METRICS = {
-    "accuracy": lambda r: r.accuracy and r.accuracy.mean,
-    "accuracy_ci95": lambda r: r.accuracy and r.accuracy.ci95,
+METRICS: dict[str, Callable[[Record], float | None]] = {
+    "accuracy": lambda r: r.accuracy.mean if r.accuracy else None,
+    "accuracy_ci95": lambda r: r.accuracy.ci95 if r.accuracy else None,
     "fit_seconds": lambda r: r.timing.fit_s,
     "fit_tasks_per_second": lambda r: r.timing.train_tasks_per_s,
     "pseudo_images_per_second": lambda r: r.timing.pseudo_images_per_s,
@@ -233,12 +236,12 @@ METRICS = {
     "peak_memory_bytes": lambda r: r.timing.peak_memory_bytes,
     "parameters": lambda r: r.cost.params,
     "macs_per_query_image": lambda r: r.cost.macs_per_query_image,
-    "pool_accuracy": lambda r: r.pool and r.pool.mean_accuracy,
+    "pool_accuracy": lambda r: r.pool.mean_accuracy if r.pool else None,
 }
 """What a cell's row shows; the rest is in its record."""
 
 
-def summary_metrics(record: Any) -> dict[str, float]:
+def summary_metrics(record: Record) -> dict[str, float]:
     """Return accuracy, interval, throughput and cost; what was not measured is absent."""
     found = {name: read(record) for name, read in METRICS.items()}
     return {name: float(value) for name, value in found.items() if value is not None}

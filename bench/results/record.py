@@ -29,10 +29,12 @@ class Accuracy(_Part):
 
 
 class Timing(_Part):
-    """Seconds and rates; None where a thing was not done. Validation and checkpoints are in
-    neither; the rates of a fit are those of its loop from the end of its first step on
-    (`execute.timing.Pace`). Peak memory: of the process, or of the GPU's allocator where one was
-    used."""
+    """Seconds and rates; None where a thing was not done.
+
+    Validation and checkpoints are in neither; the rates of a fit are those of its loop from the end
+    of its first step on (`execute.timing.Pace`). Peak memory: of the process, or of the GPU's
+    allocator where one was used.
+    """
 
     fit_s: float | None = None
     meta_iterations_per_s: float | None = None
@@ -171,6 +173,17 @@ class Record(_Part):
         self.protocol = with_added(ProtocolConstants, self.protocol)
         self.budget = with_added(Budget, self.budget)
         return self
+
+    @property
+    def scored(self) -> Accuracy:
+        """The accuracy of a finished cell.
+
+        Raises:
+            BenchError: the record has none.
+        """
+        if self.accuracy is None:
+            raise BenchError(f"cell {self.cell_hash} has no accuracy: {self.status}; run it again")
+        return self.accuracy
 
     @property
     def tested(self) -> list[str]:

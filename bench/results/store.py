@@ -31,7 +31,8 @@ def write_tasks(path: Path, accuracies: np.ndarray, classes: np.ndarray | None =
             an interval over classes needs neither the data nor the code that drew the tasks.
     """
     values = np.asarray(accuracies, dtype=np.float64)
-    columns = {"task": np.arange(len(values), dtype=np.int32), "accuracy": values}
+    columns: dict[str, np.ndarray] = {"task": np.arange(len(values), dtype=np.int32)}
+    columns["accuracy"] = values
     if classes is not None:
         members = np.asarray(classes, dtype=np.int32).T
         columns |= {f"class_{way}": column for way, column in enumerate(members)}

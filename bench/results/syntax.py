@@ -217,7 +217,7 @@ def _joined(node: ast.JoinedStr, found: _Names, scope: str, silent: bool) -> Ite
     text = ""
     for part in node.values:
         if isinstance(part, ast.Constant):
-            text += "" if silent else part.value
+            text += "" if silent else str(part.value)
             continue
         if text:
             yield text
@@ -253,5 +253,6 @@ def _dotted(node: ast.AST) -> str | None:
     """Return `a.b.c` of a name with attributes; None of anything else."""
     if isinstance(node, ast.Name):
         return node.id
-    inner = _dotted(node.value) if isinstance(node, ast.Attribute) else None
-    return f"{inner}.{node.attr}" if inner else None
+    if isinstance(node, ast.Attribute) and (inner := _dotted(node.value)):
+        return f"{inner}.{node.attr}"
+    return None

@@ -81,7 +81,9 @@ def paired_differences(
     if len(counts) > 1:
         raise BenchError(f"pairs of {counts} tasks; compare those of one number at a time")
     intervals = [mean_interval(array, level) for array in arrays]
-    p_values = _sign_flip_p(np.array(arrays), n_permutations, generator) if arrays else []
+    if not arrays:
+        return []
+    p_values = _sign_flip_p(np.array(arrays), n_permutations, generator)
     return [
         PairedDifference(*interval, float(p), len(array))
         for interval, p, array in zip(intervals, p_values, arrays, strict=True)

@@ -9,10 +9,12 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from mkdocs.config.defaults import MkDocsConfig
     from mkdocs.structure.files import Files
+    from mkdocs.structure.pages import Page
 
 ROOT_PAGES = {
     "README.md": "index.md",
@@ -22,7 +24,7 @@ ROOT_PAGES = {
 _LINK = re.compile(r"\[(?P<text>[^\]]+)\]\((?!https?:|mailto:|#)(?P<target>[^)\s]+)\)")
 
 
-def on_files(files: Files, *, config: Any) -> Files:
+def on_files(files: Files, *, config: MkDocsConfig) -> Files:
     """Add one generated page for each file of `ROOT_PAGES`."""
     from mkdocs.structure.files import File
 
@@ -33,7 +35,7 @@ def on_files(files: Files, *, config: Any) -> Files:
     return files
 
 
-def on_page_markdown(markdown: str, *, page: Any, config: Any, files: Files) -> str:
+def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: Files) -> str:
     """Redirect the links of a page in docs/ that lead out of docs/."""
     if page.file.generated_by:
         return markdown

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING
 
-from bench.stats import mean_interval
+from bench.stats import Interval, mean_interval
 from reports.figures.accuracy import AGAINST, accuracy_figure, against_figure
 from reports.figures.cost import COSTS, pareto_figure, throughput_figure
-from reports.figures.differences import MIN_SETTINGS, difference_figure, ranks_figure
+from reports.figures.differences import MIN_SETTINGS, Difference, difference_figure, ranks_figure
 from reports.figures.drawing import Drawing
 from reports.figures.fits import fit_drawings, pool_drawings
 from reports.figures.style import labels
@@ -19,6 +20,7 @@ from reports.tables.summary import rate_rows, summary_rows
 
 if TYPE_CHECKING:
     import pandas
+
 
 MAX_SETTINGS, MAX_DENSE = 8, 6
 """More settings than this are not drawn as panels beside one another; captions say so. The second
@@ -77,7 +79,8 @@ def _ranking(frame: pandas.DataFrame) -> str:
     texts = []
     for setting, part in frame.groupby("setting", sort=False):
         best = part.sort_values("mean", ascending=False).head(3)
-        names = [f"{row.method} {100 * row.mean:.1f} %" for row in best.itertuples()]
+        pairs = zip(best["method"], 100 * best["mean"], strict=True)
+        names = [f"{method} {mean:.1f} %" for method, mean in pairs]
         texts.append(f"{setting}: {', '.join(names)}.")
     return " ".join(texts)
 
@@ -109,7 +112,7 @@ def _against(frame: pandas.DataFrame, names: Sequence[str], prefix: str) -> list
                 f"Accuracy against {AGAINST[x]}",
                 "Percent with 95 % interval over test tasks. Dashed: oracles.",
                 f"Accuracy of {kept['method'].nunique()} methods against {AGAINST[x]}.",
-                lambda kept=kept, x=x: against_figure(kept, x),
+                partial(against_figure, kept, x),
             )
         )
     return found
@@ -127,7 +130,7 @@ def _costs(frame: pandas.DataFrame, prefix: str) -> list[Drawing]:
                 f"Accuracy against {words}",
                 "The line joins data-free methods that no other beats in both (Pareto front).",
                 f"Accuracy against {words}. {_ranking(known)}",
-                lambda known=known, cost=cost: pareto_figure(known, cost),
+                partial(pareto_figure, known, cost),
             )
         )
     return found
@@ -153,26 +156,22 @@ def _throughput(group: Group, prefix: str) -> list[Drawing]:
 
 
 def _differences(group: Group, few: pandas.DataFrame, prefix: str) -> list[Drawing]:
-    import pandas
-
-    found = []
-    pairs = pandas.DataFrame(difference_rows(group, list(dict.fromkeys(few["setting"]))))
-    if len(pairs):
-        names = list(dict.fromkeys(pairs["row"]))
-        best = names[:MAX_ROWS]
-        pairs = pairs[pairs["row"].isin(best) & pairs["column"].isin(best)]
-        which = "all" if len(best) == len(names) else f"the {len(best)} best of {len(names)}"
-        found.append(
-            Drawing(
-                f"{prefix}-differences",
-                "Paired differences",
-                f"Row minus column in points, on the same tasks, of {which} data-free rows; in "
-                "brackets: the 95 % t interval contains 0.",
-                f"Square of paired differences between {which} data-free rows, a panel a setting.",
-                lambda: difference_figure(pairs),
-            )
+    pairs = difference_rows(group, list(dict.fromkeys(few["setting"])))
+    if not pairs:
+        return []
+    names = list(dict.fromkeys(one.row for one in pairs))
+    best = names[:MAX_ROWS]
+    which = "all" if len(best) == len(names) else f"the {len(best)} best of {len(names)}"
+    return [
+        Drawing(
+            f"{prefix}-differences",
+            "Paired differences",
+            f"Row minus column in points, on the same tasks, of {which} data-free rows; in "
+            "brackets: the 95 % t interval contains 0.",
+            f"Square of paired differences between {which} data-free rows, a panel a setting.",
+            lambda: difference_figure([p for p in pairs if p.row in best and p.column in best]),
         )
-    return found
+    ]
 
 
 def _ranks(group: Group, frame: pandas.DataFrame, prefix: str) -> list[Drawing]:
@@ -193,7 +192,7 @@ def _ranks(group: Group, frame: pandas.DataFrame, prefix: str) -> list[Drawing]:
     ]
 
 
-def difference_rows(group: Group, settings: Sequence[str]) -> list[dict[str, Any]]:
+def difference_rows(group: Group, settings: Sequence[str]) -> list[Difference]:
     """Return all ordered pairs of data-free rows that met the same tasks, best row first."""
     rows = []
     for setting in group.settings:
@@ -207,8 +206,7 @@ def difference_rows(group: Group, settings: Sequence[str]) -> list[dict[str, Any
         }
         order = sorted(done, key=lambda row: -done[row].mean)
         rows += [
-            {"setting": name, "row": _shown(a, group.rows), "column": _shown(b, group.rows)}
-            | _difference(pair)
+            Difference(name, _shown(a, group.rows), _shown(b, group.rows), *_difference(pair))
             for a in order
             for b in order
             if a != b and (pair := paired(done[a], done[b])).reason is None
@@ -221,6 +219,5 @@ def _shown(row: Row, rows: Sequence[Row]) -> str:
     return f"{row.name} · {row.head}" if several else row.name
 
 
-def _difference(pair: Pair) -> dict[str, float]:
-    found = mean_interval(pair.a.tasks - pair.b.tasks)
-    return {"difference": found.mean, "low": found.low, "high": found.high}
+def _difference(pair: Pair) -> Interval:
+    return mean_interval(pair.a.tasks - pair.b.tasks)

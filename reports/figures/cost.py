@@ -82,7 +82,7 @@ def throughput_figure(frame: pandas.DataFrame) -> Figure:
         figure, panels = axes_grid(len(shown), 3.8, 0.9 + 0.26 * len(order), sharey=True)
         for axes, rate in zip(panels, shown, strict=True):
             means = frame.groupby("label")[rate].mean().dropna()
-            for name, value in means.items():
+            for name, value in zip(means.index, means, strict=True):
                 y, kind = order.index(name), kinds[name]
                 axes.plot([value], [y], MARKERS[kind], color=KNOWLEDGE[kind])
                 axes.annotate(

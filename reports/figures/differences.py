@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -18,32 +19,42 @@ MIN_SETTINGS = 5
 """Fewer settings give no critical-difference diagram: ranks say little then."""
 
 
-def difference_figure(frame: pandas.DataFrame) -> Figure:
+class Difference(NamedTuple):
+    """The paired difference row minus column in one setting, a fraction; rows by shown name."""
+
+    setting: str
+    row: str
+    column: str
+    difference: float
+    low: float
+    high: float
+
+
+def difference_figure(found: Sequence[Difference]) -> Figure:
     """Draw the paired differences row minus column in points, a panel a setting.
 
     A number in brackets is not told from zero: its 95 % t interval contains it.
 
     Args:
-        frame: columns setting, row, column (shown names, best first), difference, low, high.
+        found: of all ordered pairs of rows, the best row first.
     """
-    settings = list(dict.fromkeys(frame["setting"]))
-    order = list(dict.fromkeys(frame["row"]))
-    limit = 100 * float(frame["difference"].abs().max())
+    settings = list(dict.fromkeys(one.setting for one in found))
+    order = list(dict.fromkeys(one.row for one in found))
+    limit = 100 * max(abs(one.difference) for one in found)
     side = 1.6 + 0.42 * len(order)
     with look():
         figure, panels = axes_grid(len(settings), side, side, sharey=True)
         for axes, setting in zip(panels, settings, strict=True):
-            part = frame[frame["setting"] == setting]
-            values, texts = _square(part, order)
+            values, texts = _square([one for one in found if one.setting == setting], order)
             draw_square(axes, values, order, "vlag", (-limit, limit), texts)
             axes.set(title=setting)
     return figure
 
 
-def _square(part: pandas.DataFrame, order: list[str]) -> tuple[np.ndarray, np.ndarray]:
+def _square(part: Sequence[Difference], order: list[str]) -> tuple[np.ndarray, np.ndarray]:
     values = np.full((len(order), len(order)), np.nan)
     texts = np.full(values.shape, "", dtype=object)
-    for one in part.itertuples():
+    for one in part:
         place = order.index(one.row), order.index(one.column)
         values[place] = 100 * one.difference
         text = f"{values[place]:+.0f}" if abs(values[place]) >= 9.95 else f"{values[place]:+.1f}"

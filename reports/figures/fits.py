@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from bench.results.files import read_parquet
 from bench.results.store import CURVE, StoredRecord
 from reports.figures.curves import PANELS, curves_figure
 from reports.figures.drawing import Drawing
 from reports.figures.gallery import gallery_figure, stage_order
-from reports.figures.similarity import similarity_figure
+from reports.figures.similarity import Similarity, similarity_figure
 from reports.rows.groups import Group
 
 MAX_GRIDS = 6
@@ -43,7 +45,7 @@ def fit_drawings(group: Group, prefix: str) -> list[Drawing]:
             )
         )
     images = [
-        {"title": f"{name}: {path.stem.replace('-', ' ')}", "path": path}
+        (f"{name}: {path.stem.replace('-', ' ')}", path)
         for name, one in fits.items()
         for path in sorted(one.folder.glob("images/*.png"), key=stage_order)
     ][:MAX_GRIDS]
@@ -53,8 +55,8 @@ def fit_drawings(group: Group, prefix: str) -> list[Drawing]:
                 f"{prefix}-gallery",
                 "Pseudo images",
                 "Inverted from the teachers; no real image is shown.",
-                f"Grids of pseudo images of {', '.join(image['title'] for image in images)}.",
-                lambda: gallery_figure(pandas.DataFrame(images)),
+                f"Grids of pseudo images of {', '.join(title for title, _ in images)}.",
+                lambda: gallery_figure(dict(images)),
             )
         )
     return found
@@ -62,17 +64,11 @@ def fit_drawings(group: Group, prefix: str) -> list[Drawing]:
 
 def pool_drawings(group: Group, prefix: str) -> list[Drawing]:
     """Return how alike the teachers of a group's pools are, where its cells hold it."""
-    import pandas
-
-    rows = similarity_rows(group.stored)
-    if not rows:
+    found = similarities(group.stored)
+    if not found:
         return []
-    frame = pandas.DataFrame(rows)
-    others = frame[frame["a"] != frame["b"]].groupby("pool", sort=False)["cka"]
-    words = [
-        f"{pool}: {low:.2f} to {high:.2f}"
-        for (pool, low), high in zip(others.min().items(), others.max(), strict=True)
-    ]
+    pairs = {one.pool: one.values[~np.eye(len(one.names), dtype=bool)] for one in found}
+    words = [f"{p}: {v.min():.2f} to {v.max():.2f}" for p, v in pairs.items() if len(v)]
     return [
         Drawing(
             f"{prefix}-similarity",
@@ -80,14 +76,14 @@ def pool_drawings(group: Group, prefix: str) -> list[Drawing]:
             "Linear CKA (unbiased) of the teachers' features on validation images, of classes that "
             "none was trained on: 1 is the same up to rotation and scale, 0 unrelated.",
             f"Similarity of each pair of teachers. Range over pairs: {'; '.join(words)}.",
-            lambda: similarity_figure(frame),
+            lambda: similarity_figure(found),
         )
     ]
 
 
-def similarity_rows(stored: Sequence[StoredRecord]) -> list[dict[str, Any]]:
-    """Return all ordered pairs of teachers of each pool whose similarity is stored."""
-    found: dict[str, list[dict[str, Any]]] = {}
+def similarities(stored: Sequence[StoredRecord]) -> list[Similarity]:
+    """Return how alike the teachers are, of each pool for which it is stored."""
+    found: dict[str, Similarity] = {}
     for one in stored:
         pool = one.record.pool
         if pool is None or pool.sha256 in found or len(found) == MAX_GRIDS:
@@ -97,12 +93,8 @@ def similarity_rows(stored: Sequence[StoredRecord]) -> list[dict[str, Any]]:
             continue
         names = _teacher_names(pool.teachers)
         title = f"{pool.name or '+'.join(one.record.datasets)} seed {one.record.seed}"
-        found[pool.sha256] = [
-            {"pool": f"{title} ({pool.sha256[:6]})", "a": a, "b": b, "cka": matrix[i, j]}
-            for i, a in enumerate(names)
-            for j, b in enumerate(names)
-        ]
-    return [row for rows in found.values() for row in rows]
+        found[pool.sha256] = Similarity(f"{title} ({pool.sha256[:6]})", names, matrix)
+    return list(found.values())
 
 
 def _teacher_names(teachers: Sequence[dict[str, Any]]) -> list[str]:
@@ -119,13 +111,11 @@ def _teacher_names(teachers: Sequence[dict[str, Any]]) -> list[str]:
 def _fits(stored: Sequence[StoredRecord]) -> dict[str, StoredRecord]:
     """Return one record for each distinct fit, by a name that tells fits apart."""
     found: dict[str, StoredRecord] = {}
+    seen: set[str] = set()
     for one in stored:
         r = one.record
-        if (
-            r.status == "done"
-            and r.fit
-            and r.fit.sha256 not in {f.record.fit.sha256 for f in found.values()}
-        ):
+        if r.status == "done" and r.fit and r.fit.sha256 not in seen:
+            seen.add(r.fit.sha256)
             shots = f"{r.n_way}w{r.k_shot}s"
             preset = "" if r.preset == "released" else f" ({r.preset})"
             name = f"{r.method}{preset} {r.learner} {'+'.join(r.datasets)} {shots} seed {r.seed}"

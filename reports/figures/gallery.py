@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reports.figures.style import axes_grid, look
 
 if TYPE_CHECKING:
-    import pandas
     from matplotlib.figure import Figure
 
 
@@ -24,23 +24,19 @@ def stage_order(path: Path) -> tuple[int, str]:
     return (STAGES.index(stage) if stage in STAGES else len(STAGES)), path.name
 
 
-def gallery_figure(frame: pandas.DataFrame) -> Figure:
-    """Show stored grids of pseudo images, a panel a grid.
-
-    Args:
-        frame: columns title and path, a row a PNG that a fit left.
-    """
+def gallery_figure(paths: Mapping[str, Path]) -> Figure:
+    """Show stored grids of pseudo images, a panel a grid, by the title of each."""
     import numpy as np
     from PIL import Image
 
     grids = []
-    for path in frame["path"]:
+    for path in paths.values():
         with Image.open(path) as image:
             grids.append(np.asarray(image.convert("RGB")))
     tallest = max(len(grid) / grid.shape[1] for grid in grids)
     with look():
         figure, panels = axes_grid(len(grids), WIDTH, WIDTH * tallest + TITLE)
-        for axes, grid, title in zip(panels, grids, frame["title"], strict=True):
+        for axes, grid, title in zip(panels, grids, paths, strict=True):
             axes.imshow(grid, interpolation="nearest")
             axes.set_title(title)
             axes.set_axis_off()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -48,16 +48,17 @@ def name_points(
 
     Args:
         axes: where the points are drawn.
-        x, y: (n,) data coordinates.
+        x: (n,) data coordinates.
+        y: (n,) the others.
         names: n names.
         first: indices that are always named, in the order of the line that joins them.
     """
     axes.autoscale_view()  # transforms do not follow pending limits
-    size = axes.get_window_extent().size * 72 / axes.figure.dpi
+    size = np.asarray(axes.get_window_extent().size) * 72 / axes.figure.dpi
     inside = axes.transAxes.inverted().transform(axes.transData.transform(np.stack([x, y], 1)))
     centres = inside * size
-    taken = [_around(*centre, MARKER) for centre in centres]
-    taken += [_around(*point, 1.0) for point in _along(centres[list(first)])]
+    taken = [_around(centre, MARKER) for centre in centres]
+    taken += [_around(point, 1.0) for point in _along(centres[list(first)])]
 
     order = [*first, *sorted(set(range(len(x))) - set(first), key=lambda i: -y[i])]
     boxes = _together(
@@ -79,7 +80,7 @@ def name_points(
 
 def _free(centre: np.ndarray, name: str, bold: bool, size: np.ndarray) -> list[Box]:
     """Return the places of a name that lie within the axes; one outside where there is none."""
-    places = _places(*centre, len(name) * WIDTH * (BOLD if bold else 1))
+    places = _places(centre, len(name) * WIDTH * (BOLD if bold else 1))
     return [place for place in places if _within(place, size)] or places[:1]
 
 
@@ -91,14 +92,15 @@ def _together(choices: Sequence[Sequence[Box]], taken: Sequence[Box]) -> list[Bo
     """Return one of the choices for each name, so that the fewest meet what is there or another."""
     alone = {box: _clashes(box, taken) for places in choices for box in places}
 
-    def clashes(boxes: Sequence[Box]) -> int:
+    def clashes(boxes: Iterable[Box]) -> int:
         pairs = itertools.combinations(boxes, 2)
         return sum(map(alone.__getitem__, boxes)) + sum(a.meets(b) for a, b in pairs)
 
     return list(min(itertools.product(*choices), key=clashes))
 
 
-def _around(x: float, y: float, reach: float) -> Box:
+def _around(point: np.ndarray, reach: float) -> Box:
+    x, y = point
     return Box(x - reach, y - reach, x + reach, y + reach)
 
 
@@ -111,8 +113,9 @@ def _along(corners: np.ndarray) -> np.ndarray:
     return np.concatenate(parts)
 
 
-def _places(x: float, y: float, width: float) -> list[Box]:
+def _places(point: np.ndarray, width: float) -> list[Box]:
     """Return where a name may stand: right, left, above and below of a point."""
+    x, y = point
     gap = MARKER + 1
     corners = [
         (x + gap, y - HEIGHT / 2),

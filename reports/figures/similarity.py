@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,36 +12,32 @@ from reports.figures.squares import draw_square
 from reports.figures.style import axes_grid, look
 
 if TYPE_CHECKING:
-    import pandas
     from matplotlib.figure import Figure
 
 MAX_NUMBERED = 16
 """Pools of more teachers are drawn without a number in each square."""
 
 
-def similarity_figure(frame: pandas.DataFrame) -> Figure:
-    """Draw the linear CKA of each pair of teachers, a panel a pool, from 0 (white) to 1 (dark).
+@dataclass(frozen=True)
+class Similarity:
+    """How alike the teachers of a pool are, by shown names: (N, N), 1 on the diagonal."""
 
-    Args:
-        frame: columns pool (shown name), a, b (shown names of teachers, in the pool's order), cka;
-            a row an ordered pair, with itself too.
-    """
-    pools = list(dict.fromkeys(frame["pool"]))
-    largest = max(part["a"].nunique() for _, part in frame.groupby("pool"))
-    side = min(1.8 + 0.3 * largest, 7.0)
+    pool: str
+    names: list[str]
+    values: np.ndarray
+
+
+def similarity_figure(found: Sequence[Similarity]) -> Figure:
+    """Draw the linear CKA of each pair of teachers, a panel a pool, from 0 (white) to 1 (dark)."""
+    side = min(1.8 + 0.3 * max(len(one.names) for one in found), 7.0)
     with look():
-        figure, panels = axes_grid(len(pools), side + 0.6, side)
-        for axes, pool in zip(panels, pools, strict=True):
-            part = frame[frame["pool"] == pool]
-            names = list(dict.fromkeys(part["a"]))
-            values = part["cka"].to_numpy(float).reshape(len(names), len(names))
-            numbered = len(names) <= MAX_NUMBERED
-            texts = _texts(values) if numbered else None
-            fields = draw_square(axes, values, names, "Blues", (0, 1), texts, 6.5)
-            figure.colorbar(fields, ax=axes, label="linear CKA", shrink=0.8).outline.set_visible(
-                False
-            )
-            axes.set(title=pool, xlabel="teacher", ylabel="teacher")
+        figure, panels = axes_grid(len(found), side + 0.6, side)
+        for axes, one in zip(panels, found, strict=True):
+            texts = _texts(one.values) if len(one.names) <= MAX_NUMBERED else None
+            fields = draw_square(axes, one.values, one.names, "Blues", (0, 1), texts, 6.5)
+            bar = figure.colorbar(fields, ax=axes, label="linear CKA", shrink=0.8)
+            bar.outline.set_visible(False)
+            axes.set(title=one.pool, xlabel="teacher", ylabel="teacher")
             axes.tick_params(labelsize=7)
     return figure
 

@@ -53,10 +53,12 @@ def draw_square(
     axes.set_yticks([place + 0.5 for place in places], names)
     axes.grid(visible=False)
     axes.spines[:].set_visible(False)
-    for row, column in np.argwhere(np.isfinite(values)) if texts is not None else ():
+    if texts is None:
+        return fields
+    for row, column in np.argwhere(np.isfinite(values)):
         light = relative_luminance(fields.to_rgba(values[row, column])) > LIGHT
         axes.text(
-            column + 0.5, row + 0.5, texts[row, column], ha="center", va="center",
+            column + 0.5, row + 0.5, str(texts[row, column]), ha="center", va="center",
             fontsize=font_size, color="#262626" if light else "white",
         )  # fmt: skip
     return fields

@@ -5,12 +5,13 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import pandas
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.typing import RcKeyType
 
 FORMATS = ("svg", "pdf", "png")
 PNG_DPI = 150
@@ -29,7 +30,7 @@ WORDS = {
     "real_data": "oracle (real data)",
 }
 
-_LOOK = {
+_LOOK: dict[RcKeyType, object] = {
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans"],
     "font.size": 9,
@@ -62,14 +63,16 @@ MAX_WIDTH = 13.5
 """Inches; wider figures become too small on a page, so that further panels go below."""
 
 
-def axes_grid(n: int, width: float, height: float, **shared: Any) -> tuple[Figure, list[Axes]]:
+def axes_grid(
+    n: int, width: float, height: float, sharey: bool = False
+) -> tuple[Figure, list[Axes]]:
     """Return a figure of n axes side by side, at most three in a row, in inches a panel."""
     from matplotlib.figure import Figure
 
     columns = max(1, min(n, 3, int(MAX_WIDTH // width)))
     rows = -(-n // columns)
     figure = Figure(figsize=(width * columns, height * rows), layout="constrained")
-    axes = figure.subplots(rows, columns, squeeze=False, **shared).ravel()
+    axes = figure.subplots(rows, columns, sharey=sharey, squeeze=False).ravel()
     for spare in axes[n:]:
         spare.set_visible(False)
     return figure, list(axes[:n])

@@ -184,8 +184,8 @@ def images(folder: Path, budget: list[int]) -> list[dict[str, str]]:
 
     found = []
     for path in sorted(folder.glob("images/*.png"), key=stage_order):
-        with Image.open(path) as image:
-            image = image.convert("RGB")
+        with Image.open(path) as file:
+            image = file.convert("RGB")
             image.thumbnail((480, 480))
             buffer = io.BytesIO()
             image.save(buffer, "JPEG", quality=80)

@@ -149,7 +149,7 @@ def _lead(leader: Leader, group: Group) -> str:
 def _sure(leader: Leader, group: Group) -> str:
     n = len(leader.result.done)
     seeds = "one seed" if n == 1 else f"{n} seeds"
-    if leader.lead is None:
+    if leader.ahead is None or leader.detectable is None:
         return seeds
     if leader.ties:
         tied = ", ".join(shown_row(row, group) for row in leader.ties)

@@ -39,12 +39,12 @@ class Choice:
 class Family:
     """Records of one method, learner and budget that differ in protocol, data, shots and seed.
 
-    `against[i]` is the number of the choice that choice i is compared with; None for the
-    reference, which is the first.
+    `against[i]` is the number of the choice that choice i is compared with; the first choice is
+    the reference and stands for itself.
     """
 
     choices: list[Choice]
-    against: list[int | None]
+    against: list[int]
     stored: list[list[StoredRecord]]
     settings: list[Setting]
 
@@ -81,8 +81,8 @@ def hazard_families(stored: Sequence[StoredRecord]) -> list[Family]:
 
 def _family_key(record: Record) -> str:
     fields = record.model_dump(mode="json")
-    names = ("scenario", "net", "architectures", "method", "preset", "method_config", "learner")
-    names += ("calibration", "budget", "n_query", "n_test_tasks")
+    names = ["scenario", "net", "architectures", "method", "preset", "method_config", "learner"]
+    names += ["calibration", "budget", "n_query", "n_test_tasks"]
     extra = [fields.get("calibration_config")]
     return canonical_json([fields[name] for name in names] + extra)
 
@@ -98,7 +98,7 @@ def _family(stored: Sequence[StoredRecord]) -> Family | None:
     if steps[hub].count(1) < 2:
         return None
     order = [hub, *_ordered(choices, hub, steps)]
-    against = [None] + [order.index(_compared(i, hub, steps)) for i in order[1:]]
+    against = [0] + [order.index(_compared(i, hub, steps)) for i in order[1:]]
     return Family(
         [choices[i] for i in order],
         against,

@@ -6,8 +6,6 @@ import functools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from bench.errors import BenchError
 from bench.results.files import canonical_json
 from bench.results.record import Record
@@ -17,7 +15,9 @@ from bench.stats import Interval, bca_interval, mean_interval, open_interval, re
 from reports.rows.memo import Memo
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas
+
 
 _PLAIN = (
     "suite",
@@ -95,12 +95,13 @@ def record_row(stored: StoredRecord, memo: Memo | None = None) -> dict[str, Any]
     return row
 
 
-def _accuracy_columns(stored: StoredRecord, memo: Memo) -> dict[str, float | int | None]:
+def _accuracy_columns(stored: StoredRecord, memo: Memo) -> dict[str, float | None]:
     accuracy = stored.record.accuracy
     if accuracy is None:
         return dict.fromkeys(_ACCURACY + _INTERVALS)
     values = [accuracy.mean, accuracy.ci95, accuracy.std, accuracy.n]
-    row = dict(zip(_ACCURACY, values, strict=True)) | dict.fromkeys(_INTERVALS)
+    row: dict[str, float | None] = dict(zip(_ACCURACY, values, strict=True))
+    row |= dict.fromkeys(_INTERVALS)
     if accuracy.n < 2:
         return row
     tasks, classes = task_table(stored)

@@ -18,7 +18,7 @@ VERSION = 3
 class Memo:
     """Lists of floats by what they were computed from; without a path nothing is kept on disk."""
 
-    def __init__(self, path: Path | None = None):
+    def __init__(self, path: Path | None = None) -> None:
         self._path = path
         self._known: dict[str, list[float]] = _read(path)
         self._used: dict[str, list[float]] = {}
@@ -50,9 +50,10 @@ class Memo:
         """Return the numbers of several items, as `numbers` for each.
 
         Args:
-            name, words: as in `numbers`.
+            name: of the statistic.
             items: the arrays of each.
             compute: places of unknown items → their numbers; not called where all are known.
+            words: seeds and settings of the computation.
         """
         keys = [_key(name, arrays, words) for arrays in items]
         self._used |= {key: self._known[key] for key in keys if key in self._known}

@@ -64,7 +64,7 @@ class Setting(NamedTuple):
 class Result:
     """The records of one row and setting: one for each seed."""
 
-    def __init__(self, stored: Sequence[StoredRecord]):
+    def __init__(self, stored: Sequence[StoredRecord]) -> None:
         self._stored = stored
         ordered = sorted(stored, key=lambda one: one.record.seed)
         self.done = [one for one in ordered if one.record.status == "done"]
@@ -78,19 +78,19 @@ class Result:
     @property
     def mean(self) -> float:
         """The mean of the seeds' mean accuracies, a fraction."""
-        return float(np.mean([one.record.accuracy.mean for one in self.done]))
+        return float(np.mean([one.record.scored.mean for one in self.done]))
 
     @property
     def ci95(self) -> float:
         """The mean of the seeds' task intervals: tasks of several seeds are never pooled."""
-        return float(np.mean([one.record.accuracy.ci95 for one in self.done]))
+        return float(np.mean([one.record.scored.ci95 for one in self.done]))
 
     @property
     def spread(self) -> float | None:
         """The standard deviation (n - 1) of the seeds' means; None for one seed."""
         if len(self.done) < 2:
             return None
-        return seed_spread([one.record.accuracy.mean for one in self.done]).std
+        return seed_spread([one.record.scored.mean for one in self.done]).std
 
     @property
     def task_list(self) -> str | None:
@@ -144,4 +144,4 @@ def paired(a: Result | None, b: Result | None) -> Pair:
     a, b = a.on(seeds), b.on(seeds)
     if a.task_list is None or a.task_list != b.task_list:
         return Pair(a, b, OTHER_TASKS)
-    return Pair(a, b, "a single test task" if a.done[0].record.accuracy.n < 2 else None)
+    return Pair(a, b, "a single test task" if a.done[0].record.scored.n < 2 else None)

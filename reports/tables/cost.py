@@ -117,13 +117,13 @@ def _front(done: dict[Row, list[Record]]) -> set[Row]:
         for row, records in done.items()
         if row.ranked and all(r.cost.macs_per_query_image is not None for r in records)
     ]
-    macs = [np.mean([r.cost.macs_per_query_image for r in done[row]]) for row in known]
+    macs = [np.mean([r.cost.macs_per_query_image or 0 for r in done[row]]) for row in known]
     gains = [_accuracy(done[row]) for row in known]
     return {known[i] for i in pareto_front(np.array(macs), np.array(gains))}
 
 
 def _accuracy(records: Sequence[Record]) -> float:
-    return float(np.mean([r.accuracy.mean for r in records]))
+    return float(np.mean([r.scored.mean for r in records]))
 
 
 def _line(row: Row, records: Sequence[Record], on_front: bool, notes: Footnotes) -> list[Entry]:

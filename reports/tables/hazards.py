@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from bench.stats import (
     Interval,
@@ -30,7 +29,7 @@ class Worth:
     paired: PairedDifference | None = None
     unpaired: Interval | None = None
     p_holm: float | None = None
-    reason: str | None = None
+    reason: str = ""
     seeds: tuple[int, ...] = ()
     partial: bool = False
     """whether either of the two has more seeds than the difference is of"""
@@ -76,7 +75,7 @@ def _unpaired(choice: int, setting: Setting, pair: Pair) -> Worth:
     if pair.reason == OTHER_TASKS and len(pair.a.tasks) > 1:
         difference = unpaired_difference(pair.a.tasks, pair.b.tasks)
         return Worth(choice, setting, unpaired=difference)
-    return Worth(choice, setting, reason=pair.reason)
+    return Worth(choice, setting, reason=pair.reason or "")
 
 
 def hazards_table(family: Family) -> Table:
@@ -85,8 +84,8 @@ def hazards_table(family: Family) -> Table:
     found = {(one.choice, one.setting): one for one in worths(family)}
     first = [_line(family, 0, found, notes)]
     sections = [Section("the reference", first)]
-    for reference in dict.fromkeys(n for n in family.against if n is not None):
-        members = [i for i, n in enumerate(family.against) if n == reference]
+    for reference in dict.fromkeys(family.against):
+        members = [i for i, n in enumerate(family.against) if i and n == reference]
         lines = [_line(family, i, found, notes) for i in members]
         sections.append(Section(f"minus {family.choices[reference].text}", lines))
     paired = sum(one.paired is not None for one in found.values())
@@ -129,7 +128,7 @@ def _names(family: Family, choice: int) -> tuple[str, str]:
     return changed[0], " → ".join(values)
 
 
-def _value(value: Any) -> str:
+def _value(value: object) -> str:
     return "none" if value is None else str(value)
 
 
@@ -152,7 +151,7 @@ def _accuracy(result: Result, notes: Footnotes) -> Entry:
 
 
 def _difference(worth: Worth, notes: Footnotes) -> list[Entry]:
-    if worth.paired is not None:
+    if worth.paired is not None and worth.p_holm is not None:
         marks = (notes.number(both_have(worth.seeds)),) if worth.partial else ()
         return [
             Entry(_interval(worth.paired), strong=worth.p_holm < ALPHA, notes=marks),
@@ -181,7 +180,7 @@ def _caption(family: Family, n: int) -> str:
     )
 
 
-def hazard_rows(family: Family) -> list[dict[str, Any]]:
+def hazard_rows(family: Family) -> list[dict[str, object]]:
     """Return the table as flat rows for a script; accuracies and differences are fractions."""
     found = {(one.choice, one.setting): one for one in worths(family)}
     return [
@@ -191,10 +190,9 @@ def hazard_rows(family: Family) -> list[dict[str, Any]]:
     ]
 
 
-def _row(family: Family, choice: int, setting: Setting, worth: Worth | None) -> dict[str, Any]:
+def _row(family: Family, choice: int, setting: Setting, worth: Worth | None) -> dict[str, object]:
     result = family.result(choice, setting)
     name, value = _names(family, choice)
-    against = family.against[choice]
     d = (worth.paired or worth.unpaired) if worth else None
     return {
         "family": family.title,
@@ -204,7 +202,7 @@ def _row(family: Family, choice: int, setting: Setting, worth: Worth | None) -> 
         "choice": name,
         "value": value,
         "protocol": family.choices[choice].text,
-        "against": None if against is None else family.choices[against].text,
+        "against": family.choices[family.against[choice]].text if choice else None,
         "accuracy": result.mean if result.done else None,
         "ci95": result.ci95 if result.done else None,
         "difference": d.mean if d else None,
@@ -214,5 +212,5 @@ def _row(family: Family, choice: int, setting: Setting, worth: Worth | None) -> 
         "p_value": worth.paired.p_value if worth and worth.paired else None,
         "p_holm": worth.p_holm if worth else None,
         "seeds": "+".join(map(str, worth.seeds)) if worth and worth.paired else None,
-        "reason": worth.reason if worth else None,
+        "reason": worth.reason or None if worth else None,
     }

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -28,6 +28,8 @@ ALPHA = 0.05
 SAME_LEARNER = ("random", "average", "best_teacher")
 """References that a method is compared with under the learner that it uses itself."""
 ANY_LEARNER = ("ensemble_centroids",)
+Tasks = tuple[np.ndarray, np.ndarray]
+"""The accuracies (n,) and (n,) of two results on the same tasks."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ class Comparison:
     setting: Setting
     difference: PairedDifference | None = None
     p_holm: float | None = None
-    reason: str | None = None
+    reason: str = ""
     seeds: tuple[int, ...] = ()
     partial: bool = False
 
@@ -69,7 +71,7 @@ def _comparison(
     numbers: tuple[PairedDifference, float] | None,
 ) -> Comparison:
     if numbers is None:
-        return Comparison(*asked, reason=pair.reason)
+        return Comparison(*asked, reason=pair.reason or "")
     difference, p_holm = numbers
     row, reference, setting = asked
     seeds = [group.results[one, setting].seeds for one in (row, reference)]
@@ -113,13 +115,13 @@ def _calibrates(row: Row, other: Row) -> bool:
     return row.ranked and added and same and variant
 
 
-def tasks_of(pair: Pair) -> tuple[np.ndarray, np.ndarray] | None:
+def tasks_of(pair: Pair) -> Tasks | None:
     """Return the accuracies (n,) and (n,) of a pair's common tasks; None where it has none."""
     return None if pair.reason else (pair.a.tasks, pair.b.tasks)
 
 
 def compare_all(
-    tasks: Sequence[tuple[np.ndarray, np.ndarray] | None], memo: Memo
+    tasks: Sequence[Tasks | None], memo: Memo
 ) -> list[tuple[PairedDifference, float] | None]:
     """Return each pair's difference with its p-value adjusted by Holm over all pairs.
 
@@ -131,21 +133,22 @@ def compare_all(
     """
     found: dict[int, PairedDifference] = {}
     for n in sorted({len(pair[0]) for pair in tasks if pair}):
-        places = [place for place, pair in enumerate(tasks) if pair and len(pair[0]) == n]
-        pairs = [tasks[place] for place in places]
-
-        def compute(unknown: list[int], n: int = n, pairs: list = pairs) -> list[tuple[float, ...]]:
-            some = [pairs[place] for place in unknown]
-            made = paired_differences(some, FLIPS, numpy_generator("sign flips", n))
-            return [(one.mean, one.low, one.high, one.p_value) for one in made]
-
-        numbers = memo.many("paired", pairs, compute, FLIPS)
-        found |= {p: PairedDifference(*four, n) for p, four in zip(places, numbers, strict=True)}
+        pairs = {i: pair for i, pair in enumerate(tasks) if pair and len(pair[0]) == n}
+        some = list(pairs.values())
+        numbers = memo.many("paired", some, functools.partial(_differences, some, n), FLIPS)
+        for place, (mean, low, high, p) in zip(pairs, numbers, strict=True):
+            found[place] = PairedDifference(mean, low, high, p, n)
     adjusted = holm([found[place].p_value for place in sorted(found)])
     p_values = dict(zip(sorted(found), map(float, adjusted), strict=True))
     return [
         (found[place], p_values[place]) if place in found else None for place in range(len(tasks))
     ]
+
+
+def _differences(pairs: Sequence[Tasks], n: int, places: Sequence[int]) -> list[tuple[float, ...]]:
+    some = [pairs[place] for place in places]
+    made = paired_differences(some, FLIPS, numpy_generator("sign flips", n))
+    return [(one.mean, one.low, one.high, one.p_value) for one in made]
 
 
 def paired_table(group: Group) -> Table | None:
@@ -192,11 +195,11 @@ def _lines(chosen: Sequence[Comparison], notes: Footnotes) -> list[list[Entry]]:
 
 
 def _entries(one: Comparison, notes: Footnotes) -> list[Entry]:
-    if one.difference is None:
+    d, p = one.difference, one.p_holm
+    if d is None or p is None:
         return [Entry("–", notes=(notes.number(one.reason),)), label("–")]
-    d = one.difference
     text = f"{signed(d.mean)} [{signed(d.low)}, {signed(d.high)}]"
-    return [Entry(text, strong=one.p_holm < ALPHA), label(p_text(one.p_holm))]
+    return [Entry(text, strong=p < ALPHA), label(p_text(p))]
 
 
 def both_have(seeds: Sequence[int]) -> str:
@@ -227,9 +230,9 @@ def _caption(group: Group, n: int) -> str:
     )
 
 
-def comparison_rows(group: Group) -> list[dict[str, Any]]:
+def comparison_rows(group: Group) -> list[dict[str, object]]:
     """Return the comparisons as flat rows for a script; differences are fractions."""
-    rows = []
+    rows: list[dict[str, object]] = []
     for one in comparisons(group):
         d = one.difference
         rows.append(
@@ -247,7 +250,7 @@ def comparison_rows(group: Group) -> list[dict[str, Any]]:
                 "p_holm": one.p_holm,
                 "n": d.n if d else None,
                 "seeds": list(one.seeds),
-                "reason": one.reason,
+                "reason": one.reason or None,
             }
         )
     return rows

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
-from bench.results.record import Record
+from bench.results.record import PoolSummary, Record
 from reports.rows.groups import Group
 from reports.tables.caption import protocol_sentence
 from reports.tables.table import Column, Entry, Section, Table, label
@@ -36,7 +37,7 @@ def pools_table(group: Group) -> Table | None:
     pools = _members(group)
     if not pools:
         return None
-    lines = sorted((_pool_line(records) for records in pools), key=_texts)
+    lines = sorted((_pool_line(*one) for one in pools), key=_texts)
     return Table(
         kind="pools",
         title=f"Teacher pools: {group.name}",
@@ -53,8 +54,8 @@ def teachers_table(group: Group) -> Table | None:
         return None
     sections = sorted(
         (
-            Section(_heading(records), [_teacher_line(one) for one in records[0].pool.teachers])
-            for records in pools
+            Section(_heading(pool, records), [_teacher_line(one) for one in pool.teachers])
+            for pool, records in pools
         ),
         key=lambda section: section.heading,
     )
@@ -70,12 +71,12 @@ def teachers_table(group: Group) -> Table | None:
     )
 
 
-def _members(group: Group) -> list[list[Record]]:
-    """Return the records of each pool."""
-    members: dict[str, list[Record]] = {}
+def _members(group: Group) -> list[tuple[PoolSummary, list[Record]]]:
+    """Return each pool with its records."""
+    members: dict[str, tuple[PoolSummary, list[Record]]] = {}
     for one in group.stored:
-        if one.record.pool:
-            members.setdefault(one.record.pool.sha256, []).append(one.record)
+        if pool := one.record.pool:
+            members.setdefault(pool.sha256, (pool, []))[1].append(one.record)
     return list(members.values())
 
 
@@ -83,8 +84,7 @@ def _seeds(records: Sequence[Record]) -> str:
     return ", ".join(str(seed) for seed in sorted({record.seed for record in records}))
 
 
-def _pool_line(records: Sequence[Record]) -> list[Entry]:
-    pool = records[0].pool
+def _pool_line(pool: PoolSummary, records: Sequence[Record]) -> list[Entry]:
     accuracies = [100 * teacher["accuracy"] for teacher in pool.teachers]
     span = f"{min(accuracies):.1f} to {max(accuracies):.1f}" if accuracies else "–"
     texts = (
@@ -99,12 +99,12 @@ def _pool_line(records: Sequence[Record]) -> list[Entry]:
     return [label(text) for text in texts]
 
 
-def _heading(records: Sequence[Record]) -> str:
+def _heading(pool: PoolSummary, records: Sequence[Record]) -> str:
     data = "+".join(records[0].datasets)
-    return f"{data}, seed {_seeds(records)}, pool {records[0].pool.sha256[:8]}"
+    return f"{data}, seed {_seeds(records)}, pool {pool.sha256[:8]}"
 
 
-def _teacher_line(teacher: dict) -> list[Entry]:
+def _teacher_line(teacher: dict[str, Any]) -> list[Entry]:
     classes = list(teacher["classes"])
     more = len(classes) - MOST_CLASSES
     shown = ", ".join(classes[:MOST_CLASSES]) + (f" and {more} more" if more > 0 else "")

@@ -55,7 +55,7 @@ class Published:
 @functools.cache
 def published(path: Path = FILE) -> tuple[Published, ...]:
     """Return the published figures of a CSV file, which names source and grade of each."""
-    with open(path, newline="", encoding="utf-8") as file:
+    with path.open(newline="", encoding="utf-8") as file:
         return tuple(
             Published(
                 n_way=int(row.pop("n_way")),

@@ -1,4 +1,4 @@
-"""Tables as LaTeX fragments for `\\input`; their first line says what the document loads."""
+r"""Tables as LaTeX fragments for `\\input`; their first line says what the document loads."""
 
 from __future__ import annotations
 

@@ -15,6 +15,7 @@ from reports.tables.table import Column, Entry, Table
 if TYPE_CHECKING:
     from rich.console import Console
 
+
 GAP = "  "
 NARROWEST = 24
 """Characters that a column whose texts are wrapped keeps."""
@@ -114,8 +115,8 @@ def _print_part(table: Table, chosen: Chosen, console: Console) -> None:
         if section.heading:
             console.print(Text(section.heading, "italic"), soft_wrap=True)
         for row in section.rows:
-            for line in _lines(row, chosen, columns, widths):
-                console.print(line, soft_wrap=True)
+            for text in _lines(row, chosen, columns, widths):
+                console.print(text, soft_wrap=True)
     console.print()
 
 

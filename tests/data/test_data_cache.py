@@ -71,7 +71,7 @@ def test_digest_follows_content_and_not_dates(tiny, tree, tmp_path):
     assert tiny.digest(cache, source) not in (before, changed)
     (source / ".hidden").write_text("not an image")
     (source / "train" / "notes.txt").write_text("not an image")
-    os.remove(image.with_name("900.png"))
+    image.with_name("900.png").unlink()
     image.write_bytes(b"")
     assert len({before, changed, tiny.digest(cache, source)}) == 3
 
@@ -165,7 +165,7 @@ def test_an_interrupted_preparation_goes_on(tiny, tree, tmp_path, pixels, monkey
         with pytest.raises(KeyboardInterrupt):
             open_data(tiny, tmp_path / "cache", tree)
     (part,) = (tmp_path / "cache" / "data").glob(".tiny-*.part")
-    with open(part / f"{where[0]}.npy", "ab") as file:
+    with (part / f"{where[0]}.npy").open("ab") as file:
         file.write(b"half an image")
     contents, read = tiny.contents, []
 
@@ -208,7 +208,7 @@ def test_damaged_cache_names_the_folder(tiny, tree, tmp_path, damage):
     open_data(tiny, tmp_path / "cache", tree)
     (folder,) = (p for p in (tmp_path / "cache" / "data").iterdir() if p.is_dir())
     if damage == "truncate":
-        with open(folder / "val.npy", "rb+") as file:
+        with (folder / "val.npy").open("rb+") as file:
             file.truncate(200)
     else:
         (folder / "meta.json").write_text("{}")

@@ -208,7 +208,7 @@ def test_digest_follows_fonts_letters_and_generator(tmp_path, monkeypatch):
         shutil.copy(font_folder() / face, folder / face)
     base = source.source_digest(font_folder(), memory)
     assert source.source_digest(folder, memory) == base
-    with open(folder / FACES[3], "ab") as file:
+    with (folder / FACES[3]).open("ab") as file:
         file.write(b"\0")
     other_font = source.source_digest(folder, memory)
     monkeypatch.setattr(glyphs, "GENERATOR_VERSION", 0)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import json
 import os
 import signal
@@ -197,13 +196,13 @@ def test_kill_and_run_again_is_the_undisturbed_run(
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    pattern, n_files = {
-        "random": (runs / "micro/*/DONE", 1),
-        "purer start": (cache / "fits/*/.lock", 2),
-        "purer checkpoint": (cache / "fits/*/checkpoint.pt", 1),
+    folder, pattern, n_files = {
+        "random": (runs, "micro/*/DONE", 1),
+        "purer start": (cache, "fits/*/.lock", 2),
+        "purer checkpoint": (cache, "fits/*/checkpoint.pt", 1),
     }[progress]
     deadline = time.monotonic() + 120
-    while len(glob.glob(str(pattern))) < n_files and time.monotonic() < deadline:
+    while len(list(folder.glob(pattern))) < n_files and time.monotonic() < deadline:
         assert process.poll() is None, "ended before it could be killed"
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)

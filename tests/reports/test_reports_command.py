@@ -69,7 +69,7 @@ def test_bench_run_closes_with_it(runs, tmp_path, capsys):
 
 def test_it_is_a_verb_of_the_command_line(runs, capsys):
     with pytest.raises(SystemExit) as exited:
-        cli.main(["report", str(runs), "--no-figures", "--only=method=average", "--only=k_shot=1"])
+        cli(["report", str(runs), "--no-figures", "--only=method=average", "--only=k_shot=1"])
     assert exited.value.code == 0
     assert "average" in capsys.readouterr().out
 
@@ -87,7 +87,7 @@ def test_json_holds_every_cell_and_comparison(runs):
 
 def test_only_keeps_what_matches(runs):
     invoke(runs, "--only", "method=purer", "--only", "method=average", "--only", "k_shot=5")
-    with open(runs / "report" / "results.csv", newline="", encoding="utf-8") as file:
+    with (runs / "report" / "results.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert {row["method"] for row in rows} == {"purer", "average"}
     assert {row["k_shot"] for row in rows} == {"5"}
@@ -123,7 +123,7 @@ def test_errors_are_one_line_and_status_2(runs, monkeypatch, capsys, arguments, 
     monkeypatch.chdir(runs.parent)
     (runs.parent / "empty").mkdir()
     with pytest.raises(SystemExit) as exited:
-        cli.main(["report", *arguments])
+        cli(["report", *arguments])
     assert exited.value.code == 2
     captured = capsys.readouterr()
     assert captured.out == ""

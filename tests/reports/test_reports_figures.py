@@ -22,7 +22,7 @@ from reports.figures.cost import pareto_front
 from reports.figures.curves import curves_figure, hard_steps
 from reports.figures.differences import cliques, critical_difference, mean_ranks
 from reports.figures.drawing import write_drawing
-from reports.figures.fits import similarity_rows
+from reports.figures.fits import similarities
 from reports.figures.gallery import stage_order
 from reports.figures.style import as_bytes, laid_out
 from reports.rows.groups import make_groups
@@ -225,8 +225,9 @@ def test_similarity_is_drawn_once_a_pool_by_the_names_that_tell_teachers_apart(t
     texts = [text.get_text() for text in axes.texts]
     assert texts.count(".75") == 2
     assert texts.count("") == pool.n
-    rows = similarity_rows(group.stored)
-    assert [rows[1][key] for key in ("a", "b", "cka")] == [names[0], names[1], 0.75]
+    (found,) = similarities(group.stored)
+    assert found.names == names
+    assert found.values[0, 1] == 0.75
 
 
 def test_a_layout_settled_once_is_the_layout_of_every_file(tmp_path):

@@ -208,7 +208,7 @@ def test_every_output_holds_the_table_and_no_group_repeats_it(tmp_path: Path) ->
         assert "What each choice is worth" in text
         assert "label" in text
         assert "mismatched" in text
-    with open(tmp_path / "out/hazards.csv", encoding="utf-8") as file:
+    with (tmp_path / "out/hazards.csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 2 * len(MEANS)
     assert {row["k_shot"] for row in rows} == {"1", "5"}

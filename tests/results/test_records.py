@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -55,7 +54,7 @@ def test_an_interrupted_write_leaves_the_old_file(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError):
         interrupted()
     assert json.loads(path.read_text()) == {"old": 1}
-    assert os.listdir(tmp_path) == ["x.json"]
+    assert [one.name for one in tmp_path.iterdir()] == ["x.json"]
 
 
 def _cell(folder: Path) -> Path:
@@ -127,7 +126,7 @@ def test_copies_in_the_mlflow_store_are_passed_over(tmp_path: Path) -> None:
 
 
 def test_an_older_record_has_what_was_added_since_at_its_default() -> None:
-    path = sorted((Path(__file__).parent.parent / "results").glob("*/*/record.json"))[0]
+    path = sorted((Path(__file__).parents[2] / "results").glob("*/*/record.json"))[0]
     written = json.loads(path.read_text(encoding="utf-8"))
     older = {**written, "protocol": {**written["protocol"]}}
     for name in ("precision", "teachers"):
