@@ -90,8 +90,7 @@ def judge(stored: Sequence[StoredRecord], claims: Sequence[Claim] = CLAIMS) -> l
 
 
 def _counts(record: Record) -> bool:
-    """Tell whether a record tests claims: the paper's protocol as it is, on data of the papers,
-    with trained teachers."""
+    """Tell whether a record tests claims: the papers' protocol, data and trained teachers."""
     plain = record.protocol["name"] == PROTOCOL and not record.variant
     trained = record.protocol["teachers"] == "trained"
     return plain and trained and not set(record.datasets) & BUILT_IN
