@@ -39,6 +39,12 @@ if TYPE_CHECKING:
     "--figures/--no-figures", default=True, show_default=True, help="Draw figures, or leave them."
 )
 @click.option("--check", is_flag=True, help="With --update: exit 1 if a file would change.")
+@click.option(
+    "--pictures",
+    type=UserPath(),
+    metavar="DIR",
+    help="Draw the pictures of the docs from RUNS into DIR instead.",
+)
 @click.pass_context
 def report(
     context: click.Context,
@@ -49,6 +55,7 @@ def report(
     update: tuple[Path, ...],
     figures: bool,
     check: bool,
+    pictures: Path | None,
 ) -> None:
     """Make tables, figures and one HTML page from records.
 
@@ -63,6 +70,13 @@ def report(
         current = [update_file(runs, file, only, write=not check) for file in files]
         if check and not all(current):
             context.exit(1)
+        return
+    if pictures is not None:
+        from reports.pictures import write_pictures
+        from reports.rows.select import load_records
+
+        for path in write_pictures(load_records(runs, only), pictures):
+            click.echo(f"{path} drawn")
         return
     make_report(runs, output, as_json, only, figures)
 

@@ -47,7 +47,6 @@ MAY_IMPORT: dict[str, set[str]] = {
         *{"bench.teachers", "bench.suites"},
     },
     "bench.cli": {"bench"},
-    "bench.__main__": {"bench.cli.main"},  # python -m bench
     "purer": PLUG_IN,
     "baselines": PLUG_IN,
     "reports": {"bench.results.files", "bench.results.record", "bench.results.store"}
@@ -155,8 +154,7 @@ def test_files_import_only_what_their_layer_may(path: Path) -> None:
 
 def test_nobody_imports_the_command_line() -> None:
     for path in FILES:
-        cli, entrance = ROOT / "bench" / "cli", ROOT / "bench" / "__main__.py"
-        if path != entrance and not path.is_relative_to(cli):
+        if not path.is_relative_to(ROOT / "bench" / "cli"):
             assert not {one for one in first_party(path) if within(one, {"bench.cli"})}
 
 

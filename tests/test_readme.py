@@ -12,6 +12,7 @@ from bench.registry import names
 from bench.results.store import find_records
 from bench.suites.suite import suite_names
 from reports.cli import marked_files
+from reports.pictures import stale_pictures
 from reports.rows.select import load_records
 from reports.tables.build import build_tables
 from reports.text.render import terminal_text
@@ -28,6 +29,11 @@ def test_tables_are_rendered_from_the_stored_records() -> None:
     with pytest.raises(SystemExit) as end:
         main(["report", str(ROOT / "results"), *pages, "--check"])
     assert end.value.code == 0, "run tox -e report"
+
+
+def test_pictures_are_drawn_from_the_stored_records() -> None:
+    stale = stale_pictures(load_records(ROOT / "results"), ROOT / "docs" / "figures")
+    assert stale == [], "run tox -e report"
 
 
 def test_the_report_environment_renders_every_page_with_tables() -> None:
@@ -50,7 +56,8 @@ def test_stored_records_are_complete_and_clean() -> None:
         else:
             assert one.record.status == "done"
             assert one.accuracies().mean() == pytest.approx(one.record.accuracy.mean)
-            assert files == {"record.json", "tasks.parquet"}
+            assert {"record.json", "tasks.parquet"} <= files
+            assert files <= {"record.json", "tasks.parquet", "curve.parquet"}
 
 
 def test_tables_of_the_stored_records_fit_a_terminal() -> None:

@@ -1,0 +1,86 @@
+"""Pictures of the docs: what they are drawn from, and when they are out of date."""
+
+from __future__ import annotations
+
+from xml.etree import ElementTree
+
+import pytest
+
+from bench.results.files import write_parquet
+from reports.cli import report
+from reports.figures.budgets import budgets_drawing, shown_records
+from reports.pictures import digest, stale_pictures, write_pictures
+from reports.rows.select import load_records
+from tests.reports.report_records import BUDGET, accuracies, make_record
+
+LONG = {**BUDGET, "name": "long", "meta_iterations": 6000}
+
+
+@pytest.fixture
+def runs(tmp_path):
+    """PURER at 400 and 6,000 meta-iterations, two references, and rows that are not shown."""
+    for budget, mean in ((BUDGET, 0.32), (LONG, 0.36)):
+        name = str(budget["meta_iterations"])
+        place = make_record(tmp_path / name, "purer", accuracies(mean, name), budget=budget)
+    steps = [0, 500, 1000, 1000]
+    names = ["val_accuracy", "val_accuracy", "val_accuracy", "adversarial"]
+    write_parquet(
+        place / "curve.parquet", {"step": steps, "name": names, "value": [0.2, 0.3, 0.31, 1.0]}
+    )
+    for method, mean in (("random", 0.24), ("ensemble_centroids", 0.48)):
+        make_record(tmp_path / "refs", method, accuracies(mean, method))
+    glyphs = {"datasets": ["glyphs"], "dataset_digests": {"glyphs": "0" * 64}}
+    make_record(tmp_path / "other", "purer", accuracies(0.9, "glyphs"), **glyphs)
+    make_record(tmp_path / "other", "purer", accuracies(0.9, "x"), preset="no_switch")
+    return tmp_path
+
+
+def test_a_point_per_budget_lines_for_references_and_the_longest_curve(runs):
+    stored = shown_records(load_records(runs), "cifar_fs")
+    assert {one.record.method for one in stored} == {"purer", "random", "ensemble_centroids"}
+    drawing = budgets_drawing(stored, "cifar_fs")
+    (axes,) = [a for a in drawing.draw().axes if a.get_visible()]
+    (container,) = axes.containers
+    assert container.lines[0].get_xdata().tolist() == [400, 6000]
+    assert container.lines[0].get_ydata() == pytest.approx([32, 36])
+    levels = {round(line.get_ydata()[0]) for line in axes.lines if line.get_linestyle() == "--"}
+    assert levels == {24, 48}
+    validation = next(line for line in axes.lines if list(line.get_xdata()) == [500, 1000])
+    assert validation.get_ydata() == pytest.approx([30, 31]), "from 1 on: the axis is logarithmic"
+    ticks = next(line for line in axes.lines if line.get_marker() == "|")
+    assert list(ticks.get_xdata()) == [1000]
+    assert axes.get_xscale() == "log"
+    assert {text.get_text() for text in axes.texts} == {"random", "ensemble_centroids"}
+    assert "after 6000: 36.0 %" in drawing.alt
+
+
+def test_one_number_of_meta_iterations_is_no_picture(runs):
+    stored = [one for one in load_records(runs) if one.record.budget["name"] == "short"]
+    assert budgets_drawing(shown_records(stored, "cifar_fs"), "cifar_fs") is None
+    assert write_pictures(stored, runs / "out") == []
+
+
+def test_files_are_written_beside_the_digest_of_their_records(runs, capsys):
+    out = runs / "out"
+    report([str(runs), "--pictures", str(out)], standalone_mode=False)
+    assert {path.name for path in out.iterdir()} == {"budgets.svg", "budgets.txt", "budgets.sha256"}
+    assert ElementTree.parse(out / "budgets.svg").getroot().tag.endswith("svg")
+    assert "budgets.svg drawn" in capsys.readouterr().out
+    stored = load_records(runs)
+    assert stale_pictures(stored, out) == []
+    before = (out / "budgets.svg").read_bytes()
+    write_pictures(stored, out)
+    assert (out / "budgets.svg").read_bytes() == before
+
+
+def test_another_result_makes_them_stale(runs):
+    out = runs / "out"
+    write_pictures(load_records(runs), out)
+    make_record(runs / "refs", "average", accuracies(0.25, "average"))
+    assert stale_pictures(load_records(runs), out) == ["budgets"]
+
+
+def test_the_digest_knows_no_order_and_no_folder(runs):
+    stored = load_records(runs)
+    assert digest(stored) == digest(stored[::-1])
+    assert digest(stored) != digest(stored[1:])
