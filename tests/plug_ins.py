@@ -1,4 +1,4 @@
-"""Learners and methods of another author, and a fixture's worth of registering them."""
+"""Learners, networks and methods of another author, and how tests register them."""
 
 from __future__ import annotations
 
@@ -7,14 +7,16 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from bench import registry
-from bench.contract import FitContext, Learner, Method, Skip
+from bench.contract import FitContext, Learner, Method, OptimiserRecipe, Skip
 from bench.learners.base import LearnerSettings
 from bench.learners.centroids import class_means, unit
 from bench.learners.protonet import ProtoNet
 from bench.nets.base import Backbone
+from bench.nets.norm import Norm, running_norm
 
 
 def register(monkeypatch: pytest.MonkeyPatch, kind: registry.Kind, **objects: Any) -> None:
@@ -48,6 +50,38 @@ class Cosine(Learner):
 
 class OtherProtoNet(ProtoNet):
     """A metric learner of another name."""
+
+
+class DepthwiseNet(Backbone):
+    """A convolution, a depthwise one, and a mean."""
+
+    recipe = OptimiserRecipe(optimiser="sgd", lr=0.2)
+
+    def __init__(self, n_classes: int, image_size: int):
+        super().__init__()
+        self.stem, self.stem_norm = nn.Conv2d(3, 8, 3, 2, 1), nn.BatchNorm2d(8)
+        self.depthwise = nn.Conv2d(8, 8, 3, 2, 1, groups=8)
+        self.norm, self.n_features = nn.BatchNorm2d(8), 8
+        self.head = nn.Linear(8, n_classes)
+
+    def features(self, x: Tensor, norm: Norm = running_norm) -> Tensor:
+        """Return features (B, 8)."""
+        x = F.relu(norm(self.stem_norm, self.stem(x)))
+        return F.relu(norm(self.norm, self.depthwise(x))).mean((2, 3))
+
+
+class Dense(nn.Module):
+    """A plain module that puts activations side by side."""
+
+    def __init__(self, n_classes: int, image_size: int):
+        super().__init__()
+        self.first, self.norm = nn.Conv2d(3, 4, 3, 2, 1), nn.BatchNorm2d(4)
+        self.second, self.last = nn.Conv2d(4, 4, 3, 1, 1), nn.Linear(8, n_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return logits (B, n_classes)."""
+        x = F.relu(self.norm(self.first(x)))
+        return self.last(torch.cat([x, self.second(x)], 1).mean((2, 3)))
 
 
 class Old(Method):

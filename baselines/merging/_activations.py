@@ -7,8 +7,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from baselines.merging._channels import Axis, groups_of
+from baselines.merging._channels import groups_of
+from bench.contract import Skip
 from bench.nets.base import Backbone
+from bench.nets.channels import Axis
 from bench.nets.norm import running_norm
 
 IMAGES_PER_CHUNK = 64
@@ -31,8 +33,13 @@ def channel_moments(
     Returns:
         For each group of n channels: means (N · n,) and second moments (N · n, N · n), channels of
         one network after the other, float64.
+
+    Raises:
+        Skip: a group of channels is not normalised anywhere.
     """
     layers = _norm_layers(axes)
+    if bare := [group for group in groups_of(axes) if group not in layers.values()]:
+        raise Skip(f"no batch norm follows the channels of {bare[0]}, whose activations count")
     sums: dict[str, tuple[Tensor, Tensor, int]] = {}
     for part in images.split(IMAGES_PER_CHUNK):
         records = [_outputs(net, part, layers) for net in nets]

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from bench.contract import Skip
 from bench.nets.base import Backbone
 from bench.nets.norm import running_norm
 
@@ -58,9 +59,17 @@ def normalised(layer: nn.BatchNorm2d, x: Tensor) -> Tensor:
 
 
 def input_rows(layer: nn.Conv2d | nn.Linear, x: Tensor) -> Tensor:
-    """Return a layer's inputs as rows (B, L, d): patches, and last a 1 where it has a bias."""
+    """Return a layer's inputs as rows (B, L, d): patches, and last a 1 where it has a bias.
+
+    Raises:
+        Skip: the layer does not read all channels, or other than images and vectors.
+    """
     if isinstance(layer, nn.Conv2d):
+        if layer.groups > 1:
+            raise Skip(f"a convolution of {layer.groups} groups is no linear layer on patches")
         x = F.unfold(x, layer.kernel_size, layer.dilation, layer.padding, layer.stride).mT
+    elif x.ndim > 2:
+        raise Skip(f"a linear layer reads a tensor of {x.ndim} dimensions, not a vector per image")
     else:
         x = x.unsqueeze(1)
     return x if layer.bias is None else torch.cat([x, torch.ones_like(x[..., :1])], dim=-1)

@@ -13,7 +13,6 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from baselines.merging._channels import (
-    Axis,
     Permutations,
     State,
     by_channel,
@@ -21,6 +20,7 @@ from baselines.merging._channels import (
     groups_of,
     permute,
 )
+from bench.nets.channels import Axis
 
 Pairs = Sequence[tuple[Tensor, Tensor]]
 """Entry by entry, one row for each channel: of the reference (n, d), of the other (n, d)."""

@@ -10,11 +10,12 @@ from pydantic import Field
 from torch import Tensor
 
 from baselines.merging._barrier import measure_barriers
-from baselines.merging._channels import Axis, State, channel_axes, permute, present
+from baselines.merging._channels import State, channel_axes, permute, present
 from baselines.merging._matching import identity, inner_products, layerwise_match, weight_match
 from baselines.merging._merging import Merge, MergeConfig, states_of
 from baselines.merging._pseudo_images import InversionSettings, invert_teachers
 from bench.contract import FitContext, Need, Teacher, added
+from bench.nets.channels import Axis
 from bench.training.initialisation import average_state
 
 
@@ -62,7 +63,7 @@ class GitRebasin(Merge):
         """Match and average."""
         measured = context.config.measure_barrier and len(teachers) > 1
         states = states_of(teachers, "average" if measured else context.config.head)
-        axes = present(states[0], channel_axes(teachers[0].net))
+        axes = present(states[0], channel_axes(teachers[0]))
         best = max(range(len(teachers)), key=lambda i: teachers[i].accuracy)
         aligned = match_many(
             states,

@@ -10,11 +10,12 @@ from pydantic import Field
 from torch import Tensor
 
 from baselines.merging._activations import channel_moments
-from baselines.merging._channels import Axis, channel_axes, permute, present
+from baselines.merging._channels import channel_axes, permute, present
 from baselines.merging._matching import assignment, layerwise_match, negative_distances
 from baselines.merging._merging import Merge, MergeConfig, states_of
 from baselines.merging._pseudo_images import InversionSettings, invert_teachers
 from bench.contract import FitContext, Knowledge, Need, Teacher
+from bench.nets.channels import Axis
 from bench.training.initialisation import average_state
 
 
@@ -59,7 +60,7 @@ class OtFusion(Merge):
     def merge(self, context: FitContext, teachers: Sequence[Teacher]) -> dict[str, Tensor]:
         """Carry and average."""
         states = states_of(teachers, context.config.head)
-        axes = present(states[0], channel_axes(teachers[0].net))
+        axes = present(states[0], channel_axes(teachers[0]))
         best = max(range(len(teachers)), key=lambda i: teachers[i].accuracy)
         if context.config.ground == "activations":
             found = _by_activations(context, teachers, axes, best)

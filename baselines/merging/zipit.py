@@ -10,10 +10,11 @@ from pydantic import Field
 from torch import Tensor
 
 from baselines.merging._activations import channel_moments, correlations
-from baselines.merging._channels import Axis, State, channel_axes, present
+from baselines.merging._channels import State, channel_axes, present
 from baselines.merging._merging import Merge, MergeConfig, states_of
 from baselines.merging._pseudo_images import InversionSettings, invert_teachers
 from bench.contract import FitContext, Teacher
+from bench.nets.channels import Axis
 from bench.training.initialisation import HeadPolicy, average_state
 
 
@@ -50,7 +51,7 @@ class ZipIt(Merge):
     def merge(self, context: FitContext, teachers: Sequence[Teacher]) -> dict[str, Tensor]:
         """Invert, correlate, cluster, and merge each entry."""
         states = states_of(teachers, context.config.head)
-        axes = channel_axes(teachers[0].net)
+        axes = channel_axes(teachers[0])
         images = torch.cat([images for images, _ in invert_teachers(context, teachers)])
         context.log.count("teacher_forward_images", len(images) * len(teachers))
         clusters = {}

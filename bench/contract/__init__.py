@@ -29,7 +29,7 @@ from bench.contract.methods import (
 )
 from bench.contract.pools import NetSpec, Pool, Teacher
 from bench.contract.protocol import BnMode, Budget, ProtocolConstants
-from bench.contract.recipes import Checkpoint, TeacherRecipe
+from bench.contract.recipes import Checkpoint, OptimiserRecipe, TeacherRecipe
 from bench.contract.tasks import TaskBatch, TaskShape
 from bench.errors import Skip
 
@@ -53,6 +53,7 @@ __all__ = [
     "MetricLearner",
     "Need",
     "NetSpec",
+    "OptimiserRecipe",
     "Passes",
     "PlannedFit",
     "PlannedTeacher",

@@ -9,7 +9,16 @@ from bench.contract.config import Config
 Checkpoint = Literal["best", "last"]
 
 
-class TeacherRecipe(Config):
+class OptimiserRecipe(Config):
+    """The part of a teacher's recipe that its architecture chooses (`Backbone.recipe`)."""
+
+    optimiser: Literal["adam", "sgd"]
+    lr: float
+    momentum: float = 0.0
+    weight_decay: float = 0.0
+
+
+class TeacherRecipe(OptimiserRecipe):
     """How a teacher is trained. Source: the paper's released pre-training script (constants)."""
 
     version: ClassVar[int] = 1
@@ -18,10 +27,6 @@ class TeacherRecipe(Config):
     """passes over the training images; 0 keeps the weights as they were drawn"""
     checkpoint: Checkpoint
     """which epoch is kept, by held-out accuracy"""
-    optimiser: Literal["adam", "sgd"]
-    lr: float
-    momentum: float = 0.0
-    weight_decay: float = 0.0
     batch_size: int = 128
     milestones: tuple[float, ...] = (1 / 2, 2 / 3, 5 / 6)
     """fractions of `epochs` at which the rate is decayed (30, 40 and 50 of 60)"""

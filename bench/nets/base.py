@@ -9,7 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
+from bench.contract import OptimiserRecipe
 from bench.errors import BenchError
+from bench.nets.channels import Axis, trace_channels
 from bench.nets.norm import Norm, running_norm
 from bench.nets.precision import in_current_precision
 
@@ -26,6 +28,10 @@ class Backbone(nn.Module, ABC):
 
     version: ClassVar[int] = 1
     """raised when a change of the code changes what it computes; see `Method.version`"""
+    recipe: ClassVar[OptimiserRecipe] = OptimiserRecipe(
+        optimiser="sgd", lr=0.01, momentum=0.9, weight_decay=5e-4
+    )
+    """how teachers of the architecture are trained. Source: the paper's pre-training script"""
     n_features: int
     head: nn.Linear
 
@@ -42,6 +48,19 @@ class Backbone(nn.Module, ABC):
     def forward(self, x: Tensor, norm: Norm = running_norm) -> Tensor:
         """Return the logits (B, n_classes) of images (B, 3, H, W)."""
         return self.head(self.features(x, norm))
+
+    def channel_axes(self, image_size: int) -> tuple[Axis, ...]:
+        """Return which axes of the state dict belong to which channels; found by a pass.
+
+        A network that a pass cannot be followed through may declare them instead.
+
+        Args:
+            image_size: side of the images that it takes, pixels.
+
+        Raises:
+            Skip: the channels cannot be followed.
+        """
+        return trace_channels(self, image_size)
 
     def scale_features(self, factor: float) -> None:
         """Multiply the features by a positive factor, in place, by the norms they come from.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from bench import registry
+from bench.contract import OptimiserRecipe
 from bench.errors import unknown_name
 
 
@@ -43,3 +44,11 @@ def build_net(spec: Any) -> Any:
             return Imported(named).eval()
         net = registry.load("net", spec.architecture)(spec.n_classes, spec.image_size)
         return (net if isinstance(net, Backbone) else Imported(net)).eval()
+
+
+def optimiser_recipe(architecture: str) -> OptimiserRecipe:
+    """Return how teachers of an architecture are trained: as its class declares, else as usual."""
+    from bench.nets.base import Backbone
+
+    kind = Backbone if ":" in architecture else registry.load("net", architecture)
+    return getattr(kind, "recipe", Backbone.recipe)

@@ -7,6 +7,7 @@ from itertools import pairwise
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from bench.contract import OptimiserRecipe
 from bench.nets.base import Backbone, scale_norm
 from bench.nets.norm import BlockNorm, Norm, running_norm
 
@@ -31,6 +32,8 @@ class Conv4(Backbone):
 
     Five-way: 29,541 parameters and 128 features at 32 px, 32,901 and 800 at 84 px.
     """
+
+    recipe = OptimiserRecipe(optimiser="adam", lr=0.01)
 
     def __init__(self, n_classes: int, image_size: int, channels: int = 32):
         super().__init__()

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from bench.contract import Checkpoint, NetSpec, TeacherRecipe
 from bench.errors import BenchError
 from bench.nets.base import initialise
-from bench.nets.build import build_net
+from bench.nets.build import build_net, optimiser_recipe
 from bench.nets.norm import training_norm
 
 EVALUATED_PIXELS = 512 * 32**2
@@ -23,11 +23,9 @@ EVALUATED_PIXELS = 512 * 32**2
 def recipe_for(
     architecture: str, epochs: int, checkpoint: Checkpoint, decay: float = 0.2
 ) -> TeacherRecipe:
-    """Return the recipe of an architecture: Adam 0.01 for Conv4, SGD with momentum otherwise."""
-    common = {"epochs": epochs, "checkpoint": checkpoint, "decay": decay, "lr": 0.01}
-    if architecture == "conv4":
-        return TeacherRecipe(optimiser="adam", **common)
-    return TeacherRecipe(optimiser="sgd", momentum=0.9, weight_decay=5e-4, **common)
+    """Return the recipe of an architecture, whose class chooses the optimiser."""
+    own = optimiser_recipe(architecture).model_dump()
+    return TeacherRecipe(epochs=epochs, checkpoint=checkpoint, decay=decay, **own)
 
 
 @dataclass(frozen=True)

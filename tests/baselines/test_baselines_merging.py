@@ -17,9 +17,7 @@ from baselines.merging._channels import (
     Axis,
     channel_axes,
     group_sizes,
-    groups_of,
     permute,
-    positions,
 )
 from baselines.merging._layers import input_rows, layer_entries, layer_weight, watched_pass
 from baselines.merging._matching import inner_products, layerwise_match
@@ -54,8 +52,8 @@ def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def drawn_permutations(net, g: torch.Generator) -> dict[str, Tensor]:
-    sizes = group_sizes(net.state_dict(), channel_axes(net))
+def drawn_permutations(net, size: int, g: torch.Generator) -> dict[str, Tensor]:
+    sizes = group_sizes(net.state_dict(), net.channel_axes(size))
     return {group: torch.randperm(n, generator=g) for group, n in sizes.items()}
 
 
@@ -65,8 +63,8 @@ def permuted_copies(architecture: str, n: int, size: int) -> Pool:
     pool = tiny_pool((architecture,) * n, 5, size, g, accuracies=[0.9] + [0.5] * (n - 1))
     state = {k: v.clone() for k, v in pool[0].net.state_dict().items()}
     for teacher in pool[1:]:
-        order = drawn_permutations(teacher.net, g)
-        teacher.net.load_state_dict(permute(state, channel_axes(teacher.net), order))
+        order = drawn_permutations(teacher.net, size, g)
+        teacher.net.load_state_dict(permute(state, teacher.net.channel_axes(size), order))
     return pool
 
 
@@ -85,40 +83,6 @@ def assert_same(found: Mapping[str, Tensor], expected: Mapping[str, Tensor], **t
     assert found.keys() == expected.keys()
     for name, value in expected.items():
         torch.testing.assert_close(found[name], value, **tolerance)
-
-
-@pytest.mark.parametrize(("architecture", "size"), [("conv4", 32), ("resnet10", 16)])
-def test_moving_channels_changes_the_weights_and_not_the_function(architecture, size):
-    net, moved = (tiny_net(generator(), architecture, 5, size).double() for _ in range(2))
-    axes = channel_axes(net)
-    moved.load_state_dict(permute(net.state_dict(), axes, drawn_permutations(net, generator(1))))
-    images = torch.randn(3, 3, size, size, generator=generator(2), dtype=torch.float64)
-    assert not torch.equal(moved.head.weight, net.head.weight)
-    torch.testing.assert_close(moved(images), net(images))
-
-
-def test_residual_streams_share_a_group_and_heads_move_in_blocks():
-    net = tiny_net(generator(), "resnet18", 5, 16)
-    axes = channel_axes(net)
-    streams = [g for g in groups_of(axes) if not g.endswith("inner")]
-    assert streams == ["stem", "blocks.2", "blocks.4", "blocks.6"]
-    conv4 = tiny_net(generator(), "conv4", 5, 32)
-    assert group_sizes(conv4.state_dict(), channel_axes(conv4))["convs.3"] == 32
-    assert positions(torch.tensor([1, 0]), 4).tolist() == [4, 5, 6, 7, 0, 1, 2, 3]
-
-
-def test_every_entry_but_the_heads_outputs_and_counters_has_an_axis():
-    for architecture in ("conv4", "resnet10"):
-        net = tiny_net(generator(), architecture, 5, 16)
-        known = {axis.entry for axis in channel_axes(net)}
-        rest = {n for n in net.state_dict() if n not in known}
-        assert {n.rpartition(".")[2] for n in rest} == {"num_batches_tracked", "bias"}
-        assert {n for n in rest if n.endswith("bias")} == {"head.bias"}
-
-
-def test_networks_of_unknown_channels_are_named():
-    with pytest.raises(BenchError, match="channels of a Linear are unknown"):
-        channel_axes(torch.nn.Linear(2, 2))
 
 
 @pytest.mark.parametrize("method", [GitRebasin, OtFusion])
@@ -193,7 +157,7 @@ def test_merging_many_never_lowers_the_agreement():
     """The summed inner product of aligned networks is at least that of the layer-wise match."""
     pool = tiny_pool(("conv4",) * 4, 5, 16, generator(9))
     states = [t.net.state_dict() for t in pool]
-    axes = channel_axes(pool[0].net)
+    axes = channel_axes(pool[0])
 
     def agreement(aligned) -> float:
         names = [n for n, _ in pool[0].net.named_parameters() if not n.startswith("head.")]
@@ -329,7 +293,7 @@ def test_norm_inputs_are_normalised_by_the_teachers_own_statistics():
 def test_correlations_are_numpys():
     net = tiny_net(generator(), "conv4", 5, 16)
     images = torch.randn(6, 3, 16, 16, generator=generator(1))
-    mean, second = channel_moments([net, net], images, channel_axes(net))["convs.0"]
+    mean, second = channel_moments([net, net], images, net.channel_axes(16))["convs.0"]
     samples = running_norm(net.norms[0], net.convs[0](images)).detach()
     samples = samples.movedim(1, -1).flatten(0, 2)
     expected = np.corrcoef(torch.cat([samples, samples], 1).double().numpy(), rowvar=False)
@@ -457,7 +421,7 @@ def test_no_barrier_lies_between_copies_once_they_are_matched():
     elsewhere it is not."""
     pool = permuted_copies("conv4", 3, 16)
     states = [dict(t.net.state_dict()) for t in pool]
-    axes = channel_axes(pool[0].net)
+    axes = channel_axes(pool[0])
     aligned = match_many(states, axes, 0, generator(), 100, 20)
     images = [shown_to(t.net, number) for number, t in enumerate(pool)]
     log = RecordingLog()
