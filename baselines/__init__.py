@@ -1,1 +1,1 @@
-"""Every other way to use a pool of teachers, one file per method."""
+"""The baselines: every registered method except PURER, one file per method."""

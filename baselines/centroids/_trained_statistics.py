@@ -1,4 +1,4 @@
-"""What a teacher's features are like on its training images, from what its norms know of them."""
+"""Mean and deviation of a teacher's features on its training images, from its batch norm layers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FLOOR = 1e-3
 
 
 def drawn_norm(generator: torch.Generator) -> Norm:
-    """Return a norm that lets nothing through, but draws what each layer puts out in training.
+    """Return a norm that ignores its input and draws outputs with each layer's training moments.
 
     Over its training batches a batch norm's output has mean β and deviation |γ| in each channel.
     That it is Gaussian, and independent between channels and positions, is assumed.
@@ -39,7 +39,7 @@ def trained_statistics(
     generator: torch.Generator,
     device: torch.device | str,
 ) -> tuple[Tensor, Tensor]:
-    """Return the mean and the deviation (D,), (D,) of a network's transformed features.
+    """Return mean and standard deviation (D,), (D,) of a network's transformed features.
 
     Args:
         net: with batch norm; no image is shown to it.
@@ -60,7 +60,7 @@ def statistics_of(
     generator: torch.Generator,
     device: torch.device | str,
 ) -> dict[str, Tensor]:
-    """Return every teacher's statistics as tensors of a fit, `mean.00`, `deviation.00`, …"""
+    """Return the statistics of every teacher as tensors of a fit, `mean.00`, `deviation.00`, …"""
     found = {}
     for number, teacher in enumerate(teachers):
         size = teacher.spec.image_size
@@ -72,6 +72,6 @@ def statistics_of(
 def standardised(
     features: Tensor, fitted: Mapping[str, Tensor], number: int, whiten: bool
 ) -> Tensor:
-    """Return features (B, D) less a teacher's mean, and with `whiten` over its deviations."""
+    """Return features (B, D) minus a teacher's mean; with `whiten`, divided by its deviations."""
     moved = features - fitted[f"mean.{number:02d}"].to(features)
     return moved / fitted[f"deviation.{number:02d}"].to(features) if whiten else moved

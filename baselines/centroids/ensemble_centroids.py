@@ -1,4 +1,4 @@
-"""The features of all teachers, side by side, and the nearest class centroid."""
+"""Nearest class centroid on the concatenated features of all teachers."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ BN_MODES = {"running": "running", "batch": "transductive"}
 
 
 class EnsembleConfig(Config):
-    """What of each teacher is used, how it is weighed, and the classifier on top."""
+    """Which outputs of each teacher are used, their weights, and the classifier."""
 
     bn: Literal["running", "batch"] = "running"
     """`running`: stored statistics, the same embedding in every task; `batch`: support and queries
@@ -75,7 +75,7 @@ class EnsembleConfig(Config):
 
     @property
     def own_statistics(self) -> bool:
-        """Whether the teachers' own statistics are used."""
+        """Whether statistics of the teachers' own training images are used."""
         return self.transform != "none" and self.statistics == "teachers"
 
 
@@ -114,13 +114,13 @@ class EnsembleCentroids(Method):
         return [fit.config.n_views] * len(fit.teachers)
 
     def skip(self, context: FitContext) -> str | None:
-        """All teachers read the same pixels, so these must be normalised alike."""
+        """Skip teachers with different normalisation: all of them read the same pixels."""
         return differing_normalisation(context.pool) or lacking_batch_norm(
             context.pool, context.config
         )
 
     def fit(self, context: FitContext) -> dict[str, Tensor]:
-        """Learn nothing, the pool is all the knowledge; or the teachers' statistics."""
+        """Return an empty fit, or the teachers' statistics where the config uses them."""
         return own_statistics(context, tuple(context.pool))
 
     def learner(self, context: FitContext, fitted: Mapping[str, Tensor]) -> Learner:
@@ -137,7 +137,7 @@ def differing_normalisation(teachers: Sequence[Teacher]) -> str | None:
 
 
 def lacking_batch_norm(teachers: Sequence[Teacher], config: EnsembleConfig) -> str | None:
-    """Return why teachers cannot be used as their batch norms would be needed, or None."""
+    """Return why teachers without the batch norm that is needed cannot be used, or None."""
     if config.bn == "batch":
         why = "bn = batch normalises by the batch"
     elif config.own_statistics:
@@ -181,7 +181,7 @@ def teachers_learner(
 
 
 def _classifier(config: EnsembleConfig, widths: Sequence[int]) -> Classify:
-    """Return what is made of embeddings whose blocks of these widths are the teachers'."""
+    """Return the classifier of embeddings that consist of one block of these widths per teacher."""
     ridge = partial(ridge_logits, penalty=config.ridge)
     classify: Classify = {
         "centroids": centroid_logits,
@@ -197,7 +197,7 @@ def _classifier(config: EnsembleConfig, widths: Sequence[int]) -> Classify:
 
 
 def _width(teacher: Teacher, config: EnsembleConfig) -> int:
-    """Return the dimensions that a teacher contributes."""
+    """Return the number of dimensions of a teacher's block."""
     head = teacher.net.head
     sizes = {"features": head.in_features}
     return sum(sizes.get(name, head.out_features) for name in config.parts.split("+"))
@@ -206,7 +206,7 @@ def _width(teacher: Teacher, config: EnsembleConfig) -> int:
 def _part(
     config: EnsembleConfig, fitted: Mapping[str, Tensor]
 ) -> Callable[[int, Teacher, Tensor, Norm], Tensor]:
-    """Return (number, teacher, images, norm) → what the teacher contributes (B, D)."""
+    """Return the function (number, teacher, images, norm) → block (B, D) of the teacher."""
 
     names = config.parts.split("+")
 

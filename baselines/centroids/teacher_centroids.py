@@ -1,4 +1,4 @@
-"""The features of one teacher, and the nearest class centroid."""
+"""Nearest class centroid on the features of one teacher."""
 
 from __future__ import annotations
 
@@ -51,11 +51,11 @@ class TeacherCentroids(Method):
         return [float(config.n_views * (number == config.teacher)) for number in range(n)]
 
     def skip(self, context: FitContext) -> str | None:
-        """Batch statistics need batch norm."""
+        """Skip teachers without batch norm where batch statistics are used."""
         return lacking_batch_norm((_chosen(context),), context.config)
 
     def fit(self, context: FitContext) -> dict[str, Tensor]:
-        """Learn nothing, the teacher is all the knowledge; or the teacher's statistics.
+        """Return an empty fit, or the teacher's statistics where the config uses them.
 
         Raises:
             BenchError: the pool has no teacher of that number.

@@ -1,4 +1,4 @@
-"""How far a student's answers are from a teacher's."""
+"""Divergence between a student's and a teacher's predictions."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ divides by the classes as well (hazard H14)."""
 
 
 def distillation_loss(logits: Tensor, answers: Tensor, kind: Divergence = "kl") -> Tensor:
-    """Return the divergence of a student from a teacher, a 0-d tensor.
+    """Return the divergence of a student's predictions from a teacher's, a 0-d tensor.
 
     Args:
         logits: the student's (B, n); outputs beyond the teacher's classes are cut off before.
@@ -27,5 +27,5 @@ def distillation_loss(logits: Tensor, answers: Tensor, kind: Divergence = "kl") 
 
 
 def agreeing(logits: Tensor, answers: Tensor) -> Tensor:
-    """Return (…,) 1 where student and teacher, both (…, n), name the same class, else 0."""
+    """Return (…,) 1 where student and teacher, both (…, n), predict the same class, else 0."""
     return (logits.argmax(-1) == answers.argmax(-1)).to(answers.dtype)

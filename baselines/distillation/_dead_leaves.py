@@ -1,4 +1,4 @@
-"""Dead leaves: images of shapes that occlude one another, drawn by rule, from no data.
+"""Dead leaves: synthetic images of shapes that occlude one another.
 
 They share with photographs what a convolution's first layers look for: edges, flat regions and
 textures at all scales. Source of the model: Lee, Mumford and Huang, "Occlusion Models for Natural
@@ -81,7 +81,7 @@ def _palette(n: int, k: int, generator: torch.Generator) -> Tensor:
 
 
 def _leaf(n: int, size: int, large: bool, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Return how far a leaf covers each pixel (n, 1, size, size) in [0, 1], and its shade."""
+    """Return the opacity of a leaf at each pixel (n, 1, size, size) in [0, 1], and its shade."""
 
     def uniform(low: float, high: float) -> Tensor:
         return low + (high - low) * torch.rand((n, 1, 1), generator=generator)

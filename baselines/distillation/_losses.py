@@ -1,4 +1,4 @@
-"""What a student is asked to share with its teachers: predictions, features, and similarities."""
+"""Distillation losses: soft labels, features and pairwise similarities."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ def soft_label_loss(
 
 
 def feature_loss(features: Tensor, wanted: Tensor) -> Tensor:
-    """Return 1 less the mean cosine of two embeddings (B, D) of the same images, a 0-d tensor."""
+    """Return 1 minus the mean cosine of two embeddings (B, D) of the same images, a 0-d tensor."""
     return 1 - F.cosine_similarity(features, wanted, dim=1).mean()
 
 
 def similarity_loss(features: Tensor, wanted: Tensor) -> Tensor:
-    """Return how far a batch's similarities to one another are from those wanted.
+    """Return the difference between a batch's pairwise similarities and the teachers'.
 
     That two networks shall find the same images alike, whatever the dimensions of their features:
     Tung and Mori, "Similarity-Preserving Knowledge Distillation", ICCV 2019, arXiv 1907.09682, and
@@ -64,6 +64,6 @@ def similarity_loss(features: Tensor, wanted: Tensor) -> Tensor:
 
 
 def _centred(gram: Tensor) -> Tensor:
-    """Return a symmetric matrix (B, B) less the means of its rows and columns."""
+    """Return a symmetric matrix (B, B) minus the means of its rows and columns."""
     rows = gram.mean(0, keepdim=True)
     return gram - rows - rows.T + rows.mean()

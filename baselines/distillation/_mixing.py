@@ -1,4 +1,4 @@
-"""Two images into one: what makes more distinct inputs out of few pseudo images."""
+"""Mixup and CutMix: more distinct inputs from few pseudo images."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def blend(images: Tensor, others: Tensor, weights: Tensor) -> Tensor:
 
 
 def cut_mix(images: Tensor, others: Tensor, centres: Tensor, sides: Tensor) -> Tensor:
-    """Return images with a square of another one each (CutMix, Yun et al., arXiv 1905.04899).
+    """Return images with a square taken from another one (CutMix, Yun et al., arXiv 1905.04899).
 
     Args:
         images, others: (B, C, H, W).
@@ -43,7 +43,7 @@ def mix(
     cut_share: float,
     generator: torch.Generator,
 ) -> Tensor:
-    """Return images of which some are blended with others, some cut-mixed, and the rest as given.
+    """Return images of which some are blended, some cut-mixed, and the rest unchanged.
 
     Args:
         images, others: (B, C, H, H).

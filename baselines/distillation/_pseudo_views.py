@@ -1,4 +1,4 @@
-"""What students are distilled on: pseudo images of the teachers, shifted, mirrored and mixed."""
+"""The inputs of distillation: pseudo images of the teachers, shifted, mirrored and mixed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CHUNK = 512
 
 
 class ViewSettings(InversionSettings):
-    """How pseudo images are made, and what is seen of them."""
+    """How pseudo images are made and augmented."""
 
     images_per_class: int = Field(64, ge=1)
     """pseudo images of each class of each teacher. Ours."""
@@ -93,7 +93,7 @@ def invert_teacher(
 def draw_views(
     images: Tensor, n: int, teacher: Teacher, settings: ViewSettings, generator: torch.Generator
 ) -> Tensor:
-    """Return views (n, 3, H, W) of pseudo images and of fresh dead leaves.
+    """Return views (n, 3, H, W) of pseudo images and of newly drawn dead leaves.
 
     Args:
         images: pseudo images (M, 3, H, W).

@@ -1,4 +1,4 @@
-"""One student of some teachers: rounds of views, and what is learned from each step."""
+"""One student of one or more teachers: rounds of views, losses and the training loop."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class Student(nn.Module):
         self.to_logits = _linear(net.n_features, n_logits, device, generator)
 
     def trained(self) -> list[nn.Parameter]:
-        """Return what a step changes: all but the meta-model's own head."""
+        """Return the parameters that a step changes: all except the meta-model's own head."""
         return [p for name, p in self.named_parameters() if not name.startswith("net.head.")]
 
 
@@ -125,7 +125,7 @@ class Distiller:
         self.steps, self.step = steps, 0
 
     def run(self, save: Callable[[], None], note: Callable[[int], None]) -> None:
-        """Train to the end.
+        """Run the remaining rounds.
 
         Args:
             save: called after each round but the last.
@@ -159,7 +159,7 @@ class Distiller:
         return lessons
 
     def _batches(self, n: int) -> list[Tensor]:
-        """Return the rows of a round's batches, pass after pass, each in an order of its own."""
+        """Return the rows of a round's batches; each pass has its own random order."""
         rows: list[Tensor] = []
         while len(rows) < self._round_steps:
             order = torch.randperm(n, generator=self._generator)
@@ -180,7 +180,7 @@ class Distiller:
         self._log.scalars(self._first_step + self.step, values)
 
     def _losses(self, lessons: Lessons, rows: Tensor) -> dict[str, tuple[float, Tensor]]:
-        """Return factor and value of each loss by name."""
+        """Return weight and value of each loss by name."""
         settings, teaching = self._settings, self._teaching
         features = self.student.net.features(self._shown(lessons, rows), self._norm)
         rows = rows.to(features.device)
@@ -244,7 +244,7 @@ class FusedBatchNorm(BlockNorm):
 
 
 def schedule(step: int, steps: int) -> float:
-    """Return the share of the highest rate at a step: linear warm-up, then half a cosine."""
+    """Return the fraction of the peak rate at a step: linear warm-up, then half a cosine."""
     warmup = max(1, steps // 10)
     if step < warmup:
         return (step + 1) / warmup
@@ -253,7 +253,7 @@ def schedule(step: int, steps: int) -> float:
 
 @torch.no_grad()
 def set_statistics(net: Backbone, images: Tensor) -> None:
-    """Set the running statistics of every BN layer to the mean of those of batches of images."""
+    """Set the running statistics of every BN layer to their mean over batches of images."""
     seen: dict[nn.BatchNorm2d, list[tuple[Tensor, Tensor]]] = {}
 
     def norm(layer: nn.BatchNorm2d, x: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""What teachers say about views: the features and predictions that students learn from."""
+"""The targets of distillation: the teachers' features and predictions on views."""
 
 from __future__ import annotations
 

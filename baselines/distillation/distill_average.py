@@ -1,4 +1,4 @@
-"""Data-free distillation of each teacher, then the average of the students."""
+"""Distil each teacher into a student, then average the students' weights."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from bench.training.initialisation import average_state
 
 
 class DistillAverage(Distillation):
-    """The mean of the weights of students, one for each teacher, each taught as in `SingleDfkd`.
+    """Mean of the weights of one student per teacher, each distilled as in `SingleDfkd`.
 
     A usual baseline of data-free meta-learning. All students start from the same fresh weights: the
     average of networks that share no start means little (Frankle et al., "Linear Mode Connectivity
@@ -36,7 +36,7 @@ class DistillAverage(Distillation):
         return course_passes(fit, 1.0, share)
 
     def fit(self, context: FitContext) -> dict[str, Tensor]:
-        """Invert each teacher, train each student, and average."""
+        """Invert each teacher, train its student, and average the students."""
         teachers = self.teachers_used(context)
         course = Course(context, teachers, [[number] for number in range(len(teachers))])
         state = average_state(course.run())

@@ -1,4 +1,4 @@
-"""One student that carries the features of the whole ensemble."""
+"""One student that reproduces the features of the whole ensemble."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from bench.contract import FitContext, Passes, PlannedFit
 
 
 class DistillEnsemble(Distillation):
-    """One meta-model distilled from all teachers at once, on their pseudo images.
+    """One student distilled from all teachers at once, on their pseudo images.
 
     What `ensemble_centroids` computes with the whole pool, at the price of one network: each view
     of a pseudo image, of whichever teacher, is shown to *all* teachers, and the student learns the
@@ -33,6 +33,6 @@ class DistillEnsemble(Distillation):
         return course_passes(fit, 1.0, 1.0)
 
     def fit(self, context: FitContext) -> dict[str, Tensor]:
-        """Invert each teacher and train the student of all."""
+        """Invert each teacher and train one student on all of them."""
         teachers = self.teachers_used(context)
         return Course(context, teachers, [range(len(teachers))]).run()[0]

@@ -1,4 +1,4 @@
-"""Data-free distillation of one teacher into the meta-model."""
+"""Data-free knowledge distillation of one teacher into the meta-model."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from bench.training.initialisation import best_teacher
 
 
 class SingleConfig(DistillationConfig):
-    """Soft labels count too, as is usual where there is one teacher; fewer steps do."""
+    """As for the ensemble, but with soft labels, as is usual for one teacher, and fewer steps."""
 
     soft_label_weight: float = Field(1.0, ge=0)
     """factor of the divergence from the teacher's soft labels. Ours."""
@@ -21,7 +21,7 @@ class SingleConfig(DistillationConfig):
 
 
 class SingleDfkd(Distillation):
-    """A student of the pool's most accurate teacher, taught on that teacher's pseudo images.
+    """A student distilled from the most accurate teacher, on that teacher's pseudo images.
 
     Data-free knowledge distillation: Chen et al., "Data-Free Learning of Student Networks" (DAFL),
     ICCV 2019, arXiv 1904.01186; Yin et al., "Dreaming to Distill" (DeepInversion), CVPR 2020,

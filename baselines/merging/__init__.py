@@ -1,1 +1,1 @@
-"""Merges of the teachers' weights into one network."""
+"""Methods that merge the teachers' weights into one network."""

@@ -1,4 +1,4 @@
-"""Second moments of channels' activations, within and across networks that see the same images."""
+"""Means and second moments of activations, within and between networks on the same images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What lies between two teachers: the loss along the line from one's weights to the other's."""
+"""Loss barrier between two teachers (linear mode connectivity)."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Interpolation:
 
 @torch.no_grad()
 def answers(net: Backbone, body: State, head: State, images: Images) -> tuple[float, float]:
-    """Return cross-entropy and accuracy of a body under a head, batch norm by the batch.
+    """Return cross-entropy and accuracy of a body with a head, batch norm by the batch.
 
     Args:
         net: of the architecture; its own weights play no part.
@@ -62,7 +62,7 @@ def answers(net: Backbone, body: State, head: State, images: Images) -> tuple[fl
 def interpolate(
     net: Backbone, first: State, second: State, shown: Images, shown_second: Images
 ) -> Interpolation:
-    """Go from one teacher's body to the other's; each teacher's images under its own head.
+    """Evaluate on the line between two bodies; each teacher's images use its own head.
 
     Args:
         net: of the architecture.

@@ -1,4 +1,4 @@
-"""Moving the channels of a network's state along the axes that `Backbone.channel_axes` names."""
+"""Permute the channels of a network's state along the axes that `Backbone.channel_axes` names."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def present(state: State, axes: tuple[Axis, ...]) -> tuple[Axis, ...]:
 
 
 def permute(state: State, axes: tuple[Axis, ...], permutations: Permutations) -> dict[str, Tensor]:
-    """Return a state whose channels are moved; the network that it describes stays the same.
+    """Return a state with permuted channels; it describes the same function.
 
     Args:
         state: the state; entries without channels are kept.

@@ -1,4 +1,4 @@
-"""A pass that keeps what each layer read and wrote; convolutions as linear layers on patches."""
+"""Record the inputs and outputs of each layer; treat convolutions as linear layers on patches."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from bench.nets.norm import running_norm
 
 @dataclass(frozen=True)
 class Watched:
-    """A layer in one pass: its input and its output, as the pass saw them."""
+    """Input and output of a layer in one forward pass."""
 
     layer: nn.Module
     input: Tensor
@@ -25,7 +25,7 @@ class Watched:
 
 
 def watched_pass(net: Backbone, images: Tensor) -> tuple[Tensor, dict[str, Watched]]:
-    """Return the logits (B, n_classes), and what each layer read and wrote, by name.
+    """Return the logits (B, n_classes) and each layer's input and output, by name.
 
     Args:
         net: a network of convolutions, linear layers and batch norm, each met once in a pass; not
@@ -53,7 +53,7 @@ def is_norm(layer: nn.Module) -> bool:
 
 
 def normalised(layer: nn.BatchNorm2d, x: Tensor) -> Tensor:
-    """Return (B, C, L) what batch norm scales and shifts: its input by stored statistics."""
+    """Return the input of batch norm normalised by stored statistics, (B, C, L)."""
     centred = x.flatten(2) - layer.running_mean[:, None]
     return centred * torch.rsqrt(layer.running_var + layer.eps)[:, None]
 

@@ -1,4 +1,4 @@
-"""Which channel of one network answers to which channel of another: linear assignment problems.
+"""Match the channels of two networks by linear assignment.
 
 Entries vote for a match if they are learnt and below the head: running statistics follow from the
 weights, and the rows of the heads stand for different classes in each teacher.
@@ -30,7 +30,7 @@ IMPROVEMENT = 1e-6
 
 
 def voting_axes(axes: tuple[Axis, ...]) -> tuple[Axis, ...]:
-    """Return the axes whose entries have a say in a match."""
+    """Return the axes whose entries enter the match."""
     return tuple(
         axis
         for axis in axes
@@ -39,12 +39,12 @@ def voting_axes(axes: tuple[Axis, ...]) -> tuple[Axis, ...]:
 
 
 def identity(state: State, axes: tuple[Axis, ...]) -> dict[str, Tensor]:
-    """Return the permutations that move nothing."""
+    """Return the identity permutations."""
     return {group: torch.arange(n) for group, n in group_sizes(state, axes).items()}
 
 
 def assignment(scores: Tensor) -> Tensor:
-    """Return (n,) for each row of scores (n, n) a column of its own, at the highest total."""
+    """Return the assignment (n,) of rows to columns of scores (n, n) with the highest total."""
     _, columns = linear_sum_assignment(scores.cpu().numpy(), maximize=True)
     return torch.from_numpy(columns)
 
@@ -103,7 +103,7 @@ def weight_match(
     generator: torch.Generator,
     max_sweeps: int,
 ) -> dict[str, Tensor]:
-    """Raise the inner product of all voting entries, one group after another, until none gains.
+    """Increase the inner product of all voting entries group by group until no group gains.
 
     Args:
         reference, other: states of one architecture.

@@ -1,4 +1,4 @@
-"""What methods that merge the teachers' weights share: whom they merge, and what of the heads."""
+"""Shared parts of methods that merge weights: the choice of teachers and the head."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ T = TypeVar("T", Teacher, PlannedTeacher)
 
 
 class MergeConfig(Config):
-    """Who is merged, and what becomes of the heads."""
+    """Which teachers are merged, and how the head is made."""
 
     head: HeadPolicy = "average"
     """`average` them as well (as the paper's baseline does), start at `zero`, or `drop` them for
@@ -39,7 +39,7 @@ class MergeConfig(Config):
 
 
 class Merge(Method):
-    """A method whose meta-model starts at some mean of the teachers' weights."""
+    """A method whose meta-model is initialised with some mean of the teachers' weights."""
 
     knowledge = "parameters"
     needs = frozenset({"same_architecture"})
@@ -80,7 +80,7 @@ class Merge(Method):
         return merged_teachers(context.pool, context.net, context.config.group)
 
     def skip(self, context: FitContext) -> str | None:
-        """Weights are merged entry by entry, so every merged teacher must fit the meta-model."""
+        """Skip pools in which a merged teacher does not have the meta-model's shape."""
         net, config = context.net, context.config
         for teacher in self.teachers_used(context):
             if not fits_body(teacher.spec, net):
@@ -97,7 +97,7 @@ class Merge(Method):
         return None
 
     def fit(self, context: FitContext) -> dict[str, Tensor]:
-        """Merge, and put a head on top."""
+        """Merge the weights and add a head."""
         merged = self.merge(context, self.teachers_used(context))
         return dict(net_at(context, merged, context.config.head).state_dict())
 
@@ -116,5 +116,5 @@ def merged_teachers(teachers: Sequence[T], net: NetSpec, group: Group) -> tuple[
 
 
 def states_of(teachers: Sequence[Teacher], head: HeadPolicy) -> list[dict[str, Tensor]]:
-    """Return the teachers' states, with their heads only where the policy is `average`."""
+    """Return the teachers' states, with their heads only if the policy is `average`."""
     return [body_state(teacher, head) for teacher in teachers]

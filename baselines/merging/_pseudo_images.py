@@ -1,4 +1,4 @@
-"""Pseudo images of every teacher, for methods whose statistics need inputs."""
+"""Pseudo images of every teacher, for merges whose statistics need inputs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What methods on task vectors share: the common start of the teachers, and the way back to it."""
+"""Shared parts of task-vector methods: differences from the shared initialisation."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from bench.training.initialisation import average_state
 
 
 class TaskVectorMerge(Merge):
-    """A merge of how far the teachers have come from their shared initialisation."""
+    """A merge of the teachers' differences from their shared initialisation."""
 
     needs = frozenset({"same_architecture", "shared_initialisation"})
 
     @abstractmethod
     def combine(self, vectors: Tensor, context: FitContext) -> Tensor:
-        """Return the step (D,) from the shared start, given the teachers' (N, D), float64."""
+        """Return the merged task vector (D,) of the teachers' task vectors (N, D), float64."""
 
     def merge(self, context: FitContext, teachers: Sequence[Teacher]) -> dict[str, Tensor]:
         """Combine all parameters as one vector; batch norm statistics are averaged.
@@ -49,5 +49,5 @@ class TaskVectorMerge(Merge):
 
 
 def _flat(state, names: Sequence[str], like) -> Tensor:
-    """Return the named entries as one vector (D,), float64, where the teachers are."""
+    """Return the named entries as one vector (D,), float64, on the teachers' device."""
     return torch.cat([state[name].to(like[name].device).double().flatten() for name in names])

@@ -1,4 +1,4 @@
-"""The average of the teachers' weights."""
+"""The mean of the teachers' weights."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from bench.training.initialisation import average_state
 
 
 class Average(Merge):
-    """A meta-model whose every entry, BN statistics included, is the mean over the teachers.
+    """Mean of all teachers' weights, BN statistics included, as initialisation.
 
     A baseline of Hu et al., "Architecture, Dataset and Model-Scale Agnostic Data-free
     Meta-Learning", CVPR 2023, arXiv 2303.11183; also where its released scripts start
@@ -23,5 +23,5 @@ class Average(Merge):
     name = "average"
 
     def merge(self, context: FitContext, teachers: Sequence[Teacher]) -> dict[str, Tensor]:
-        """Average."""
+        """Return the mean state."""
         return average_state(states_of(teachers, context.config.head))

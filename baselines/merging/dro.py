@@ -1,4 +1,4 @@
-"""A DRO-style fusion: a small network of robust coefficients over the teachers' weights."""
+"""Distributionally robust fusion: a small network gives coefficients over teachers' weights."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from bench.training.initialisation import average_state
 
 
 class DroConfig(MergeConfig):
-    """The fusion network and its adversary; the paper's code is not public, so all are ours."""
+    """Fusion network and adversary; the paper's code is not public, so all values are ours."""
 
     embedding_size: int = Field(16, ge=1)
     """length of a teacher's embedding, which lies on the unit sphere. Ours."""
@@ -33,7 +33,7 @@ class DroConfig(MergeConfig):
 
 
 class Dro(Merge):
-    """A network maps each teacher's embedding to weights, trained against moved embeddings.
+    """A network maps each teacher's embedding to weights, trained on adversarial embeddings.
 
     Our reading of Wang et al., "Meta-Learning without Data via Wasserstein
     Distributionally-Robust Model Fusion", UAI 2022; its code is not public, so call it
@@ -51,7 +51,7 @@ class Dro(Merge):
     Config = DroConfig
 
     def merge(self, context: FitContext, teachers: Sequence[Teacher]) -> dict[str, Tensor]:
-        """Train the coefficients, and mix the weights with those of the mean embedding."""
+        """Train the network and mix the weights with its coefficients at the mean embedding."""
         states = states_of(teachers, context.config.head)
         names = [n for n, _ in teachers[0].net.named_parameters() if n in states[0]]
         merged = average_state(states)
@@ -119,7 +119,7 @@ def robust_coefficients(gram: Tensor, context: FitContext) -> Tensor:
 
 
 def worst_moves(error, points: Tensor, radius: float, steps: int, generator) -> Tensor:
-    """Return moves (N, d) of points that raise an error, of root mean square length ≤ radius.
+    """Return displacements (N, d) that raise an error, of root mean square length ≤ radius.
 
     A distribution within Wasserstein-2 distance `radius` of the points is reached by moving each
     of them; gradient ascent with steps of the radius over `steps`, from a small random move.

@@ -1,4 +1,4 @@
-"""Fisher merging: each teacher's weights count as much as its predictions depend on them."""
+"""Fisher merging: mean of the teachers' weights, weighted by Fisher information."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ IMAGES_PER_CHUNK = 8
 
 
 class FisherConfig(MergeConfig, InversionSettings):
-    """How Fisher information becomes a weight, and the pseudo images that it is measured on."""
+    """How Fisher information is turned into weights, and the pseudo images for it."""
 
     normalise: bool = True
     """scale each teacher's Fisher to a mean entry of 1, so that none outweighs another by being
@@ -39,7 +39,7 @@ class FisherConfig(MergeConfig, InversionSettings):
 
 
 class Fisher(Merge):
-    """The mean of the teachers' weights, each entry weighted by its diagonal Fisher information.
+    """Mean of the teachers' weights, each entry weighted by its diagonal Fisher information.
 
     Matena and Raffel, "Merging Models with Fisher-Weighted Averaging", NeurIPS 2022,
     arXiv 2111.09832: equation 3 for the Fisher, with the expectation over a network's own labels
@@ -55,7 +55,7 @@ class Fisher(Merge):
     Config = FisherConfig
 
     def merge(self, context: FitContext, teachers: Sequence[Teacher]) -> dict[str, Tensor]:
-        """Invert, measure, and take the weighted mean."""
+        """Invert the teachers, compute Fisher information, and take the weighted mean."""
         config = context.config
         fishers = []
         pairs = zip(teachers, invert_teachers(context, teachers), strict=True)
@@ -112,7 +112,7 @@ def _gradient(seen: Watched, gradient: Tensor) -> Tensor:
 
 
 def scaled(fisher: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return a Fisher whose entries have mean 1; one of zeros stays as it is."""
+    """Return Fisher information scaled to mean 1; all zeros stay as they are."""
     total = sum(f.double().sum() for f in fisher.values())
     mean = total / sum(f.numel() for f in fisher.values())
     factor = torch.where(mean > 0, 1 / mean, 1.0)

@@ -1,4 +1,4 @@
-"""Git Re-Basin: move the channels of all teachers to where they agree, then average."""
+"""Git Re-Basin: permute the channels of all teachers so that their weights agree, then average."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from bench.training.initialisation import average_state
 
 
 class GitRebasinConfig(MergeConfig):
-    """How long to look for better matches."""
+    """Limits of the search for matches, and whether the loss barrier is measured."""
 
     max_sweeps: int = Field(100, ge=1)
     """sweeps over all channel groups in one match at most; a match ends by itself before. Ours."""
@@ -33,7 +33,7 @@ class GitRebasinConfig(MergeConfig):
 
 
 class GitRebasin(Merge):
-    """Weight matching by coordinate descent of linear assignments, to the mean of many, averaged.
+    """Weight matching by coordinate descent over linear assignments, then the mean.
 
     Ainsworth, Hayase and Srinivasa, "Git Re-Basin: Merging Models modulo Permutation Symmetries",
     ICLR 2023, arXiv 2209.04836: algorithm 1 (a match) and algorithm 3 (MergeMany).
@@ -60,7 +60,7 @@ class GitRebasin(Merge):
         return InversionSettings() if config.measure_barrier else None
 
     def merge(self, context: FitContext, teachers: Sequence[Teacher]) -> dict[str, Tensor]:
-        """Match and average."""
+        """Match the teachers and average them."""
         measured = context.config.measure_barrier and len(teachers) > 1
         states = states_of(teachers, "average" if measured else context.config.head)
         axes = present(states[0], channel_axes(teachers[0]))
@@ -90,7 +90,7 @@ def match_many(
     max_sweeps: int,
     max_rounds: int,
 ) -> list[dict[str, Tensor]]:
-    """Return states whose channels are moved to where they answer to one another's.
+    """Return states whose channels are permuted to match one another.
 
     Args:
         states: N states of one architecture.

@@ -1,4 +1,4 @@
-"""OTFusion: carry all channels to those of one teacher by optimal transport, then average."""
+"""OTFusion: align all channels with one teacher's by optimal transport, then average."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from bench.training.initialisation import average_state
 
 
 class OtFusionConfig(MergeConfig, InversionSettings):
-    """What the distance between two channels is measured on, and the pseudo images for it."""
+    """The distance between two channels, and the pseudo images for it."""
 
     ground: Literal["weights", "activations"] = "weights"
     """distance between channels' incoming `weights`, or between their `activations` on pseudo
@@ -30,7 +30,7 @@ class OtFusionConfig(MergeConfig, InversionSettings):
 
 
 class OtFusion(Merge):
-    """Layer-wise optimal transport to a reference teacher, then the average.
+    """Layer-wise optimal transport to a reference teacher, then the mean.
 
     Singh and Jaggi, "Model Fusion via Optimal Transport", NeurIPS 2020, arXiv 1910.05653. Ground
     metric: Euclidean distance, not squared, as in the released commands. Between equally many
@@ -58,7 +58,7 @@ class OtFusion(Merge):
         return super().needs_of(config) | extra
 
     def merge(self, context: FitContext, teachers: Sequence[Teacher]) -> dict[str, Tensor]:
-        """Carry and average."""
+        """Align the teachers and average them."""
         states = states_of(teachers, context.config.head)
         axes = present(states[0], channel_axes(teachers[0]))
         best = max(range(len(teachers)), key=lambda i: teachers[i].accuracy)

@@ -1,4 +1,4 @@
-"""RegMean: each layer of the merged network answers the teachers' layers in least squares."""
+"""RegMean: each merged layer fits the outputs of the teachers' layers by least squares."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ never vary, and is lost in rounding elsewhere."""
 
 
 class RegMeanConfig(MergeConfig, InversionSettings):
-    """The shrinkage, and the pseudo images that inner products are measured on."""
+    """The shrinkage, and the pseudo images for the inner products."""
 
     off_diagonal: float = Field(0.9, ge=0, le=1)
     """factor of the inner products between different inputs of a layer; 1 is plain least squares,
@@ -37,7 +37,7 @@ class RegMeanConfig(MergeConfig, InversionSettings):
 
 
 class RegMean(Merge):
-    """The closed form that brings each layer's outputs nearest to those of all teachers.
+    """Least-squares solution per layer for the outputs of all teachers, in closed form.
 
     Jin, Ren, Preotiuc-Pietro and Cheng, "Dataless Knowledge Fusion by Merging Weights of Language
     Models", ICLR 2023, arXiv 2212.09849, equation 2 and section 4.2 (shrinkage).
@@ -54,7 +54,7 @@ class RegMean(Merge):
     Config = RegMeanConfig
 
     def merge(self, context: FitContext, teachers: Sequence[Teacher]) -> dict[str, Tensor]:
-        """Invert, measure, and solve each layer."""
+        """Invert the teachers, collect inner products, and solve each layer."""
         sums: dict[str, tuple[Tensor, Tensor]] = {}
         for teacher, (images, _) in zip(teachers, invert_teachers(context, teachers), strict=True):
             context.log.count("teacher_forward_images", len(images))

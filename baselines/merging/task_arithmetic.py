@@ -1,4 +1,4 @@
-"""Task arithmetic: the shared start plus a multiple of the sum of all task vectors."""
+"""Task arithmetic: the shared initialisation plus a multiple of the sum of task vectors."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from bench.contract import FitContext
 
 
 class TaskArithmeticConfig(MergeConfig):
-    """How far to go along the task vectors."""
+    """The multiple of the sum of task vectors."""
 
     scale: float | None = Field(0.4, gt=0)
     """factor of the sum of all task vectors; None: 1 / N, which is the average. Source: 0.4 is
@@ -21,7 +21,7 @@ class TaskArithmeticConfig(MergeConfig):
 
 
 class TaskArithmetic(TaskVectorMerge):
-    """The teachers' steps from their shared initialisation, added up and scaled.
+    """Sum of the teachers' task vectors, scaled and added to their shared initialisation.
 
     Ilharco et al., "Editing Models with Task Arithmetic", ICLR 2023, arXiv 2212.04089, section 3
     (addition). Departures: the start is a random initialisation that all teachers share, not a

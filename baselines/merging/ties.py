@@ -12,7 +12,7 @@ from bench.contract import FitContext
 
 
 class TiesConfig(MergeConfig):
-    """How much of each task vector is kept, and how far to go."""
+    """The share of each task vector that is kept, and the scale of the result."""
 
     density: float = Field(0.2, gt=0, le=1)
     """share of a teacher's weights, those that moved furthest, that is kept. Source: the paper."""
@@ -21,7 +21,7 @@ class TiesConfig(MergeConfig):
 
 
 class Ties(TaskVectorMerge):
-    """Trim, elect sign, and merge.
+    """Trim task vectors, elect a sign per weight, average the values with that sign.
 
     Yadav et al., "TIES-Merging: Resolving Interference When Merging Models", NeurIPS 2023,
     arXiv 2306.01708, algorithm 1. Departures: the start is a random initialisation that all

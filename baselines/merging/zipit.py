@@ -1,4 +1,4 @@
-"""ZipIt: merge the channels that say the same, within and across teachers; leave heads apart."""
+"""ZipIt: merge correlated channels within and across teachers; heads are not merged."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from bench.training.initialisation import HeadPolicy, average_state
 
 
 class ZipItConfig(MergeConfig, InversionSettings):
-    """Which channels may merge, and the pseudo images that correlations are measured on."""
+    """Which channels may be merged, and the pseudo images for the correlations."""
 
     head: HeadPolicy = "drop"
     """`drop` leaves the heads apart, as the paper's partial zip does, and a fresh one is put on;
@@ -30,7 +30,7 @@ class ZipItConfig(MergeConfig, InversionSettings):
 
 
 class ZipIt(Merge):
-    """Channels of all teachers, merged by correlation until one network's worth is left.
+    """Channels of all teachers, merged by correlation until the width of one network is left.
 
     Stoica, Bolya, Bjorner, Ramesh, Hearn and Hoffman, "ZipIt! Merging Models from Different Tasks
     without Training", ICLR 2024, arXiv 2305.03053. A merged channel is the mean of its members;
@@ -49,7 +49,7 @@ class ZipIt(Merge):
     Config = ZipItConfig
 
     def merge(self, context: FitContext, teachers: Sequence[Teacher]) -> dict[str, Tensor]:
-        """Invert, correlate, cluster, and merge each entry."""
+        """Invert the teachers, correlate and cluster channels, and merge each entry."""
         states = states_of(teachers, context.config.head)
         axes = channel_axes(teachers[0])
         images = torch.cat([images for images, _ in invert_teachers(context, teachers)])
@@ -63,7 +63,7 @@ class ZipIt(Merge):
 
 
 def cluster(similarity: np.ndarray, n_teachers: int, within_share: float) -> np.ndarray:
-    """Merge the most similar pair of clusters, again and again, until one teacher's worth is left.
+    """Merge the most similar pair of clusters until as many are left as a teacher has channels.
 
     The similarity of two clusters is that of their least similar members.
 

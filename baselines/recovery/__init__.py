@@ -1,1 +1,1 @@
-"""Images recovered from teachers by a generator, then meta-training on them."""
+"""Methods that recover images from teachers with a generator and meta-train on them."""

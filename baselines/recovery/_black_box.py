@@ -1,4 +1,4 @@
-"""A teacher behind an interface that answers queries, and nothing else."""
+"""A black-box teacher: an interface that only answers queries."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from bench.learners.resized import resize
 
 
 class BlackBox:
-    """What a service would offer: images in, class probabilities out, each image counted.
+    """The interface of a service: images in, class probabilities out; every image is counted.
 
     The network is held in a closure, so that no attribute leads to its weights, gradients or
     activations. What a service's documentation would tell is public: the classes.
@@ -54,7 +54,7 @@ class BlackBox:
 
 
 def _parts(images: Tensor) -> tuple[Tensor, ...]:
-    """Return images in the portions that are fastest on their device."""
+    """Return images in batches of the size that is fastest on their device."""
     if images.device.type != "cpu":
         return (images,)
     return images.split(max(1, PIXELS_PER_CHUNK // (images.shape[-1] * images.shape[-2])))

@@ -1,4 +1,4 @@
-"""Images of a black box's classes, through a generator whose gradients come from answers."""
+"""Recover images of a black box's classes with a generator and zero-order gradients."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def recover(
     lr: float,
     generator: torch.Generator,
 ) -> tuple[Tensor, Tensor]:
-    """Train a generator and its latents by zero-order gradients of what it shows.
+    """Train a generator and its latents by zero-order gradients at its images.
 
     Args:
         net: the generator, changed in place.

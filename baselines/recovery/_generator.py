@@ -11,7 +11,7 @@ INITIAL_DEVIATION = 0.02
 
 
 class Generator(nn.Module):
-    """A linear layer to a quarter of the side, then twice: double the side and convolve.
+    """Generator: a linear layer to a quarter of the side, then twice upsampling and convolution.
 
     Batch norm always uses the batch's own statistics. The shape, the slope and the initial weights
     are those of the released code of BiDf-MKD and FREE.
@@ -39,7 +39,7 @@ class Generator(nn.Module):
 
     @torch.no_grad()
     def initialise(self, generator: torch.Generator) -> None:
-        """Draw fresh weights in place: N(0, 0.02²), norms' scales N(1, 0.02²), biases 0."""
+        """Draw new weights in place: N(0, 0.02²), norms' scales N(1, 0.02²), biases 0."""
         for module in self.modules():
             if isinstance(module, nn.Linear | nn.Conv2d | nn.BatchNorm2d):
                 draw = torch.randn(module.weight.shape, generator=generator)
@@ -73,7 +73,7 @@ def fresh_generator(
 
 
 class PixelScale:
-    """Between pixels in [0, 1] and the normalised units of the teachers.
+    """Conversion between pixels in [0, 1] and the normalised units of the teachers.
 
     Args:
         mean, std: 3 numbers each.

@@ -1,4 +1,4 @@
-"""Descending several losses one after the other, so that their gradients come to agree."""
+"""Gradient alignment: descend several losses one after the other, as in Reptile."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def sequential_displacement(
     lr: float,
     optimiser: FastOptimiser = "adam",
 ) -> tuple[dict[str, Tensor], list[Tensor]]:
-    """Return where one step on each loss in turn leads: parameters before minus after.
+    """Return parameters before minus after one step on each loss in turn.
 
     Implicit gradient alignment: two steps of SGD on losses 1 and 2 displace by
     α(g₁ + g₂) - α²H₂g₁; over both orders the mean is α(g₁ + g₂) - α²/2 · ∇(g₁·g₂). A

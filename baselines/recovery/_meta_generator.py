@@ -1,4 +1,4 @@
-"""One generator for all teachers, a few steps away from each."""
+"""A meta-generator that a few steps adapt to any teacher."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Adapted:
 def adapt(
     generator: Generator, latents: Tensor, loss_of: Loss, steps: int, lr: float, latent_lr: float
 ) -> Adapted:
-    """Adapt a copy of the generator, and latents, to one teacher by Adam; the original stays.
+    """Adapt a copy of the generator and latents to one teacher by Adam.
 
     Args:
         generator: where to start.
@@ -66,7 +66,7 @@ def adapt(
 
 
 class MetaGenerator:
-    """The generator that every adaptation starts from, and how it learns to be near all of them.
+    """The generator from which every adaptation starts, and its own training.
 
     First-order MAML: the sum of the gradients at the end of each adaptation makes one Adam step.
 
@@ -80,7 +80,7 @@ class MetaGenerator:
         self._optimiser = torch.optim.Adam(generator.parameters(), lr=lr, betas=BETAS)
 
     def learn(self, adapted: Sequence[Adapted]) -> None:
-        """Make one step from what some adaptations found."""
+        """Take one step along the gradients of some adaptations."""
         for name, parameter in self.generator.named_parameters():
             parameter.grad = torch.stack([one.gradient[name] for one in adapted]).sum(0)
         self._optimiser.step()

@@ -1,4 +1,4 @@
-"""Meta-training on tasks of recovered images: when to recover, from whom, and what is kept."""
+"""Meta-training on tasks of recovered images: when teachers are visited, and the memory."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Params = Mapping[str, Tensor]
 
 
 def scaled(released: int, meta_iterations: int, root: int) -> int:
-    """Return a released count for a smaller budget: times the root of the budget's share.
+    """Return a released count scaled to a budget, by a root of its share of 60,000.
 
     The share is that of the released 60,000 meta-iterations; at least 1 is returned.
     """
@@ -68,7 +68,7 @@ def student_logits(net: Backbone, params: Params, images: Tensor, n_classes: int
 
 
 class TeacherRounds:
-    """Numbers of teachers, all of them once in a random order before any comes again."""
+    """Numbers of teachers in rounds: each once, in random order, before any is repeated."""
 
     def __init__(self, n: int, generator: torch.Generator):
         self._n, self._generator, self._left = n, generator, []
@@ -138,7 +138,7 @@ class RecoveredTasks(ABC):
         for the log by name, among them `distillation`."""
 
     def next_tasks(self, iteration: int) -> TaskBatch:
-        """Visit where it is time, then draw a meta-iteration's tasks from the memory."""
+        """Visit teachers if it is time, then draw the tasks of a meta-iteration from the memory."""
         context, shape = self.context, self.context.shape
         if self._plateau.take():
             self._visit(iteration)
@@ -150,7 +150,7 @@ class RecoveredTasks(ABC):
         return self.memory.sample_tasks(context.protocol.tasks_per_meta_batch, shape, self._tasks)
 
     def observe(self, iteration: int, accuracy: float) -> None:
-        """Note the mean pseudo-query accuracy."""
+        """Keep the mean pseudo-query accuracy for the decision to visit."""
         self._plateau.observe(iteration, accuracy)
 
     def watched(self) -> dict[str, Tensor]:
@@ -191,7 +191,7 @@ class RecoveredTasks(ABC):
         self.context.log.scalars(iteration, {**noted, "visits": self.visits})
 
     def apply(self, gradients: Mapping[str, Tensor]) -> None:
-        """Make one Adam step of the visits' own on the meta-model's parameters."""
+        """Take one step on the meta-model's parameters with the visits' own Adam state."""
         for name, parameter in self.parameters.items():
             parameter.grad = gradients[name].detach().clone()
         self.optimiser.step()

@@ -1,4 +1,4 @@
-"""What was recovered so far, and tasks across all of its classes."""
+"""Memory of recovered images, and tasks that mix its classes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from bench.contract import FitLog, TaskBatch, TaskShape
 
 
 class TaskMemory:
-    """The latest recovered images of each class, 8 bits a channel, on the CPU.
+    """The latest recovered images of each class, 8 bits per channel, on the CPU.
 
     A task drawn from it may mix classes of several teachers: "task memory replay" of BiDf-MKD.
 
@@ -37,11 +37,11 @@ class TaskMemory:
             self._names[class_id] = name
 
     def classes(self, at_least: int) -> list[int]:
-        """Return the class numbers of which there are so many images, ascending."""
+        """Return, in ascending order, the numbers of the classes with enough images."""
         return sorted(i for i, images in self._pixels.items() if len(images) >= at_least)
 
     def sample_tasks(self, n_tasks: int, shape: TaskShape, generator: torch.Generator) -> TaskBatch:
-        """Draw tasks whose images are distinct; each class gives as many queries as all can.
+        """Draw tasks of distinct images; all classes give the same number of queries.
 
         Args:
             n_tasks: T.

@@ -1,4 +1,4 @@
-"""Gradients from values alone."""
+"""Zero-order gradients: gradient estimates from function values alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""BiDf-MKD: meta-learning from teachers that only answer queries."""
+"""BiDf-MKD: meta-learning from black-box teachers."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ class BidfMkdConfig(Config):
 
 
 class BidfMkd(Method):
-    """Bi-level data-free meta knowledge distillation from black boxes.
+    """Bi-level data-free meta knowledge distillation from black-box teachers.
 
     Hu et al., "Learning to Learn from APIs: Black-Box Data-Free Meta-Learning", ICML 2023,
     arXiv 2305.18413.
@@ -143,11 +143,11 @@ class BidfMkd(Method):
         return images * (config.distillation_steps + 1)
 
     def skip(self, context: FitContext) -> str | None:
-        """Images are shared, and the meta-model must have an output for each answer."""
+        """Skip pools whose images or numbers of classes do not suit one meta-model."""
         return refusal(context)
 
     def fit(self, context: FitContext) -> dict[str, Tensor]:
-        """Recover, distil and meta-train; return the meta-model's state."""
+        """Recover images, distil, meta-train, and return the meta-model's state."""
         net = context.build_net(context.generator("initialisation"))
         return meta_train(context, net, BlackBoxTasks(context, net))
 

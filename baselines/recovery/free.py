@@ -1,4 +1,4 @@
-"""FREE: a meta-generator that adapts to a teacher in five steps, and aligned gradients."""
+"""FREE: a meta-generator that adapts to a teacher in five steps, and gradient alignment."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ class FreeConfig(Config):
 
 
 class Free(Method):
-    """Faster and better data-free meta-learning.
+    """Meta-generator adapted to each teacher in five steps, and gradient alignment across teachers.
 
     Wei et al., "FREE: Faster and Better Data-Free Meta-Learning", CVPR 2024, arXiv 2405.00984.
 
@@ -144,11 +144,11 @@ class Free(Method):
         )
 
     def skip(self, context: FitContext) -> str | None:
-        """Images are shared, and the meta-model must have an output for each answer."""
+        """Skip pools whose images or numbers of classes do not suit one meta-model."""
         return refusal(context)
 
     def fit(self, context: FitContext) -> dict[str, Tensor]:
-        """Recover, distil and meta-train; return the meta-model's state."""
+        """Recover images, distil, meta-train, and return the meta-model's state."""
         net = initial_net(context, context.config.initialisation)
         return meta_train(context, net, AlignedTasks(context, net))
 
@@ -178,7 +178,7 @@ class AlignedTasks(RecoveredTasks):
         )
 
     def visit(self, iteration: int) -> dict[str, Tensor]:
-        """Recover from some teachers, and distil with aligned gradients; see `RecoveredTasks`."""
+        """Recover images of some teachers, distil with aligned gradients; see `RecoveredTasks`."""
         while self.warmup:
             self.warmup -= 1
             self._recover(adversarial=False)
@@ -216,7 +216,7 @@ class AlignedTasks(RecoveredTasks):
         self.warmup = int(state["warmup"])
 
     def _recover(self, adversarial: bool) -> tuple[list[Teacher], list[Adapted]]:
-        """Adapt to the next teachers, and let the meta-generator learn from it."""
+        """Adapt to the next teachers and train the meta-generator on the adaptations."""
         context, config = self.context, self.config
         pool = context.pool
         teachers = [pool[i] for i in self.rounds.take(min(config.teachers_per_visit, len(pool)))]
@@ -268,7 +268,7 @@ class AlignedTasks(RecoveredTasks):
 
 
 def disagreement(student: Tensor, answers: Tensor, kind: Divergence) -> Tensor:
-    """Return how far a teacher is from a constant student where both name the same class, 0-d.
+    """Return the divergence of a teacher from a constant student where both predict one class, 0-d.
 
     Args:
         student: logits (B, n).

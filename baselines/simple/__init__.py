@@ -1,1 +1,1 @@
-"""Rows that use the pool hardly or not at all: random weights, the best teacher, oracles."""
+"""Reference methods: random weights, the best teacher, oracles."""

@@ -1,4 +1,4 @@
-"""The most accurate teacher as the meta-model."""
+"""The most accurate teacher as initialisation of the meta-model."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from bench.training.initialisation import fits_body, initial_net
 
 
 class BestTeacher(Method):
-    """A meta-model that starts from the teacher of the highest held-out accuracy.
+    """The teacher with the highest held-out accuracy as initialisation.
 
     A usual baseline of data-free meta-learning. Our choices: only teachers of the meta-model's
     architecture and image size compete; of equals the first is taken; a head of another width is
@@ -21,12 +21,12 @@ class BestTeacher(Method):
     fit_depends_on = frozenset({"n_way"})
 
     def skip(self, context: FitContext) -> str | None:
-        """At least one teacher must fit the meta-model."""
+        """Skip pools in which no teacher has the meta-model's shape."""
         net = context.net
         if any(fits_body(teacher.spec, net) for teacher in context.pool):
             return None
         return f"no teacher is a {net.architecture} at {net.image_size} px"
 
     def fit(self, context: FitContext) -> dict[str, Tensor]:
-        """Take the best teacher's weights."""
+        """Return the best teacher's weights."""
         return dict(initial_net(context, "best_teacher").state_dict())

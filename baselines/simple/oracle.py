@@ -1,4 +1,4 @@
-"""The ceiling: the same learners, meta-trained on the real images. Never ranked as data-free."""
+"""Oracles: the same learners, meta-trained on the real images; never ranked as data-free."""
 
 from __future__ import annotations
 
@@ -44,14 +44,14 @@ class RealTasks:
         self._n_tasks = context.protocol.tasks_per_meta_batch
 
     def next_tasks(self, iteration: int) -> TaskBatch:
-        """Return freshly drawn tasks."""
+        """Return newly drawn tasks."""
         return self._draw(self._generator, self._n_tasks)
 
     def observe(self, iteration: int, accuracy: float) -> None:
-        """Nothing depends on the accuracy here."""
+        """Do nothing: the tasks do not depend on the accuracy."""
 
     def watched(self) -> dict[str, Tensor]:
-        """Nothing is computed here that could stop being finite."""
+        """Return nothing: no value here can stop being finite."""
         return {}
 
     def state_dict(self) -> dict[str, Any]:
@@ -76,13 +76,13 @@ class _Oracle(Method):
         return config.meta_iterations or budget.oracle_iterations
 
     def fit(self, context: FitContext) -> dict[str, Tensor]:
-        """Meta-train from fresh weights on real tasks."""
+        """Meta-train on real tasks, from random weights."""
         context = _with_overrides(context)
         return meta_train(context, initial_net(context, "random"), RealTasks(context))
 
 
 class OracleMaml(_Oracle):
-    """MAML on the real meta-train images, with the data-free methods' steps and rates.
+    """MAML meta-trained on the real images, with the steps and rates of the data-free methods.
 
     Finn et al., ICML 2017 (see `bench.learners.maml.Maml`). Departures: one inner step in the
     default protocol, and its budget instead of 60,000 iterations.
@@ -93,7 +93,7 @@ class OracleMaml(_Oracle):
 
 
 class OracleProtonet(_Oracle):
-    """A prototypical network on the real meta-train images.
+    """Prototypical network meta-trained on the real images.
 
     Snell et al., NeurIPS 2017 (see `bench.learners.protonet.ProtoNet`). Departures: trained with
     the ways of the test tasks, not more; Adam at the protocol's rate, without decay.

@@ -1,4 +1,4 @@
-"""The floor: fresh weights, and whatever the learner makes of them."""
+"""Random weights: the lower reference of every table."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from bench.training.initialisation import initial_net
 
 
 class Random(Method):
-    """A freshly initialised meta-model; uses no teacher.
+    """Newly drawn weights; uses no teacher.
 
     The usual floor of data-free meta-learning, as in Wang et al., "Meta-Learning without Data via
     Wasserstein Distributionally-Robust Model Fusion", UAI 2022. Every learner of the suite may
@@ -22,5 +22,5 @@ class Random(Method):
     uses_pool = False
 
     def fit(self, context: FitContext) -> dict[str, Tensor]:
-        """Draw the weights."""
+        """Return newly drawn weights."""
         return dict(initial_net(context, "random").state_dict())
