@@ -10,6 +10,7 @@ from types import ModuleType
 
 import click
 import pytest
+import yaml
 
 from bench.cli.main import cli
 
@@ -43,6 +44,19 @@ def test_links_are_rewritten_for_the_website(
     hook: ModuleType, folder: str, link: str, expected: str
 ) -> None:
     assert hook.site_links(f"See {link}.", Path(folder), ROOT) == f"See {expected}."
+
+
+def test_the_navigation_lists_every_page(hook: ModuleType) -> None:
+    entries = [yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))["nav"]]
+    listed = []
+    while entries:
+        entry = entries.pop()
+        if isinstance(entry, str):
+            listed.append(entry)
+        else:
+            entries += entry.values() if isinstance(entry, dict) else entry
+    pages = [path.relative_to(ROOT / "docs").as_posix() for path in ROOT.glob("docs/**/*.md")]
+    assert sorted(listed) == sorted([*pages, *hook.ROOT_PAGES.values()])
 
 
 def quoted_commands() -> list[str]:
