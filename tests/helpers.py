@@ -26,7 +26,7 @@ from bench.contract import (
 )
 from bench.data.base import ImageData, make_split
 from bench.execute.cell import run_cell
-from bench.execute.workplace import Workplace
+from bench.execute.state import RunState
 from bench.learners.base import LearnerSettings
 from bench.nets import build
 from bench.nets.base import Backbone, initialise
@@ -254,7 +254,7 @@ def cell_of(method: str = "purer", *settings: str, k_shot: int = 1) -> Cell:
 
 def run_toy(cell: Cell, data: ImageData, folder: Path) -> StoredRecord:
     """Run one cell on a data set in this process; pools and fits are kept in the folder."""
-    place = Workplace(
+    state = RunState(
         "toy", folder / "runs", folder / "cache", torch.device("cpu"), {"glyphs": data}, "bench run"
     )
-    return read_record(run_cell(cell, place))
+    return read_record(run_cell(cell, state))

@@ -1,78 +1,31 @@
-"""What is installed, which devices are there, which data is found and whether it is intact."""
+"""`bench doctor`: what is installed, which devices are there, which data is found."""
 
 from __future__ import annotations
 
+import json
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-from bench import registry
-from bench.data.reading.folders import find_one_of
-from bench.data.sources import dataset_source, own_names
+import click
 
-
-def data_rows(data_dir: Path | None, dataset_dirs: Mapping[str, Path]) -> list[dict[str, Any]]:
-    """Return each data set's name, where it was found (None: nowhere), and how to get it."""
-    rows = []
-    for name in [*registry.names("dataset"), *own_names(dataset_dirs)]:
-        source = dataset_source(name, dataset_dirs)
-        try:
-            found = source.find(data_dir, dataset_dirs.get(name))
-        except Exception as error:
-            found = error
-        rows.append(
-            {
-                "name": name,
-                "found": str(found) if found is not None else None,
-                "image_size": source.image_size,
-                "mean": list(source.mean),
-                "std": list(source.std),
-                "classes": {split: n for split, (n, _) in source.expected.items()},
-                "images": source.n_images or _n_images(source.expected),
-                "digests": sorted(source.known_digests),
-                "published": {d.file: d.digest for d in source.downloads},
-                "licence": source.licence,
-                "how_to_get": source.how_to_get,
-            }
-        )
-    return rows
+from bench.cli.data import data_rows
+from bench.cli.options import cache_option, data_option, dataset_dir_option, json_option, pairs
 
 
-def check_places(data_dir: Path | None, dataset_dirs: Mapping[str, Path]) -> None:
-    """Raise where a place that the user names is not there.
-
-    Raises:
-        BenchError: the data folder is no folder, or the path of a data set does not exist.
-    """
-    for name in sorted({*registry.names("dataset"), *dataset_dirs}):
-        find_one_of(name, ("the data sets",), data_dir, dataset_dirs.get(name))
-
-
-def _n_images(expected: Mapping[str, tuple[int, int | None]]) -> int | None:
-    parts = list(expected.values())
-    if not parts or any(n_images is None for _, n_images in parts):
-        return None
-    return sum(n_classes * n_images for n_classes, n_images in parts)
-
-
-def verify_data(
-    name: str,
-    cache: Path,
-    data_dir: Path | None,
-    dataset_dirs: Mapping[str, Path],
-    echo: Callable[[str], None],
-) -> int:
-    """Print what was checked of a data set and return the number of problems."""
-    from bench.data.verify import verify
-
-    source = dataset_source(name, dataset_dirs)
-    path = source.locate(data_dir, dataset_dirs.get(name))
-    echo(f"{name}: {path}")
-    findings = verify(source, path, cache)
-    for finding in findings:
-        echo(f"{'PROBLEM' if finding.level == 'error' else finding.level:<8}{finding.text}")
-    return sum(finding.level == "error" for finding in findings)
+@click.command()
+@data_option
+@dataset_dir_option
+@cache_option
+@json_option
+def doctor(data_dir: Path | None, dataset_dirs: tuple, cache: Path, as_json: bool) -> None:
+    """Show versions, devices, threads and the data found."""
+    findings = diagnose(cache, data_dir, pairs(dataset_dirs))
+    if as_json:
+        click.echo(json.dumps(findings, indent=1))
+        return
+    for name, value in findings.items():
+        click.echo(f"{name:<22}{value}")
 
 
 def diagnose(

@@ -6,7 +6,7 @@ import os
 from typing import Any
 
 from bench import registry
-from bench.execute.plan import Plan
+from bench.execute.plan import ResolvedSuite
 from bench.execute.run import Request, cell_status
 from bench.results.files import content_hash
 from bench.suites.cell import Cell
@@ -17,7 +17,7 @@ WIDTH = 100
 COLUMNS = ("method", "learner", "data", "shape", "seed", "status", "stored", "time", "memory")
 
 
-def plan_rows(plan: Plan, request: Request) -> list[dict[str, Any]]:
+def plan_rows(plan: ResolvedSuite, request: Request) -> list[dict[str, Any]]:
     """Return a row a cell: what it is, its hash and status, and what it is estimated to take.
 
     Seconds of a pool and of a shared fit are counted once, at the first cell that needs them;
@@ -55,7 +55,7 @@ def plan_rows(plan: Plan, request: Request) -> list[dict[str, Any]]:
     return rows
 
 
-def _estimate(plan: Plan, request: Request, cell: Cell, seen: set[str]) -> dict[str, Any]:
+def _estimate(plan: ResolvedSuite, request: Request, cell: Cell, seen: set[str]) -> dict[str, Any]:
     from bench.execute.estimate import PassTimes, TeacherCost, estimate_cell, teacher_costs
     from bench.execute.machine import use_device
     from bench.execute.scenario import plan_teachers, refused_by_plan
@@ -99,7 +99,7 @@ def _shared(cell: Cell, method: Any, teachers: list[Any]) -> tuple[str, str, str
     return content_hash(fit), content_hash(test), content_hash(pool)
 
 
-def print_plan(plan: Plan, rows: list[dict[str, Any]]) -> None:
+def print_plan(plan: ResolvedSuite, rows: list[dict[str, Any]]) -> None:
     """Print the rows as a table, with the sum below; 100 columns wide where not on a terminal."""
     from rich.console import Console
     from rich.table import Table

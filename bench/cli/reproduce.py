@@ -10,13 +10,13 @@ from pathlib import Path
 
 import click
 
-from bench.cli.main import (
-    _cache_option,
-    _data_option,
-    _dataset_dir_option,
-    _json_option,
-    _pairs,
-    _preparing,
+from bench.cli.options import (
+    cache_option,
+    data_option,
+    dataset_dir_option,
+    json_option,
+    pairs,
+    preparing,
 )
 from bench.paths import UserPath
 
@@ -49,10 +49,10 @@ def _shown(as_json: bool) -> Callable[..., None]:
 )
 @click.option("--device", help="auto, cpu, cuda or cuda:N.  [default: as in the record]")
 @click.option("--threads", type=click.IntRange(1), help="[default: as in the record]")
-@_data_option
-@_dataset_dir_option
-@_cache_option
-@_json_option
+@data_option
+@dataset_dir_option
+@cache_option
+@json_option
 @click.pass_context
 def reproduce(
     context: click.Context,
@@ -86,8 +86,8 @@ def reproduce(
 
     stored = find_cell(cell, runs)
     cell_of(stored.record)
-    pairs = _pairs(dataset_dirs)
-    data = open_datasets(stored.record, cache, data_dir, pairs, _preparing(as_json))
+    named = pairs(dataset_dirs)
+    data = open_datasets(stored.record, cache, data_dir, named, preparing(as_json))
     with contextlib.ExitStack() as stack:
         place = output or Path(stack.enter_context(tempfile.TemporaryDirectory()))
         fresh = stack.enter_context(fresh_cache(cache, keep))

@@ -3,112 +3,96 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
+from bench.cli.options import cache_option, json_option, resolve, suite_options
 from bench.errors import BenchError
 from bench.paths import UserPath, user_path
 
 
-def add_teachers(
-    cli: click.Group,
-    suite_options: list[Any],
-    cache_option: Any,
-    json_option: Any,
-    resolve: Callable[[dict[str, Any], bool], tuple[Any, Any]],
-) -> None:
-    """Add the group to the command line.
+@click.group()
+def teachers() -> None:
+    """Train, list, export and import pools of teachers."""
 
-    Args:
-        cli: the command line.
-        suite_options: the options that name a suite, its settings, data and folders.
-        cache_option, json_option: as elsewhere.
-        resolve: (options, quiet) → plan and request.
+
+@teachers.command()
+@suite_options
+def train(**options: Any) -> None:
+    """Train the pools that a suite's cells need; what is stored is not trained again."""
+    resolved, request = resolve(options, True)
+    for label, pool in _pools(resolved, request):
+        click.echo(f"{label}: {_counted(pool)}, mean accuracy {pool.mean_accuracy:.3f}")
+
+
+@teachers.command("list")
+@click.argument("name", required=False)
+@cache_option
+@json_option
+def list_pools(name: str | None, cache: Path, as_json: bool) -> None:
+    """List the imported pools, or one's teachers with accuracies and classes."""
+    rows = _rows(cache, name)
+    if as_json:
+        click.echo(json.dumps(rows, indent=1))
+        return
+    if not rows:
+        click.echo("no pool was imported; see bench teachers import --help")
+    for row in rows:
+        click.echo(
+            f"{row['pool']}/{row['teacher']}  {row['architecture']}, {row['image_size']} px, "
+            f"{row['dataset']}, accuracy {row['accuracy']:.3f}: {', '.join(row['classes'])}"
+        )
+
+
+@teachers.command()
+@suite_options
+@click.option("--to", "folder", type=UserPath(), required=True)
+def export(folder: Path, **options: Any) -> None:
+    """Write a suite's pool to a folder: safetensors, cards and digests; trains what lacks."""
+    from bench.teachers.transfer import export_pool
+
+    if folder.exists():
+        raise BenchError(f"'{folder}' exists; export to a folder that is not there yet")
+    resolved, request = resolve(options, True)
+    pools = list(_pools(resolved, request))
+    if len(pools) != 1:
+        raise BenchError(
+            f"suite {options['suite']} has {len(pools)} pools; keep one with --only or --set"
+        )
+    label, pool = pools[0]
+    export_pool(list(pool), resolved.suite.name.replace("_", "-"), label, folder)
+    click.echo(f"{_counted(pool)} written to {folder}")
+
+
+@teachers.command("import")
+@click.argument("name")
+@click.argument("path", type=UserPath())
+@click.option("--net", help="Registered name, torchvision:NAME or timm:NAME.")
+@click.option("--classes", help="Class names in the order of the outputs: a,b,c or a file.")
+@click.option("--dataset", help="The data set it was trained on.")
+@click.option("--image-size", type=click.IntRange(8), help="Side of its images, pixels.")
+@click.option("--mean", default="0.485,0.456,0.406", show_default=True)
+@click.option("--std", default="0.229,0.224,0.225", show_default=True)
+@click.option("--accuracy", type=float, help="Held-out accuracy as you measured it, 0 to 1.")
+@click.option("--sha256", help="Digest of the file, compared before it is parsed.")
+@click.option("--allow-pickle", is_flag=True, help="Read a .pth, weights only.")
+@cache_option
+def import_(name: str, path: Path, cache: Path, **options: Any) -> None:
+    """Take teachers into the pool NAME: an exported folder, or one checkpoint at a time.
+
+    A run uses the pool with --pool NAME.
     """
+    from bench.teachers.transfer import import_checkpoint, import_pool
 
-    @cli.group()
-    def teachers() -> None:
-        """Train, list, export and import pools of teachers."""
-
-    def with_suite(function: Any) -> Any:
-        for option in reversed(suite_options):
-            function = option(function)
-        return function
-
-    @teachers.command()
-    @with_suite
-    def train(**options: Any) -> None:
-        """Train the pools that a suite's cells need; what is stored is not trained again."""
-        resolved, request = resolve(options, True)
-        for label, pool in _pools(resolved, request):
-            click.echo(f"{label}: {_counted(pool)}, mean accuracy {pool.mean_accuracy:.3f}")
-
-    @teachers.command("list")
-    @click.argument("name", required=False)
-    @cache_option
-    @json_option
-    def list_pools(name: str | None, cache: Path, as_json: bool) -> None:
-        """List the imported pools, or one's teachers with accuracies and classes."""
-        rows = _rows(cache, name)
-        if as_json:
-            click.echo(json.dumps(rows, indent=1))
-            return
-        if not rows:
-            click.echo("no pool was imported; see bench teachers import --help")
-        for row in rows:
-            click.echo(
-                f"{row['pool']}/{row['teacher']}  {row['architecture']}, {row['image_size']} px, "
-                f"{row['dataset']}, accuracy {row['accuracy']:.3f}: {', '.join(row['classes'])}"
-            )
-
-    @teachers.command()
-    @with_suite
-    @click.option("--to", "folder", type=UserPath(), required=True)
-    def export(folder: Path, **options: Any) -> None:
-        """Write a suite's pool to a folder: safetensors, cards and digests; trains what lacks."""
-        from bench.teachers.transfer import export_pool
-
-        if folder.exists():
-            raise BenchError(f"'{folder}' exists; export to a folder that is not there yet")
-        resolved, request = resolve(options, True)
-        pools = list(_pools(resolved, request))
-        if len(pools) != 1:
-            raise BenchError(
-                f"suite {options['suite']} has {len(pools)} pools; keep one with --only or --set"
-            )
-        label, pool = pools[0]
-        export_pool(list(pool), resolved.suite.name.replace("_", "-"), label, folder)
-        click.echo(f"{_counted(pool)} written to {folder}")
-
-    @teachers.command("import")
-    @click.argument("name")
-    @click.argument("path", type=UserPath())
-    @click.option("--net", help="Registered name, torchvision:NAME or timm:NAME.")
-    @click.option("--classes", help="Class names in the order of the outputs: a,b,c or a file.")
-    @click.option("--dataset", help="The data set it was trained on.")
-    @click.option("--image-size", type=click.IntRange(8), help="Side of its images, pixels.")
-    @click.option("--mean", default="0.485,0.456,0.406", show_default=True)
-    @click.option("--std", default="0.229,0.224,0.225", show_default=True)
-    @click.option("--accuracy", type=float, help="Held-out accuracy as you measured it, 0 to 1.")
-    @click.option("--sha256", help="Digest of the file, compared before it is parsed.")
-    @click.option("--allow-pickle", is_flag=True, help="Read a .pth, weights only.")
-    @cache_option
-    def import_(name: str, path: Path, cache: Path, **options: Any) -> None:
-        """Take teachers into the pool NAME: an exported folder, or one checkpoint at a time.
-
-        A run uses the pool with --pool NAME.
-        """
-        from bench.teachers.transfer import import_checkpoint, import_pool
-
-        if path.is_dir():
-            index = import_pool(cache, name, path)
-        else:
-            allow_pickle, sha256 = options.pop("allow_pickle"), options.pop("sha256")
-            index = import_checkpoint(cache, name, path, _card(options), allow_pickle, sha256)
-        click.echo(f"pool {name}: {_counted(index.teachers)}, digest {index.sha256[:12]}")
+    if path.is_dir():
+        index = import_pool(cache, name, path)
+    else:
+        allow_pickle, sha256 = options.pop("allow_pickle"), options.pop("sha256")
+        index = import_checkpoint(cache, name, path, _card(options), allow_pickle, sha256)
+    click.echo(f"pool {name}: {_counted(index.teachers)}, digest {index.sha256[:12]}")
 
 
 def _counted(teachers: Sequence[Any]) -> str:
@@ -120,11 +104,11 @@ def _pools(resolved: Any, request: Any) -> Iterator[tuple[str, Any]]:
     from bench import registry
     from bench.execute.machine import prepare_process, use_device
     from bench.execute.run import check_plan
-    from bench.execute.workplace import Workplace, own_pool
+    from bench.execute.state import RunState, own_pool
 
     check_plan(resolved, request)
     prepare_process(request.threads)
-    place = Workplace(
+    state = RunState(
         suite=resolved.suite.name,
         runs=request.runs,
         cache=request.cache,
@@ -136,7 +120,7 @@ def _pools(resolved: Any, request: Any) -> Iterator[tuple[str, Any]]:
     seen = set()
     for cell in resolved.cells:
         if registry.load("method", cell.method).uses_pool:
-            pool = own_pool(cell, place)
+            pool = own_pool(cell, state)
             if pool.sha256 not in seen:
                 seen.add(pool.sha256)
                 yield (
@@ -158,7 +142,7 @@ def _card(options: dict[str, Any]) -> dict[str, Any]:
             raise BenchError(f"--{key.replace('_', '-')} is missing; a checkpoint needs it")
     return {
         "architecture": options["net"],
-        "class_names": _class_names(options["classes"]),
+        "class_names": class_names(options["classes"]),
         "dataset": options["dataset"],
         "image_size": options["image_size"],
         "accuracy": options["accuracy"],
@@ -167,7 +151,7 @@ def _card(options: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _class_names(text: str) -> tuple[str, ...]:
+def class_names(text: str) -> tuple[str, ...]:
     """Return the names that the flag gives, or the lines of the file that it names."""
     if "," in text:
         return tuple(part.strip() for part in text.split(",") if part.strip())

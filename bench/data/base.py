@@ -20,6 +20,11 @@ from bench.data.reading.class_splits import ClassSplit, class_split
 from bench.errors import BenchError
 from bench.results.files import content_hash
 
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+"""Mean and deviation of ImageNet's pixels in [0, 1], by channel: what natural images of several
+data sets are normalised by."""
+
 READER_VERSION = 1
 """Counts the changes to decoding that alter pixels or order; part of every digest."""
 
@@ -206,3 +211,28 @@ def nominal_data(source: DatasetSource) -> ImageData:
 
 def _outside(values: np.ndarray, end: int) -> int:
     return int(values[(values < 0) | (values >= end)].flat[0])
+
+
+def find_one_of(
+    name: str, candidates: tuple[str, ...], data_dir: Path | None, explicit: Path | None
+) -> Path | None:
+    """Return the explicit place, or the first candidate that the data folder holds, or None.
+
+    Raises:
+        BenchError: a place was named that does not exist.
+    """
+    if explicit is not None:
+        if not explicit.exists():
+            raise BenchError(
+                f"'{explicit}' does not exist; name the folder or archive of data set '{name}', "
+                f"as in --dataset-dir {name}=PATH"
+            )
+        return explicit
+    if data_dir is None:
+        return None
+    if not data_dir.is_dir():
+        raise BenchError(
+            f"data folder '{data_dir}' is not a folder; name the one that holds "
+            f"{' or '.join(candidates)} with --data DIR"
+        )
+    return next((data_dir / c for c in candidates if (data_dir / c).exists()), None)

@@ -11,33 +11,38 @@ from typing import Any
 from filelock import FileLock
 
 from bench import registry
+from bench.contract import Pool
 from bench.errors import BenchError, Skip
+from bench.execute.fits import Fit
+from bench.execute.fitting import fit_cell
 from bench.execute.machine import describe_device, describe_environment
-from bench.execute.score import score
+from bench.execute.state import RunState
+from bench.execute.testing import score_cell
 from bench.execute.timing import SystemSampler
-from bench.execute.workplace import Workplace
 from bench.nets.precision import computing_in
 from bench.results.files import write_json, write_parquet
-from bench.results.record import Record
-from bench.results.store import RECORD, is_finished, mark_done
-from bench.suites.cell import Cell
+from bench.results.record import FitSummary, PoolSummary, Record
+from bench.results.store import CURVE, RECORD, SIMILARITY, is_finished, mark_done
+from bench.seeds import seed_global_state
+from bench.suites.cell import Cell, PoolChoice
+from bench.teachers.similarity import similarity_file
 
 FEW_TASKS = 200
 """Below this many test tasks a record carries a warning: the interval is ±1.4 points or more at
 a standard deviation of 10."""
 
 
-def run_cell(cell: Cell, place: Workplace) -> Path:
+def run_cell(cell: Cell, state: RunState) -> Path:
     """Run one cell unless it is finished, and return its folder; never raises for its failure.
 
     Two processes that want the same cell wait for one another.
     """
-    name = cell.hash(place.digests)
-    folder = place.folder / name
+    name = cell.hash(state.digests)
+    folder = state.folder / name
     folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(place.folder / f".{name}.lock"):
+    with FileLock(state.folder / f".{name}.lock"):
         if not has_result(folder):
-            _run(cell, name, folder, place)
+            _run(cell, name, folder, state)
     return folder
 
 
@@ -49,7 +54,7 @@ def has_result(folder: Path) -> bool:
     return '"status": "failed"' not in text
 
 
-def _run(cell: Cell, name: str, folder: Path, place: Workplace) -> None:
+def _run(cell: Cell, name: str, folder: Path, state: RunState) -> None:
     (folder / "DONE").unlink(missing_ok=True)
     write_json(folder / "config.json", cell.model_dump(mode="json"))
     started = _now()
@@ -57,10 +62,10 @@ def _run(cell: Cell, name: str, folder: Path, place: Workplace) -> None:
     logger.info("cell %s: %s", name, cell.label)
     parts: dict[str, Any] = {}
     method = registry.load("method", cell.method)
-    with SystemSampler(place.device) as sampler:
+    with SystemSampler(state.device) as sampler:
         try:
-            with computing_in(cell.protocol.precision, place.device):
-                parts = score(cell, folder, place, logger)
+            with computing_in(cell.protocol.precision, state.device):
+                parts = _fit_and_test(cell, folder, state, logger)
             status, reason = "done", None
         except Skip as skipped:
             status, reason = "skipped", str(skipped)
@@ -76,15 +81,15 @@ def _run(cell: Cell, name: str, folder: Path, place: Workplace) -> None:
     record = Record(
         status=status,
         reason=reason,
-        suite=place.suite,
+        suite=state.suite,
         cell_hash=name,
-        dataset_digests={d: place.data[d].digest for d in cell.datasets},
+        dataset_digests={d: state.data[d].digest for d in cell.datasets},
         knowledge=method.knowledge_of(method.Config.model_validate(cell.method_config)),
         variant=cell.variant,
         selection=cell.protocol.selection if parts.pop("validated", False) else "last",
-        device=describe_device(place.device),
+        device=describe_device(state.device),
         environment=describe_environment(),
-        command=_command(cell, place.command),
+        command=_command(cell, state.command),
         warnings=[*_warnings(cell), *parts.pop("notes", ())],
         started=started,
         ended=_now(),
@@ -94,6 +99,67 @@ def _run(cell: Cell, name: str, folder: Path, place: Workplace) -> None:
     write_parquet(folder / "system.parquet", sampler.rows)
     write_json(folder / RECORD, record.model_dump(mode="json"))
     mark_done(folder)
+
+
+def _fit_and_test(
+    cell: Cell, folder: Path, state: RunState, logger: logging.Logger
+) -> dict[str, Any]:
+    """Fit and test a cell; return the parts of the record that only a scored cell has.
+
+    Raises:
+        Skip: the method cannot serve the cell, and why.
+        BenchError: it could, but something went wrong.
+    """
+    seed_global_state(cell.method, cell.seed)
+    fitted = fit_cell(cell, state)
+    fit, pool = fitted.fit, fitted.known.pool
+    logger.info("fit %s: %.1f s%s", fit.sha256, fit.seconds, " (reused)" if fit.reused else "")
+    tested = score_cell(fitted, folder, state)
+    _copy_fit_files(fit, folder)
+    if similarity := similarity_file(state.cache, pool, fitted.known.sets, state.device):
+        (folder / SIMILARITY).write_bytes(similarity.read_bytes())
+    accuracy = tested["accuracy"]
+    logger.info("accuracy %.4f over %d tasks", accuracy.mean, accuracy.n)
+    return {
+        **tested,
+        "pool": summarise_pool(pool, cell.pool) if len(pool) else None,
+        "fit": FitSummary(sha256=fit.sha256, reused=fit.reused, strategies=fit.strategies),
+        "validated": fitted.known.method.validates,
+        "notes": fitted.notes(),
+    }
+
+
+def _copy_fit_files(fit: Fit, folder: Path) -> None:
+    """Give the cell its own copy of the fit's curves and images: a record stands alone."""
+    for path in [fit.folder / CURVE, *sorted(fit.folder.glob("images/*.png"))]:
+        if path.exists():
+            target = folder / path.relative_to(fit.folder)
+            target.parent.mkdir(exist_ok=True)
+            target.write_bytes(path.read_bytes())
+
+
+def summarise_pool(pool: Pool, imported: PoolChoice | None = None) -> PoolSummary:
+    """Return what a record says of a pool."""
+    kinds = [teacher.spec.architecture for teacher in pool]
+    return PoolSummary(
+        name=imported.name if imported else None,
+        sha256=pool.sha256,
+        n=len(pool),
+        mean_accuracy=pool.mean_accuracy,
+        architectures={kind: kinds.count(kind) for kind in sorted(set(kinds))},
+        teachers=[
+            {
+                "name": teacher.name,
+                "dataset": teacher.dataset,
+                "architecture": teacher.spec.architecture,
+                "image_size": teacher.spec.image_size,
+                "classes": list(teacher.class_names),
+                "accuracy": teacher.accuracy,
+                "sha256": teacher.sha256,
+            }
+            for teacher in pool
+        ],
+    )
 
 
 def _warnings(cell: Cell) -> list[str]:
@@ -113,7 +179,7 @@ def _warnings(cell: Cell) -> list[str]:
 
 
 def _command(cell: Cell, command: str) -> str:
-    """Return a command that runs this cell and its like."""
+    """Return a command that re-runs this cell and its siblings."""
     variant = f" --only 'variant={cell.variant}'" if cell.variant else ""
     return f"{command} --only method={cell.method}{variant}"
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor, nn
 
 from bench import registry
 from bench.contract import BnMode, FitContext, Learner, Method, NetSpec, Pool, TaskBatch
@@ -14,6 +16,7 @@ from bench.data.base import ImageData
 from bench.data.tasks import random_tasks
 from bench.errors import Skip
 from bench.execute.evaluate import evaluate
+from bench.execute.fits import FitRun
 from bench.execute.task_lists import task_lists
 from bench.learners.base import LearnerSettings
 from bench.learners.resized import resize_tasks, resized
@@ -24,119 +27,126 @@ from bench.seeds import torch_generator
 from bench.suites.cell import Cell
 
 
-def fit_context(
-    cell: Cell,
-    method: Method,
-    pool: Pool,
-    net: NetSpec,
-    sets: Sequence[ImageData],
-    device: torch.device,
-    log: Any = None,
-    resume: dict[str, Any] | None = None,
-    save: Callable[[int, dict[str, Any]], None] = lambda step, state: None,
-) -> FitContext:
-    """Build what the method is given; without a log it serves `skip` and `learner` only."""
+@dataclass(frozen=True)
+class CellContext:
+    """A cell with its method, pool, meta-model and data, as the harness knows them.
 
-    def build(generator: torch.Generator) -> torch.nn.Module:
-        model = build_net(net)
-        initialise(model, generator)
-        return model.to(device=device, memory_format=torch.channels_last)
+    `fit_context` returns the part of it that the method may see.
+    """
 
-    kind = registry.load("learner", cell.learner)
+    cell: Cell
+    method: Method
+    pool: Pool
+    net: NetSpec
+    sets: Sequence[ImageData]
+    device: torch.device
 
-    def settings(steps: int, bn: BnMode) -> LearnerSettings:
-        return LearnerSettings(
-            inner_lr=cell.protocol.inner_lr,
-            inner_steps=steps,
-            bn=bn,
-            first_order=cell.protocol.first_order,
+    def fit_context(self, run: FitRun) -> FitContext:
+        """Return what the method is given; the state to resume from is filled in by the fit.
+
+        Args:
+            run: where the fit reports, and what keeps its checkpoints.
+        """
+        cell, method = self.cell, self.method
+        validates = method.validates and cell.protocol.selection != "last"
+        return FitContext(
+            pool=self.pool,
+            net=self.net,
+            shape=cell.shape,
+            learner=cell.learner,
+            learner_class=registry.load("learner", cell.learner),
+            config=method.Config.model_validate(cell.method_config),
+            budget=cell.budget,
+            protocol=cell.protocol,
+            device=self.device,
+            log=run.log,
+            generator=self.generator,
+            build_net=self.build_net,
+            training_learner=self.training_learner,
+            make_learner=self.make_learner,
+            validate=run.untimed(self.validate) if validates else None,
+            resume=None,
+            save=run.save,
+            train_tasks=self.train_tasks if method.knowledge == "real_data" else None,
         )
 
-    def check_statistics(state: Mapping[str, torch.Tensor], bn: BnMode) -> None:
+    def generator(self, purpose: str) -> torch.Generator:
+        """Return the generator of one purpose of the fit."""
+        return torch_generator("fit", self.cell.method, purpose, self.cell.seed)
+
+    def build_net(self, generator: torch.Generator) -> nn.Module:
+        """Return a meta-model with fresh weights."""
+        model = build_net(self.net)
+        initialise(model, generator)
+        return self._placed(model)
+
+    def training_learner(self, model: nn.Module) -> Any:
+        """Return the cell's learner around a meta-model, with the training settings."""
+        protocol = self.cell.protocol
+        self._check_statistics(model.state_dict(), protocol.bn)
+        return self._learner(model, protocol.inner_steps_train, protocol.bn)
+
+    def make_learner(self, state: Mapping[str, Tensor], bn: BnMode | None = None) -> Learner:
+        """Return the cell's learner around the weights of a meta-model, with the test settings.
+
+        Args:
+            state: a complete state dict of the meta-model.
+            bn: the mode of batch norm in place of the protocol's.
+        """
+        bn = bn or self.cell.protocol.bn
+        self._check_statistics(state, bn)
+        model = build_net(self.net)
+        model.load_state_dict(state)
+        model = self._placed(model).requires_grad_(False).eval()
+        return self._learner(model, self.cell.protocol.inner_steps_test, bn)
+
+    def train_tasks(self, generator: torch.Generator, n_tasks: int) -> TaskBatch:
+        """Return real tasks of the meta-train split of one data set, drawn among several."""
+        several = len(self.sets) > 1
+        index = int(torch.randint(len(self.sets), (), generator=generator)) if several else 0
+        data = self.sets[index]
+        split = data.splits["train"]
+        tasks = random_tasks(split, self.cell.shape, n_tasks, generator)
+        batch = tasks.batch(split, 0, n_tasks, data.mean, data.std, self.device)
+        return resize_tasks(batch, self.net.image_size)
+
+    def validate(self, learner: Learner) -> float:
+        """Return the mean accuracy on validation tasks, or on test tasks under `test_max`."""
+        name = "val" if self.cell.protocol.selection == "val" else "test"
+        lists = task_lists(self.cell, self.sets, name, learner)
+        learner = self.at_its_size(learner)
+        accuracies = [
+            evaluate(learner, data, data.splits[name], tasks, self.device)
+            for data, tasks in zip(self.sets, lists, strict=True)
+        ]
+        return float(np.mean(np.concatenate(accuracies)))
+
+    def at_its_size(self, learner: Learner) -> Learner:
+        """Return the learner for tasks of all image sizes: a meta-model meets them at its own.
+
+        Learners of the teachers' features meet images as they are; each teacher resizes them.
+        """
+        one_size = len({data.image_size for data in self.sets}) == 1
+        if self.method.knowledge == "features" or one_size:
+            return learner
+        return resized(learner, self.net.image_size)
+
+    def _placed(self, model: nn.Module) -> nn.Module:
+        return model.to(device=self.device, memory_format=torch.channels_last)
+
+    def _learner(self, model: nn.Module, inner_steps: int, bn: BnMode) -> Any:
+        protocol = self.cell.protocol
+        settings = LearnerSettings(
+            inner_lr=protocol.inner_lr,
+            inner_steps=inner_steps,
+            bn=bn,
+            first_order=protocol.first_order,
+        )
+        return registry.load("learner", self.cell.learner)(model, settings)
+
+    def _check_statistics(self, state: Mapping[str, Tensor], bn: BnMode) -> None:
         if bn == "running" and not holds_statistics(state):
             raise Skip(
                 "bn = running needs stored statistics, and this meta-model holds none: it started "
                 "from fresh weights, and meta-training stores none; use transductive or support"
             )
-
-    def training_learner(model: torch.nn.Module) -> Any:
-        check_statistics(model.state_dict(), cell.protocol.bn)
-        return kind(model, settings(cell.protocol.inner_steps_train, cell.protocol.bn))
-
-    def make_learner(state: Any, bn: BnMode | None = None) -> Learner:
-        check_statistics(state, bn or cell.protocol.bn)
-        model = build_net(net)
-        model.load_state_dict(state)
-        model = model.to(device=device, memory_format=torch.channels_last).requires_grad_(False)
-        steps = cell.protocol.inner_steps_test
-        return kind(model.eval(), settings(steps, bn or cell.protocol.bn))
-
-    real = method.knowledge == "real_data"
-    return FitContext(
-        pool=pool,
-        net=net,
-        shape=cell.shape,
-        learner=cell.learner,
-        learner_class=kind,
-        config=method.Config.model_validate(cell.method_config),
-        budget=cell.budget,
-        protocol=cell.protocol,
-        device=device,
-        log=log,
-        generator=lambda purpose: torch_generator("fit", cell.method, purpose, cell.seed),
-        build_net=build,
-        training_learner=training_learner,
-        make_learner=make_learner,
-        validate=_validator(cell, method, net, sets, device) if method.validates else None,
-        resume=resume,
-        save=save,
-        train_tasks=_train_tasks(cell, net, sets, device) if real else None,
-    )
-
-
-def _train_tasks(
-    cell: Cell, net: NetSpec, sets: Sequence[ImageData], device: torch.device
-) -> Callable[[torch.Generator, int], TaskBatch]:
-    """Return (generator, n) → n real tasks of the meta-train split of one set, drawn among some."""
-
-    def draw(generator: torch.Generator, n: int) -> TaskBatch:
-        several = len(sets) > 1
-        data = sets[int(torch.randint(len(sets), (), generator=generator)) if several else 0]
-        split = data.splits["train"]
-        tasks = random_tasks(split, cell.shape, n, generator)
-        batch = tasks.batch(split, 0, n, data.mean, data.std, device)
-        return resize_tasks(batch, net.image_size)
-
-    return draw
-
-
-def _validator(
-    cell: Cell, method: Method, net: NetSpec, sets: Sequence[ImageData], device: torch.device
-) -> Callable[[Learner], float] | None:
-    """Return learner → mean accuracy on validation tasks, or on test tasks under `test_max`."""
-    if cell.protocol.selection == "last":
-        return None
-    name = "val" if cell.protocol.selection == "val" else "test"
-
-    def score(learner: Learner) -> float:
-        lists = task_lists(cell, sets, name, learner)
-        learner = at_its_size(method, learner, net, sets)
-        accuracies = [
-            evaluate(learner, data, data.splits[name], tasks, device)
-            for data, tasks in zip(sets, lists, strict=True)
-        ]
-        return float(np.mean(np.concatenate(accuracies)))
-
-    return score
-
-
-def at_its_size(
-    method: Method, learner: Learner, net: NetSpec, sets: Sequence[ImageData]
-) -> Learner:
-    """Return the learner for tasks of all image sizes: a meta-model meets them at its own.
-
-    Learners of the teachers' features meet images as they are; each teacher resizes them.
-    """
-    if method.knowledge == "features" or len({one.image_size for one in sets}) == 1:
-        return learner
-    return resized(learner, net.image_size)

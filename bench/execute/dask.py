@@ -15,7 +15,7 @@ from typing import Any
 from bench import registry
 from bench.data.opening import open_data
 from bench.errors import BenchError
-from bench.execute.plan import Plan
+from bench.execute.plan import ResolvedSuite
 from bench.execute.run import Display, Request
 from bench.suites.cell import Cell
 
@@ -24,7 +24,7 @@ RETRIES = 2
 
 
 def run_dask(
-    plan: Plan, cells: Sequence[Cell], request: Request, display: Display
+    plan: ResolvedSuite, cells: Sequence[Cell], request: Request, display: Display
 ) -> Iterator[tuple[Cell, Path]]:
     """Run cells on Dask workers; yield each with its folder as it ends.
 
@@ -118,7 +118,7 @@ def _exists(path: str) -> bool:
 
 
 def _missing_teachers(
-    plan: Plan, cells: Sequence[Cell], request: Request
+    plan: ResolvedSuite, cells: Sequence[Cell], request: Request
 ) -> list[tuple[Cell, int]]:
     from bench.execute.scenario import plan_teachers, refused_by_plan
     from bench.teachers.store import is_stored
@@ -137,7 +137,7 @@ def _missing_teachers(
 def _workplace(suite: str, cell: Cell, request: Request) -> Any:
     from bench.data.sources import dataset_source
     from bench.execute.machine import prepare_process, use_device
-    from bench.execute.workplace import Workplace
+    from bench.execute.state import RunState
 
     prepare_process(request.threads)
     data = {
@@ -149,7 +149,7 @@ def _workplace(suite: str, cell: Cell, request: Request) -> Any:
         )
         for name in cell.datasets
     }
-    return Workplace(
+    return RunState(
         suite=suite,
         runs=request.runs,
         cache=request.cache,
@@ -163,9 +163,9 @@ def _train(suite: str, cell: Cell, index: int, request: Request) -> None:
     from bench.execute.scenario import plan_teachers
     from bench.teachers.store import build_pool
 
-    place = _workplace(suite, cell, request)
-    teacher = plan_teachers(cell, place.data)[index]
-    build_pool(place.cache, [teacher], place.data, place.device)
+    state = _workplace(suite, cell, request)
+    teacher = plan_teachers(cell, state.data)[index]
+    build_pool(state.cache, [teacher], state.data, state.device)
 
 
 def _run(suite: str, cell: Cell, request: Request) -> str:

@@ -26,7 +26,7 @@ from bench.execute.scenario import meta_spec
 from bench.nets.build import build_net
 from bench.results.files import write_json
 from bench.suites.cell import UNCALIBRATED, Cell
-from bench.teachers.pool import TeacherPlan
+from bench.teachers.pool import TeacherSpec
 
 PROCESS_BYTES = 2**30
 """What a process that scores glyphs takes: libraries, a pool, data."""
@@ -157,7 +157,7 @@ class TeacherCost(PlannedTeacher):
 
 
 def teacher_costs(
-    plans: Sequence[TeacherPlan], stored: Sequence[bool], data: Mapping[str, ImageData]
+    plans: Sequence[TeacherSpec], stored: Sequence[bool], data: Mapping[str, ImageData]
 ) -> list[TeacherCost]:
     """Return the costs of planned teachers; stored ones need no more training."""
     costs = []

@@ -1,16 +1,13 @@
-"""Scoring a learner on a list of test tasks: one accuracy per task, and what prediction costs."""
+"""Scoring a learner on a list of tasks: one accuracy per task."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import flop_registry
 
 from bench.contract import DrawingLearner, EmbeddingLearner, Learner
 from bench.data.base import ImageData, Split
@@ -123,53 +120,3 @@ def fingerprint(learner: Learner) -> str:
     for value in net.state_dict().values():
         total.update(value.detach().cpu().contiguous().numpy().tobytes())
     return total.hexdigest()
-
-
-class MacCounter(TorchDispatchMode):
-    """Counts the multiply-accumulates of everything that runs inside.
-
-    By the formulas of torch's `FlopCounterMode`, which itself hooks modules and so fails where
-    gradients of a network's inputs are taken.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.macs = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Run one operation and count it."""
-        kwargs = kwargs or {}
-        formula = flop_registry.get(func._overloadpacket)
-        if formula is None:
-            with self:
-                parts = func.decompose(*args, **kwargs)
-            if parts is not NotImplemented:
-                return parts
-        result = func(*args, **kwargs)
-        if formula is not None:
-            self.macs += formula(*args, **kwargs, out_val=result) // 2
-        return result
-
-
-def inference_cost(
-    learner: Learner, data: ImageData, split: Split, tasks: TaskList, device: torch.device
-) -> tuple[int, int]:
-    """Return (MACs of one query image, MACs of adapting to one task), counted on a real task.
-
-    A prediction with half of the queries is compared with one of all: the difference is the
-    queries' share, the rest is adaptation.
-    """
-    batch = tasks.batch(split, 0, 1, data.mean, data.std, device)
-    n_query = batch.query_x.shape[1]
-    half = n_query // 2
-
-    def macs(query_x: Tensor) -> int:
-        with MacCounter() as counter:
-            learner.predict(batch.support_x, batch.support_y, query_x)
-        return counter.macs
-
-    whole = macs(batch.query_x)
-    if half == 0:
-        return whole, 0
-    per_image = (whole - macs(batch.query_x[:, :half])) // (n_query - half)
-    return per_image, max(0, whole - per_image * n_query)

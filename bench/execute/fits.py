@@ -7,7 +7,6 @@ resumed from their last checkpoint.
 
 from __future__ import annotations
 
-import dataclasses
 import io
 import json
 from collections.abc import Callable, Sequence
@@ -111,105 +110,112 @@ def fit_folder(cache: Path, key: str) -> Path:
     return cache / "fits" / key
 
 
-def obtain_fit(
-    cache: Path,
-    key: str,
-    method: Method,
-    make_context: Callable[..., FitContext],
-    device: torch.device,
-    progress: Callable[[int, int], None],
-) -> Fit:
-    """Return the fit of that key: stored, resumed from its checkpoint, or made now.
+class FitRun:
+    """A fit under way: its clock and log, and the checkpoint that it goes on from.
 
     Args:
-        cache: the cache folder.
-        key: from `fit_key`.
-        method: the method.
-        make_context: called with log, resume, save and validate-wrapper; returns the context.
+        folder: of the fit, as `fit_folder` names it.
         device: whose clock counts.
         progress: called with (steps done, steps).
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        device: torch.device,
+        progress: Callable[[int, int], None],
+    ):
+        self.folder = folder
+        self.log = CellLog(self._advance)
+        self._progress = progress
+        self._clock = Stopwatch(device)
+        self._pace = Pace(self._clock)
+        self._seconds_before = 0.0
+
+    @property
+    def _checkpoint(self) -> Path:
+        return self.folder / "checkpoint.pt"
+
+    def resume(self) -> dict[str, Any] | None:
+        """Take up what an interrupted fit had saved; return the method's state, None without."""
+        content = _read_checkpoint(self._checkpoint)
+        if content is None:
+            return None
+        self.log.load_state_dict(content["log"])
+        self._pace = Pace(self._clock, content.get("pace"))
+        self._seconds_before = content["seconds"]
+        return content["state"]
+
+    def save(self, step: int, state: dict[str, Any]) -> None:
+        """Write a checkpoint; the time that it takes does not count."""
+        with self._clock.paused():
+            content = {
+                "step": step,
+                "state": state,
+                "log": self.log.state_dict(),
+                "seconds": self._seconds_before + self._clock.running_seconds,
+                "pace": self._pace.state_dict(),
+            }
+            buffer = io.BytesIO()
+            torch.save(content, buffer)
+            with atomic_path(self._checkpoint) as temporary:
+                temporary.write_bytes(buffer.getvalue())
+
+    def untimed(self, score: Callable[[Learner], float]) -> Callable[[Learner], float]:
+        """Return a function whose time does not count as the fit's."""
+
+        def paused(learner: Learner) -> float:
+            with self._clock.paused():
+                return score(learner)
+
+        return paused
+
+    def make(self, method: Method, context: FitContext) -> None:
+        """Fit, from the last checkpoint where there is one, and write what came of it."""
+        context.resume = self.resume()
+        try:
+            with self._clock.running():
+                fitted = method.fit(context)
+        except Skip:
+            self._checkpoint.unlink(missing_ok=True)
+            raise
+        with atomic_path(self.folder / "fit.safetensors") as temporary:
+            tensors = {name: t.detach().cpu().contiguous() for name, t in fitted.items()}
+            temporary.write_bytes(serialise_safetensors(tensors))
+        self.log.write(self.folder)
+        summary = {
+            "seconds": self._seconds_before + self._clock.seconds,
+            "counters": self.log.counters,
+            "strategies": self.log.backends,
+            "pace": self._pace.state_dict() if self._pace.steps else None,
+            "notes": self.log.notes,
+        }
+        write_json(self.folder / "fit.json", summary)
+        self._checkpoint.unlink(missing_ok=True)
+        mark_done(self.folder)
+
+    def _advance(self, done: int, total: int) -> None:
+        self._pace.step(done, self.log.counters)
+        self._progress(done, total)
+
+
+def obtain_fit(run: FitRun, method: Method, context: FitContext) -> Fit:
+    """Return the fit of a folder: stored, resumed from its checkpoint, or made now.
+
+    Args:
+        run: names the folder, and keeps what is made.
+        method: the method.
+        context: what it is given, made with the same `run`.
 
     Raises:
         Skip: the method found during the fit that it cannot serve the cell.
     """
-    folder = fit_folder(cache, key)
-    folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / ".lock"):
-        if is_finished(folder):
-            return _load(folder, key, reused=True)
-        _make(folder, method, make_context, device, progress)
-        return _load(folder, key, reused=False)
-
-
-def _make(
-    folder: Path,
-    method: Method,
-    make_context: Callable[..., FitContext],
-    device: torch.device,
-    progress: Callable[[int, int], None],
-) -> None:
-    clock = Stopwatch(device)
-    checkpoint = folder / "checkpoint.pt"
-    resumed = _read_checkpoint(checkpoint)
-    pace = Pace(clock, resumed.get("pace") if resumed else None)
-
-    def advance(done: int, total: int) -> None:
-        pace.step(done, log.counters)
-        progress(done, total)
-
-    log = CellLog(advance)
-    before = 0.0
-    if resumed:
-        log.load_state_dict(resumed["log"])
-        before = resumed["seconds"]
-
-    def save(step: int, state: dict[str, Any]) -> None:
-        with clock.paused():
-            content = {
-                "step": step,
-                "state": state,
-                "log": log.state_dict(),
-                "seconds": before + clock.running_seconds,
-                "pace": pace.state_dict(),
-            }
-            buffer = io.BytesIO()
-            torch.save(content, buffer)
-            with atomic_path(checkpoint) as temporary:
-                temporary.write_bytes(buffer.getvalue())
-
-    context = make_context(log=log, resume=resumed["state"] if resumed else None, save=save)
-    if context.validate is not None:
-        context = dataclasses.replace(context, validate=_off_the_clock(context.validate, clock))
-    try:
-        with clock.running():
-            fitted = method.fit(context)
-    except Skip:
-        checkpoint.unlink(missing_ok=True)
-        raise
-    with atomic_path(folder / "fit.safetensors") as temporary:
-        tensors = {name: t.detach().cpu().contiguous() for name, t in fitted.items()}
-        temporary.write_bytes(serialise_safetensors(tensors))
-    log.write(folder)
-    summary = {
-        "seconds": before + clock.seconds,
-        "counters": log.counters,
-        "strategies": log.backends,
-        "pace": pace.state_dict() if pace.steps else None,
-        "notes": log.notes,
-    }
-    write_json(folder / "fit.json", summary)
-    checkpoint.unlink(missing_ok=True)
-    mark_done(folder)
-
-
-def _off_the_clock(
-    validate: Callable[[Learner], float], clock: Stopwatch
-) -> Callable[[Learner], float]:
-    def timed(learner: Learner) -> float:
-        with clock.paused():
-            return validate(learner)
-
-    return timed
+    run.folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(run.folder / ".lock"):
+        reused = is_finished(run.folder)
+        if not reused:
+            run.make(method, context)
+        return _load(run.folder, reused)
 
 
 def _read_checkpoint(path: Path) -> dict[str, Any] | None:
@@ -223,7 +229,8 @@ def _read_checkpoint(path: Path) -> dict[str, Any] | None:
         return None
 
 
-def _load(folder: Path, key: str, reused: bool) -> Fit:
+def _load(folder: Path, reused: bool) -> Fit:
+    key = folder.name
     try:
         summary = json.loads((folder / "fit.json").read_text(encoding="utf-8"))
         tensors = parse_safetensors((folder / "fit.safetensors").read_bytes())

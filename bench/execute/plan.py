@@ -19,16 +19,22 @@ from bench import registry
 from bench.data.base import ImageData, nominal_data
 from bench.data.opening import open_data
 from bench.data.sources import check_name, dataset_source
-from bench.errors import BenchError
+from bench.errors import BenchError, unknown_name
 from bench.results.files import content_hash, file_sha256, write_json
-from bench.suites.cell import Cell, PoolChoice, known_identities, remember_identities, select
+from bench.suites.cell import (
+    Cell,
+    PoolChoice,
+    known_identities,
+    remember_identities,
+    select,
+    selected,
+)
 from bench.suites.expand import expand
 from bench.suites.suite import Suite, read_suite, suite_datasets, suite_file, suite_methods
-from bench.teachers.cards import pool_cards, pool_folder, read_index
 
 
 @dataclass(frozen=True)
-class Plan:
+class ResolvedSuite:
     """A suite, its cells in order, and the data sets found for them."""
 
     suite: Suite
@@ -54,7 +60,7 @@ def make_plan(
     data_dir: Path | None,
     dataset_dirs: Mapping[str, Path],
     progress: Any = None,
-) -> Plan:
+) -> ResolvedSuite:
     """Resolve a suite into cells and open its data.
 
     Args:
@@ -65,7 +71,8 @@ def make_plan(
         progress: called with (label, done, total) while a data set is prepared.
 
     Raises:
-        BenchError: something in the request is wrong. Missing data is not: see `Plan.missing`.
+        BenchError: something in the request is wrong. Missing data is none of it: it is in
+            `ResolvedSuite.missing`.
     """
     suite, overrides = read_suite(suite_name, settings)
     if not suite_datasets(suite):
@@ -77,8 +84,12 @@ def make_plan(
     for name in dataset_dirs:
         if name not in suite_datasets(suite) and name not in registry.names("dataset"):
             raise _unused(name, suite)
+    methods = selected(only, "method")
+    for name in sorted(methods - suite_methods(suite)):
+        raise unknown_name("method in this suite", name, suite_methods(suite))
+    methods = methods or suite_methods(suite)
     cells = select(
-        _resolved(suite_name, suite, overrides, settings, seeds, cache, dataset_dirs), only
+        _resolved(suite_name, suite, overrides, settings, seeds, cache, dataset_dirs, methods), only
     )
     cells = [_with_pool(cell, suite.pool, cache) for cell in cells]
     data, missing, nominal = {}, {}, {}
@@ -90,7 +101,7 @@ def make_plan(
             missing[name] = str(error)
             if name in registry.names("dataset"):
                 nominal[name] = nominal_data(registry.load("dataset", name)())
-    return Plan(suite, cells, data, missing, nominal)
+    return ResolvedSuite(suite, cells, data, missing, nominal)
 
 
 def _unused(name: str, suite: Suite) -> BenchError:
@@ -109,6 +120,8 @@ def _with_pool(cell: Cell, name: str | None, cache: Path) -> Cell:
     """
     if name is None:
         return cell
+    from bench.teachers.cards import pool_cards, pool_folder, read_index
+
     cards = pool_cards(cache, name)
     architectures = tuple(dict.fromkeys(card.architecture for card in cards))
     several = len({card.dataset for card in cards}) > 1
@@ -129,7 +142,9 @@ def _resolved(
     seeds: int | None,
     cache: Path,
     dataset_dirs: Mapping[str, Path],
+    methods: set[str],
 ) -> list[Cell]:
+    """Return the cells of some methods of a suite, remembered from an earlier call or expanded."""
     for name in suite_datasets(suite):
         check_name(name, dataset_dirs)
     key = content_hash(
@@ -138,7 +153,8 @@ def _resolved(
             "settings": list(settings),
             "datasets": suite_datasets(suite),
             "seeds": seeds,
-            "code": _code_digest(suite_methods(suite)),
+            "methods": sorted(methods),
+            "code": _code_digest(methods),
         }
     )
     path = cache / "plans" / f"{key[:20]}.json"
@@ -149,7 +165,7 @@ def _resolved(
             return [Cell.model_validate(cell) for cell in stored["cells"]]
         except (ValueError, KeyError, TypeError):
             path.unlink(missing_ok=True)
-    cells = expand(suite, overrides, seeds, dataset_dirs)
+    cells = expand(suite, overrides, seeds, dataset_dirs, methods)
     for cell in cells:
         cell.identity()
     stored = {

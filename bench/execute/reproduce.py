@@ -11,7 +11,7 @@ from typing import Any
 
 from bench.data.opening import open_data
 from bench.errors import BenchError
-from bench.execute.plan import Plan
+from bench.execute.plan import ResolvedSuite
 from bench.execute.run import Display
 from bench.results.record import Record
 from bench.results.store import RECORD, StoredRecord, find_records, read_record
@@ -180,7 +180,7 @@ def run_again(
         threads=threads or record.device.threads,
         command=f"bench reproduce {record.cell_hash}",
     )
-    plan = Plan(suite, [cell], data, {}, {})
+    plan = ResolvedSuite(suite, [cell], data, {}, {})
     (again,) = run_plan(plan, request, run_inline, display, lambda _: None)
     if again.record.status != "done":
         raise BenchError(

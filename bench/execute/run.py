@@ -11,7 +11,7 @@ from typing import Protocol
 from bench import registry
 from bench.data.tasks import check_shape
 from bench.errors import BenchError
-from bench.execute.plan import Plan
+from bench.execute.plan import ResolvedSuite
 from bench.results.store import RECORD, StoredRecord, is_finished, read_record
 from bench.suites.cell import Cell
 
@@ -42,7 +42,7 @@ class Request:
     command: str
 
 
-def check_plan(plan: Plan, request: Request) -> None:
+def check_plan(plan: ResolvedSuite, request: Request) -> None:
     """Find what would stop the run before any cell starts.
 
     Raises:
@@ -86,21 +86,21 @@ def _check_writable(name: str, folder: Path) -> None:
         ) from None
 
 
-def unfinished(plan: Plan, request: Request) -> list[Cell]:
+def unfinished(plan: ResolvedSuite, request: Request) -> list[Cell]:
     """Return the cells that a run would make, in plan order."""
     return [cell for cell in plan.cells if _is_open(plan, request, cell)]
 
 
-def _is_open(plan: Plan, request: Request, cell: Cell) -> bool:
+def _is_open(plan: ResolvedSuite, request: Request, cell: Cell) -> bool:
     return cell_status(plan, request.runs, cell) not in ("done", "skipped")
 
 
-def cell_folder(plan: Plan, runs: Path, cell: Cell) -> Path:
+def cell_folder(plan: ResolvedSuite, runs: Path, cell: Cell) -> Path:
     """Return the folder that a cell has, or would have."""
     return runs / plan.suite.name / cell.hash(plan.digests)
 
 
-def cell_status(plan: Plan, runs: Path, cell: Cell) -> str:
+def cell_status(plan: ResolvedSuite, runs: Path, cell: Cell) -> str:
     """Return `done`, `skipped`, `failed`, `started`, `missing data` or `to do`."""
     if any(name in plan.missing for name in cell.datasets):
         return "missing data"
@@ -113,16 +113,16 @@ def cell_status(plan: Plan, runs: Path, cell: Cell) -> str:
 
 
 def run_inline(
-    plan: Plan, cells: Sequence[Cell], request: Request, display: Display
+    plan: ResolvedSuite, cells: Sequence[Cell], request: Request, display: Display
 ) -> Iterator[tuple[Cell, Path]]:
     """Run cells in this process, one after another; yield each with its folder as it ends."""
     from bench.execute.cell import run_cell
     from bench.execute.machine import prepare_process, use_device
-    from bench.execute.workplace import Workplace
+    from bench.execute.state import RunState
 
     device = use_device(request.device)
     prepare_process(request.threads)
-    place = Workplace(
+    state = RunState(
         suite=plan.suite.name,
         runs=request.runs,
         cache=request.cache,
@@ -133,14 +133,14 @@ def run_inline(
     )
     for cell in cells:
         display.start_cell(cell.label)
-        yield cell, run_cell(cell, place)
+        yield cell, run_cell(cell, state)
 
 
-Executor = Callable[[Plan, Sequence[Cell], Request, Display], Iterator[tuple[Cell, Path]]]
+Executor = Callable[[ResolvedSuite, Sequence[Cell], Request, Display], Iterator[tuple[Cell, Path]]]
 
 
 def run_plan(
-    plan: Plan,
+    plan: ResolvedSuite,
     request: Request,
     execute: Executor,
     display: Display,

@@ -12,13 +12,12 @@ import itertools
 from collections.abc import Mapping, Sequence
 
 from bench.contract import Method, NetSpec
-from bench.data.base import ImageData
-from bench.data.sets.mini_imagenet import IMAGENET_MEAN, IMAGENET_STD
+from bench.data.base import IMAGENET_MEAN, IMAGENET_STD, ImageData
 from bench.suites.cell import Cell
-from bench.teachers.pool import TeacherPlan, plan_pool
+from bench.teachers.pool import TeacherSpec, plan_pool
 
 
-def plan_teachers(cell: Cell, data: Mapping[str, ImageData]) -> list[TeacherPlan]:
+def plan_teachers(cell: Cell, data: Mapping[str, ImageData]) -> list[TeacherSpec]:
     """Return the teachers that a cell's pool consists of; none where it was imported.
 
     With several data sets, teacher number i is one of set i mod D; within a set architectures

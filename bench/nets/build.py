@@ -35,15 +35,23 @@ def build_net(spec: Any) -> Any:
     """
     import torch
 
-    from bench.nets.base import Backbone
-    from bench.nets.imported import Imported, build_named, is_named
-
     with torch.random.fork_rng(devices=[]):
-        if is_named(spec.architecture):
-            named = build_named(spec.architecture, spec.n_classes, spec.image_size)
-            return Imported(named).eval()
+        return _built(spec).eval()
+
+
+def _built(spec: Any) -> Any:
+    from bench.nets.base import Backbone
+
+    named = ":" in spec.architecture
+    if not named:
         net = registry.load("net", spec.architecture)(spec.n_classes, spec.image_size)
-        return (net if isinstance(net, Backbone) else Imported(net)).eval()
+        if isinstance(net, Backbone):
+            return net
+    from bench.nets.imported import Imported, build_named
+
+    if named:
+        net = build_named(spec.architecture, spec.n_classes, spec.image_size)
+    return Imported(net)
 
 
 def optimiser_recipe(architecture: str) -> OptimiserRecipe:

@@ -161,18 +161,34 @@ def remember_identities(answers: Mapping[str, dict[str, Any]]) -> None:
     _identities.update(answers)
 
 
-def select(cells: Sequence[Cell], only: Sequence[str]) -> list[Cell]:
-    """Keep the cells that match every `key=value`; several values of one key are alternatives."""
+_SELECTABLE = {"method", "learner", "preset", "calibration", "dataset", "n_way", "k_shot", "seed"}
+_SELECTABLE |= {"variant"}
+
+
+def selected(only: Sequence[str], key: str) -> set[str]:
+    """Return the values of a key that some `key=value` keep; empty where none names the key.
+
+    Raises:
+        BenchError: one is not of that form, or of another key than cells are selected by.
+    """
+    return _wanted(only).get(key, set())
+
+
+def _wanted(only: Sequence[str]) -> dict[str, set[str]]:
     wanted: dict[str, set[str]] = {}
-    keys = {"method", "learner", "preset", "calibration", "dataset", "n_way", "k_shot", "seed"}
-    keys |= {"variant"}
     for condition in only:
         key, separator, value = condition.partition("=")
         if not separator:
             raise BenchError(f"--only '{condition}' is not KEY=VALUE, as in --only method=purer")
-        if key not in keys:
-            raise unknown_name("--only key", key, keys)
+        if key not in _SELECTABLE:
+            raise unknown_name("--only key", key, _SELECTABLE)
         wanted.setdefault(key, set()).add(value)
+    return wanted
+
+
+def select(cells: Sequence[Cell], only: Sequence[str]) -> list[Cell]:
+    """Keep the cells that match every `key=value`; several values of one key are alternatives."""
+    wanted = _wanted(only)
 
     def values(cell: Cell, key: str) -> set[str]:
         return set(cell.tested) if key == "dataset" else {str(getattr(cell, key))}

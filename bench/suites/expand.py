@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ def expand(
     overrides: Mapping[str, Mapping[str, Any]],
     seeds: int | None = None,
     dataset_dirs: Mapping[str, Path] = {},
+    methods: Collection[str] = (),
 ) -> list[Cell]:
     """Return the cells of a suite in the order in which they run.
 
@@ -33,6 +34,7 @@ def expand(
         suite, overrides: from `read_suite`.
         seeds: repetitions; None takes the suite's.
         dataset_dirs: where users' own data sets are, by name.
+        methods: those whose cells are wanted, others are not imported; empty: all.
 
     Raises:
         BenchError: an unknown name, a value that may not be, or parts that do not go together.
@@ -40,7 +42,7 @@ def expand(
     cells = [
         cell
         for part in suite_parts(suite)
-        for cell in _expand_part(part, overrides, seeds or suite.seeds, dataset_dirs)
+        for cell in _expand_part(part, overrides, seeds or suite.seeds, dataset_dirs, methods)
     ]
     _check_counts(cells)
     return cells
@@ -51,6 +53,7 @@ def _expand_part(
     overrides: Mapping[str, Mapping[str, Any]],
     seeds: int,
     dataset_dirs: Mapping[str, Path],
+    methods: Collection[str],
 ) -> list[Cell]:
     variants = _variants(suite, overrides.get("protocol", {}))
     budget = _updated(_budget(suite), overrides.get("budget", {}))
@@ -62,8 +65,9 @@ def _expand_part(
     for dataset in suite.datasets:
         check_name(dataset, dataset_dirs)
     cells = []
+    entries = [entry for entry in suite.methods if not methods or entry.method in methods]
     for seed, datasets, protocol, entry in itertools.product(
-        range(seeds), _groups(suite), variants, suite.methods
+        range(seeds), _groups(suite), variants, entries
     ):
         method = registry.load("method", entry.method)
         learners = _learners(method, entry)

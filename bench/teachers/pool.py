@@ -15,7 +15,7 @@ WAYS = 5
 """Classes of a full teacher, and outputs of every teacher's head."""
 
 
-class TeacherPlan(Config):
+class TeacherSpec(Config):
     """One teacher of a pool, before it is trained; its content hash names its files."""
 
     dataset: str
@@ -99,7 +99,7 @@ def plan_pool(
     budget: Budget,
     protocol: ProtocolConstants,
     seed: int,
-) -> list[TeacherPlan]:
+) -> list[TeacherSpec]:
     """Return the teachers of a pool; architectures cycle by teacher number.
 
     Args:
@@ -120,7 +120,7 @@ def plan_pool(
         epochs = budget.teacher_epochs_of.get(architecture, budget.teacher_epochs)
         epochs = 0 if protocol.teachers == "untrained" else epochs
         plans.append(
-            TeacherPlan(
+            TeacherSpec(
                 dataset=dataset,
                 dataset_digest=dataset_digest,
                 classes=classes,

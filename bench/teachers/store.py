@@ -29,26 +29,26 @@ from bench.nets.base import initialise
 from bench.nets.build import build_net
 from bench.results.files import atomic_path, content_hash, file_sha256, write_json
 from bench.seeds import torch_generator
-from bench.teachers.pool import TeacherPlan
+from bench.teachers.pool import TeacherSpec
 from bench.teachers.train import Checkpoint, Snapshot, TrainedTeacher, train_teacher
 
 Progress = Callable[[str, int, int], None]
 """Called with (what is going on, done, total)."""
 
 
-def teacher_folder(cache: Path, plan: TeacherPlan) -> Path:
+def teacher_folder(cache: Path, plan: TeacherSpec) -> Path:
     """Return the folder that a planned teacher has, or would have."""
     return cache / "teachers" / content_hash(plan.content)[:20]
 
 
-def is_stored(cache: Path, plan: TeacherPlan) -> bool:
+def is_stored(cache: Path, plan: TeacherSpec) -> bool:
     """Tell whether a planned teacher has been trained; does not read its weights."""
     return (teacher_folder(cache, plan) / "teacher.json").exists()
 
 
 def build_pool(
     cache: Path,
-    plans: Sequence[TeacherPlan],
+    plans: Sequence[TeacherSpec],
     data: dict[str, ImageData],
     device: torch.device,
     progress: Progress = lambda label, done, total: None,
@@ -77,7 +77,7 @@ def build_pool(
     return Pool(teachers, content_hash([teacher.sha256 for teacher in teachers]), starts)
 
 
-def shared_start(plan: TeacherPlan) -> dict[str, Tensor]:
+def shared_start(plan: TeacherSpec) -> dict[str, Tensor]:
     """Return the weights that all teachers of a plan's spec and seed start from, on the CPU."""
     net = build_net(plan.spec)
     spec = (plan.architecture, plan.n_outputs, plan.image_size)
@@ -85,7 +85,7 @@ def shared_start(plan: TeacherPlan) -> dict[str, Tensor]:
     return net.state_dict()
 
 
-def number_classes(plans: Sequence[TeacherPlan]) -> dict[tuple[str, int], int]:
+def number_classes(plans: Sequence[TeacherSpec]) -> dict[tuple[str, int], int]:
     """Number the classes of a pool: data sets in the pool's order, then classes as sorted."""
     datasets = list(dict.fromkeys(plan.dataset for plan in plans))
     known = {(plan.dataset, c) for plan in plans for c in plan.classes}
@@ -95,7 +95,7 @@ def number_classes(plans: Sequence[TeacherPlan]) -> dict[tuple[str, int], int]:
 
 def _train_once(
     cache: Path,
-    plan: TeacherPlan,
+    plan: TeacherSpec,
     data: ImageData,
     device: torch.device,
     label: str,
@@ -126,13 +126,13 @@ def _train_once(
                 _store(teacher_folder(cache, twin), twin, data, trained, trained.snapshots[kind])
 
 
-def _with_checkpoint(plan: TeacherPlan, checkpoint: Checkpoint) -> TeacherPlan:
+def _with_checkpoint(plan: TeacherSpec, checkpoint: Checkpoint) -> TeacherSpec:
     recipe = plan.recipe.model_copy(update={"checkpoint": checkpoint})
     return plan.model_copy(update={"recipe": recipe})
 
 
 def _store(
-    folder: Path, plan: TeacherPlan, data: ImageData, trained: TrainedTeacher, kept: Snapshot
+    folder: Path, plan: TeacherSpec, data: ImageData, trained: TrainedTeacher, kept: Snapshot
 ) -> None:
     with atomic_path(folder / "net.safetensors") as temporary:
         temporary.write_bytes(serialise_safetensors(kept.state))
@@ -151,7 +151,7 @@ def _store(
 
 
 def split_images(
-    plan: TeacherPlan, data: ImageData
+    plan: TeacherSpec, data: ImageData
 ) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
     """Return normalised (images, labels) that train, and those held out, at the teacher's size.
 
@@ -177,7 +177,7 @@ def _join(parts: list[tuple[Tensor, Tensor]], data: ImageData, size: int) -> tup
     return resize(images, size), torch.cat([labels for _, labels in parts])
 
 
-def _load(folder: Path, plan: TeacherPlan, name: str, class_ids: tuple[int, ...]) -> Teacher:
+def _load(folder: Path, plan: TeacherSpec, name: str, class_ids: tuple[int, ...]) -> Teacher:
     remedy = f"delete {folder} to train the teacher again"
     try:
         card = json.loads((folder / "teacher.json").read_text(encoding="utf-8"))

@@ -10,7 +10,8 @@ from bench import registry
 from bench.contract import NetSpec, TaskShape
 from bench.data.base import ImageData, make_split
 from bench.data.tasks import frozen_tasks
-from bench.execute.evaluate import EmbeddingTable, evaluate, inference_cost
+from bench.execute.cost import inference_cost
+from bench.execute.evaluate import EmbeddingTable, evaluate
 from bench.learners.base import LearnerSettings
 from bench.nets.build import build_net
 from bench.seeds import numpy_generator, torch_generator

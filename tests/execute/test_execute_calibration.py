@@ -11,7 +11,7 @@ from bench.contract import NetSpec
 from bench.execute.cell import run_cell
 from bench.execute.estimate import TeacherCost, estimate_cell
 from bench.execute.plan import make_plan
-from bench.execute.workplace import Workplace
+from bench.execute.state import RunState
 from bench.results.mlflow import parameters
 from bench.results.store import read_record
 from bench.suites.expand import expand
@@ -35,7 +35,7 @@ def test_cells_with_and_without_share_a_fit_and_differ_in_score(
     suite = tmp_path / "mine.yaml"
     suite.write_text(SUITE)
     plan = make_plan(str(suite), [*SETTINGS, "icfil.inversion_steps=2"], [], None, cache, None, {})
-    place = Workplace("mine", tmp_path / "runs", cache, torch.device("cpu"), plan.data, "bench")
+    place = RunState("mine", tmp_path / "runs", cache, torch.device("cpu"), plan.data, "bench")
     stored = [read_record(run_cell(cell, place)) for cell in plan.cells]
     plain, calibrated = (one.record for one in stored)
     assert [one.record.status for one in stored] == ["done", "done"], calibrated.reason

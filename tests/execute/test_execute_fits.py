@@ -12,7 +12,7 @@ import torch
 from bench import registry
 from bench.contract import Config, Method, NetSpec
 from bench.errors import BenchError
-from bench.execute.fits import fit_folder, fit_key, obtain_fit
+from bench.execute.fits import FitRun, fit_folder, fit_key, obtain_fit
 from bench.execute.timing import Stopwatch
 from bench.results.files import read_parquet
 from bench.results.store import is_finished
@@ -118,13 +118,17 @@ class Counting(Method):
         raise NotImplementedError
 
 
+def fit_run(cache: Path) -> FitRun:
+    """Return the run of the fit `key`."""
+    return FitRun(fit_folder(cache, "key"), CPU, lambda done, total: None)
+
+
 def obtain(cache: Path, method: Method) -> Any:
     pool = tiny_pool(["conv4"], 5, 16, torch.Generator().manual_seed(0))
 
-    def make_context(log: Any, resume: Any, save: Any) -> Any:
-        return dataclasses.replace(tiny_context(method, pool, resume=resume, save=save), log=log)
-
-    return obtain_fit(cache, "key", method, make_context, CPU, lambda done, total: None)
+    run = fit_run(cache)
+    context = dataclasses.replace(tiny_context(method, pool, save=run.save), log=run.log)
+    return obtain_fit(run, method, context)
 
 
 def test_an_interrupted_fit_goes_on_with_all_it_had_noted(tmp_path: Path) -> None:
@@ -256,11 +260,9 @@ def obtain_sleeping(cache: Path, method: Sleeping) -> Any:
         method.clock.sleep(0.1)
         return 0.5
 
-    def make_context(log: Any, resume: Any, save: Any) -> Any:
-        made = tiny_context(method, pool, validate=slow, resume=resume, save=save)
-        return dataclasses.replace(made, log=log)
-
-    return obtain_fit(cache, "key", method, make_context, CPU, lambda done, total: None)
+    run = fit_run(cache)
+    context = tiny_context(method, pool, validate=run.untimed(slow), save=run.save)
+    return obtain_fit(run, method, dataclasses.replace(context, log=run.log))
 
 
 def test_the_logged_pace_is_that_of_the_steps_alone(tmp_path: Path, clock: Clock) -> None:

@@ -20,7 +20,7 @@ from bench.data.base import ImageData, make_split
 from bench.data.reading.images import denormalise, normalise
 from bench.execute.cell import run_cell
 from bench.execute.scenario import plan_teachers, scenario_data, shares
-from bench.execute.workplace import Workplace, obtain_pool, own_pool
+from bench.execute.state import RunState, obtain_pool, own_pool
 from bench.nets.build import build_net
 from bench.nets.imported import Imported
 from bench.results.store import StoredRecord, read_record
@@ -73,7 +73,7 @@ def mh_cells(*settings: str) -> list[Cell]:
 
 
 def run(cell: Cell, folder: Path, sets: dict[str, ImageData] = SETS) -> StoredRecord:
-    place = Workplace("toy", folder / "runs", folder / "cache", CPU, sets, "bench run mh")
+    place = RunState("toy", folder / "runs", folder / "cache", CPU, sets, "bench run mh")
     return read_record(run_cell(cell, place))
 
 
@@ -252,7 +252,7 @@ def test_a_shared_pool_is_made_to_take_each_cells_images(tmp_path: Path) -> None
     choice = imported(tmp_path, ["conv4"])
     own = load_pool(tmp_path / "cache", "mine")[0]
     alike = {name: replace(SETS[name], mean=own.mean, std=own.std) for name in ("cifar_fs", "cub")}
-    place = Workplace("toy", tmp_path / "runs", tmp_path / "cache", CPU, alike, "bench run own")
+    place = RunState("toy", tmp_path / "runs", tmp_path / "cache", CPU, alike, "bench run own")
     cell = ss_cell("ensemble_centroids", choice)
     for name, size in (("cifar_fs", 16), ("cub", 24), ("cifar_fs", 16)):
         (teacher,) = obtain_pool(cell.model_copy(update={"datasets": (name,)}), place)
@@ -262,7 +262,7 @@ def test_a_shared_pool_is_made_to_take_each_cells_images(tmp_path: Path) -> None
 
 def test_a_pool_of_ones_own_is_not_made_to_take_a_cells_images(tmp_path: Path) -> None:
     choice = imported(tmp_path, ["conv4"])
-    place = Workplace("toy", tmp_path / "runs", tmp_path / "cache", CPU, SETS, "bench run own")
+    place = RunState("toy", tmp_path / "runs", tmp_path / "cache", CPU, SETS, "bench run own")
     cell = ss_cell("ensemble_centroids", choice).model_copy(update={"datasets": ("cub",)})
     taken, own = obtain_pool(cell, place)[0], own_pool(cell, place)[0]
     assert normalises_otherwise(taken)

@@ -161,7 +161,7 @@ def test_a_store_that_cannot_be_opened_is_said_before_the_first_cell(
 
 
 def test_a_store_that_breaks_later_breaks_no_run(tmp_path: Path, capsys, monkeypatch) -> None:
-    from bench.cli.main import main as cli
+    from bench.cli.ingest import MlflowView
 
     class Broken:
         def ingest(self, stored: StoredRecord) -> None:
@@ -170,7 +170,10 @@ def test_a_store_that_breaks_later_breaks_no_run(tmp_path: Path, capsys, monkeyp
     class Stored:
         record = SimpleNamespace(cell_hash="0123")
 
-    cli._ingest([Broken()], tmp_path, [Stored(), Stored()])
+    monkeypatch.setattr("bench.results.mlflow.open_tracker", lambda runs: Broken())
+    view = MlflowView(tmp_path)
+    view.ingest(Stored())
+    view.ingest(Stored())
     errors = capsys.readouterr().err.splitlines()
     assert len(errors) == 2
     assert "0123 was not written (disk full)" in errors[0]
@@ -353,3 +356,27 @@ def test_the_micro_suite_runs_on_a_gpu(cuda: object, cache: Path, tmp_path: Path
         assert one.record.status == "done", one.record.reason
         assert one.record.device.type == "cuda"
         assert one.record.timing.peak_memory_bytes > 0
+
+
+MODULES_LOADED = 90
+"""Modules of this project that an `average` cell loaded before they were sorted into layers."""
+
+
+def test_a_cell_loads_no_more_modules_than_it_did(cache: Path, tmp_path: Path) -> None:
+    """Methods that `--only` leaves out are not imported, nor are readers that no data needs."""
+    code = (
+        "import sys\n"
+        "from bench.cli.main import main\n"
+        "try: main()\n"
+        "except SystemExit as end: assert not end.code\n"
+        "packages = ('bench', 'baselines', 'purer', 'reports')\n"
+        "print(*(name for name in sys.modules if name.partition('.')[0] in packages))"
+    )
+    words = arguments(cache, tmp_path, "--only=method=average", "--no-mlflow", "--json")
+    done = subprocess.run(
+        [sys.executable, "-c", code, *words], capture_output=True, text=True, env=ENVIRONMENT
+    )
+    assert done.returncode == 0, done.stderr
+    loaded = done.stdout.splitlines()[-1].split()
+    assert "baselines.merging.average" in loaded
+    assert len(loaded) <= MODULES_LOADED, loaded

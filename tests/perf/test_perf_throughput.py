@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from bench.contract import TaskShape
-from bench.execute.fits import obtain_fit
+from bench.execute.fits import FitRun, fit_folder, obtain_fit
 from bench.execute.machine import prepare_process
 from purer.method import Purer
 from tests.helpers import tiny_context
@@ -40,8 +40,10 @@ def test_logged_throughput(benchmark, tmp_path) -> None:
         seconds.append(time.perf_counter() - start)
         return 0.5
 
-    def make_context(log, resume, save):
-        made = tiny_context(
+    def fit():
+        folder = fit_folder(tmp_path, "key")
+        run = FitRun(folder, CPU, lambda done, total: None)
+        context = tiny_context(
             Purer(),
             pool,
             shape=shape,
@@ -49,14 +51,10 @@ def test_logged_throughput(benchmark, tmp_path) -> None:
             net=pool[0].spec,
             config={"curriculum": False, "gallery_images_per_class": 0},
             budget={"meta_iterations": TURNS * ITERATIONS, "validate_every": ITERATIONS},
-            validate=turn,
-            resume=resume,
-            save=save,
+            validate=run.untimed(turn),
+            save=run.save,
         )
-        return dataclasses.replace(made, log=log)
-
-    def fit():
-        return obtain_fit(tmp_path, "key", Purer(), make_context, CPU, lambda done, total: None)
+        return obtain_fit(run, Purer(), dataclasses.replace(context, log=run.log))
 
     made = benchmark.pedantic(fit, rounds=1)
     measured = ITERATIONS * (len(seconds) - 1) / sum(seconds[1:])  # the first one warms up

@@ -13,9 +13,9 @@ from bench import registry
 from bench.contract import NetSpec, Pool, ProtocolConstants
 from bench.data.base import ImageData, make_split
 from bench.errors import BenchError
-from bench.execute.context import fit_context
+from bench.execute.context import CellContext
 from bench.execute.evaluate import evaluate, fingerprint
-from bench.execute.fits import fit_key
+from bench.execute.fits import FitRun, fit_key
 from bench.execute.scenario import plan_teachers
 from bench.execute.task_lists import task_list
 from bench.learners.base import LearnerSettings
@@ -44,7 +44,8 @@ def learner_of(seed: int, size: int = 16) -> Maml:
 def context_of(cell: Cell, data: ImageData, pool: Pool | None = None) -> Any:
     net = NetSpec(cell.net, cell.n_way, data.image_size)
     method = registry.load("method", cell.method)()
-    return fit_context(cell, method, pool or Pool([], ""), net, [data], CPU)
+    known = CellContext(cell, method, pool or Pool([], ""), net, [data], CPU)
+    return known.fit_context(FitRun(Path("not written"), CPU, lambda done, total: None))
 
 
 @pytest.mark.parametrize("name", PROTOCOLS)

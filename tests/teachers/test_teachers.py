@@ -14,7 +14,7 @@ from bench.data.base import ImageData, make_split
 from bench.errors import BenchError
 from bench.nets.build import build_net
 from bench.suites.protocols import budget, protocol
-from bench.teachers.pool import TeacherPlan, disjoint_blocks, plan_pool
+from bench.teachers.pool import TeacherSpec, disjoint_blocks, plan_pool
 from bench.teachers.store import build_pool, is_stored, shared_start, split_images, teacher_folder
 from bench.teachers.train import recipe_for, train_teacher
 
@@ -39,7 +39,7 @@ def budget_of(epochs: int, max_teachers: int | None = None) -> Budget:
 
 def plans(
     data: ImageData, epochs: int = 6, seed: int = 0, checkpoint: str = "best", shared: bool = False
-) -> list[TeacherPlan]:
+) -> list[TeacherSpec]:
     return plan_pool(
         data.name,
         data.digest,

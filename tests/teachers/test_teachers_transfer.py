@@ -18,7 +18,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from bench import registry
-from bench.cli.teachers import _class_names
+from bench.cli.teachers import class_names
 from bench.contract import NetSpec, Pool, TaskShape
 from bench.errors import BenchError
 from bench.learners.norms import elementary_batch_norm
@@ -581,13 +581,13 @@ def test_networks_without_one_head_are_refused(
 
 def test_classes_are_names_or_a_file(tmp_path: Path) -> None:
     many = [f"the class of number {number}" for number in range(400)]
-    assert _class_names(", ".join(many)) == tuple(many)
+    assert class_names(", ".join(many)) == tuple(many)
     (tmp_path / "classes.txt").write_text("a, first\n\nb\n")
-    assert _class_names(str(tmp_path / "classes.txt")) == ("a, first", "b")
+    assert class_names(str(tmp_path / "classes.txt")) == ("a, first", "b")
     with pytest.raises(BenchError, match=r"--classes 'classes.txt' .*No such file.*a,b,c"):
-        _class_names("classes.txt")
+        class_names("classes.txt")
     with pytest.raises(BenchError, match="File name too long"):
-        _class_names("x" * 5000)
+        class_names("x" * 5000)
 
 
 def test_a_failed_import_leaves_the_pool_as_it_was(tmp_path: Path, own_nets: None) -> None:

@@ -12,7 +12,7 @@ from typing import ClassVar
 import numpy as np
 
 from bench.cores import available_cores
-from bench.data.base import ClassImages, DatasetSource, Listing
+from bench.data.base import ClassImages, DatasetSource, Listing, find_one_of
 from bench.data.digests import DigestMemory
 from bench.data.reading.class_splits import SPLITS, ClassSplit
 from bench.data.reading.decoding import ENDINGS, decode_image
@@ -96,31 +96,6 @@ class FolderSource(DatasetSource):
     def arrange(self, tree: Tree) -> Arrangement:
         """Return the members of every class of every split; see `arrange_splits`."""
         return arrange_splits(tree)
-
-
-def find_one_of(
-    name: str, candidates: tuple[str, ...], data_dir: Path | None, explicit: Path | None
-) -> Path | None:
-    """Return the explicit place, or the first candidate that the data folder holds, or None.
-
-    Raises:
-        BenchError: a place was named that does not exist.
-    """
-    if explicit is not None:
-        if not explicit.exists():
-            raise BenchError(
-                f"'{explicit}' does not exist; name the folder or archive of data set '{name}', "
-                f"as in --dataset-dir {name}=PATH"
-            )
-        return explicit
-    if data_dir is None:
-        return None
-    if not data_dir.is_dir():
-        raise BenchError(
-            f"data folder '{data_dir}' is not a folder; name the one that holds "
-            f"{' or '.join(candidates)} with --data DIR"
-        )
-    return next((data_dir / c for c in candidates if (data_dir / c).exists()), None)
 
 
 def arrange_splits(tree: Tree) -> Arrangement:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import PurePosixPath
 
-from bench.data.base import Download
+from bench.data.base import IMAGENET_MEAN, IMAGENET_STD, Download
 from bench.data.reading.folders import (
     Arrangement,
     FolderSource,
@@ -17,7 +17,6 @@ from bench.data.reading.folders import (
     holds_splits,
 )
 from bench.data.reading.tree import Tree
-from bench.data.sets.mini_imagenet import IMAGENET_MEAN, IMAGENET_STD
 from bench.errors import BenchError
 
 OFFICIAL = "CUB_200_2011"

@@ -17,9 +17,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bench.contract import Config
-from bench.data.base import ClassImages, DatasetSource, Listing
+from bench.data.base import ClassImages, DatasetSource, Listing, find_one_of
 from bench.data.digests import DigestMemory
-from bench.data.reading.folders import find_one_of
 from bench.data.sets.letters import FACES, LETTERS, TEXT_SIZE, class_name, font_folder, letter_mask
 from bench.errors import BenchError
 from bench.results.files import content_hash

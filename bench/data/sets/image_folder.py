@@ -11,18 +11,17 @@ from typing import Any
 from pydantic import Field, ValidationError
 
 from bench.contract import Config
+from bench.data.base import IMAGENET_MEAN, IMAGENET_STD, find_one_of
 from bench.data.reading.class_splits import SPLITS
 from bench.data.reading.decoding import ENDINGS, UNREAD
 from bench.data.reading.folders import (
     Arrangement,
     FolderSource,
     arrange_splits,
-    find_one_of,
     holds_splits,
     is_image,
 )
 from bench.data.reading.tree import Tree, is_visible, open_tree
-from bench.data.sets.mini_imagenet import IMAGENET_MEAN, IMAGENET_STD
 from bench.errors import BenchError
 from bench.seeds import numpy_generator
 

@@ -10,6 +10,7 @@ import csv
 import io
 from pathlib import PurePosixPath
 
+from bench.data.base import IMAGENET_MEAN, IMAGENET_STD
 from bench.data.reading.class_splits import SPLITS
 from bench.data.reading.folders import (
     Arrangement,
@@ -21,9 +22,6 @@ from bench.data.reading.folders import (
 )
 from bench.data.reading.tree import Tree
 from bench.errors import BenchError
-
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 class MiniImagenet(FolderSource):

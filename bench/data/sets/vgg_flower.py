@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 from pathlib import PurePosixPath
 
-from bench.data.base import Download
+from bench.data.base import IMAGENET_MEAN, IMAGENET_STD, Download
 from bench.data.reading.folders import (
     Arrangement,
     FolderSource,
@@ -19,7 +19,6 @@ from bench.data.reading.folders import (
     is_image,
 )
 from bench.data.reading.tree import Tree
-from bench.data.sets.mini_imagenet import IMAGENET_MEAN, IMAGENET_STD
 from bench.errors import BenchError
 
 LABELS = "imagelabels.mat"

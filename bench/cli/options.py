@@ -1,0 +1,150 @@
+"""Options that several verbs share, and what they stand for."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from bench.errors import BenchError
+from bench.paths import UserPath, user_path
+
+if TYPE_CHECKING:
+    from bench.execute.plan import ResolvedSuite
+    from bench.execute.run import Request
+
+
+def _default_cache() -> Path:
+    if os.environ.get("PURER_BENCH_CACHE"):
+        return Path(os.environ["PURER_BENCH_CACHE"])
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "purer-bench"
+
+
+data_option = click.option(
+    "--data",
+    "data_dir",
+    type=UserPath(),
+    envvar="PURER_BENCH_DATA",
+    help="Folder that holds <name>.zip or <name>/ of each data set.",
+)
+dataset_dir_option = click.option(
+    "--dataset-dir",
+    "dataset_dirs",
+    multiple=True,
+    metavar="NAME=PATH",
+    help="Where one data set is, or your own set of images; repeatable.",
+)
+cache_option = click.option(
+    "--cache",
+    type=UserPath(),
+    default=_default_cache,
+    help="Decoded data, teachers, fits.  [default: the user's cache folder]",
+)
+runs_option = click.option(
+    "--runs",
+    type=UserPath(),
+    default=Path("runs"),
+    show_default=True,
+    help="Where results go.",
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for a script.")
+_SUITE_OPTIONS = [
+    click.argument("suite"),
+    click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change a setting."),
+    click.option("--pool", help="An imported pool in place of a trained one."),
+    click.option("--only", multiple=True, metavar="KEY=VALUE", help="Keep the cells that match."),
+    click.option("--seeds", type=click.IntRange(1), help="Repetitions: seeds 0 … N-1."),
+    click.option("--device", help="auto, cpu, cuda or cuda:N.  [default: auto]"),
+    data_option,
+    dataset_dir_option,
+    cache_option,
+    runs_option,
+]
+
+
+def suite_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a verb the argument and the options that name a suite, its cells, data and folders."""
+    for option in reversed(_SUITE_OPTIONS):
+        function = option(function)
+    return function
+
+
+def resolve(options: dict[str, Any], quiet: bool) -> tuple[ResolvedSuite, Request]:
+    """Return the suite that a verb's options name, resolved into cells, and where to run it.
+
+    Args:
+        options: what `suite_options` gave the verb, and `threads` where it has that.
+        quiet: whether the preparation of data goes unreported.
+    """
+    from bench.execute.plan import make_plan
+    from bench.execute.run import Request
+
+    dataset_dirs = pairs(options["dataset_dirs"])
+    if (pool := options.pop("pool", None)) is not None:
+        options["settings"] = (*options["settings"], f"pool={pool}")
+    resolved = make_plan(
+        options["suite"],
+        options["settings"],
+        options["only"],
+        options["seeds"],
+        options["cache"],
+        options["data_dir"],
+        dataset_dirs,
+        preparing(quiet),
+    )
+    request = Request(
+        runs=options["runs"],
+        cache=options["cache"],
+        data_dir=options["data_dir"],
+        dataset_dirs=dataset_dirs,
+        device=options["device"],
+        threads=options.get("threads"),
+        command=_command(options),
+    )
+    return resolved, request
+
+
+def _command(options: dict[str, Any]) -> str:
+    """Return the command that runs the same cells again, without folders and device."""
+    from bench.data.sources import own_names
+
+    words = ["bench", "run", options["suite"]]
+    for setting in options["settings"]:
+        words += ["--set", setting]
+    if options["seeds"]:
+        words += ["--seeds", str(options["seeds"])]
+    for name in own_names(pairs(options["dataset_dirs"])):
+        words += ["--dataset-dir", f"{name}=PATH"]
+    return shlex.join(words)
+
+
+def pairs(dataset_dirs: tuple[str, ...]) -> dict[str, Path]:
+    """Return the paths of `--dataset-dir NAME=PATH` by name.
+
+    Raises:
+        BenchError: one is not of that form.
+    """
+    found = {}
+    for text in dataset_dirs:
+        name, separator, path = text.partition("=")
+        if not separator or not path:
+            raise BenchError(f"--dataset-dir '{text}' is not NAME=PATH, as in cifar_fs=/data/x.zip")
+        found[name] = user_path(path)
+    return found
+
+
+def preparing(quiet: bool) -> Any:
+    """Return a progress callback for data preparation: one updating line, or nothing."""
+    if quiet or not sys.stderr.isatty():
+        return None
+
+    def show(done: int, total: int, label: str) -> None:
+        line = f"{label}: {done} of {total}"
+        click.echo(f"\r{line:<60}", nl=done >= total, err=True)
+
+    return show

@@ -1,0 +1,146 @@
+"""`bench plan` and `bench run`: a suite's cells, shown and run."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from bench.cli.options import json_option, resolve, suite_options
+
+if TYPE_CHECKING:
+    from bench.cli.ingest import MlflowView
+    from bench.execute.plan import ResolvedSuite
+    from bench.execute.run import Request
+    from bench.results.store import StoredRecord
+
+
+@click.command()
+@suite_options
+@json_option
+def plan(as_json: bool, **options: Any) -> None:
+    """Show a suite's cells, what is there, what is to come."""
+    from bench.cli.plan_table import plan_rows, print_plan
+
+    resolved, request = resolve(options, quiet=as_json)
+    rows = plan_rows(resolved, request)
+    if as_json:
+        click.echo(json.dumps(rows, indent=1))
+    else:
+        print_plan(resolved, rows)
+
+
+@click.command()
+@suite_options
+@click.option("--threads", type=click.IntRange(1), help="CPU threads.  [default: torch's own]")
+@click.option("--executor", type=click.Choice(["inline", "dask"]), default="inline")
+@click.option("--mlflow/--no-mlflow", default=True, help="Write the MLflow store.")
+@click.option("--figures/--no-figures", default=True, help="Draw the closing report's figures.")
+@json_option
+@click.pass_context
+def run(
+    context: click.Context,
+    executor: str,
+    mlflow: bool,
+    figures: bool,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Run a suite; finished cells are not run again."""
+    from bench.execute.run import check_plan
+
+    live = sys.stdout.isatty() and not as_json
+    resolved, request = resolve(options, quiet=not live)
+    check_plan(resolved, request)
+    view = _mlflow_view(resolved, request) if mlflow else None
+    try:
+        stored = _run(resolved, request, executor, view, live, as_json)
+    except KeyboardInterrupt:
+        _say_interrupted(resolved, request)
+        raise
+    folder = request.runs / resolved.suite.name
+    report = None
+    if as_json:
+        rows = [{"folder": str(one.folder), **one.record.model_dump(mode="json")} for one in stored]
+        click.echo(json.dumps(rows, indent=1))
+    else:
+        report = _report(context, folder, figures)
+    ui_command = view.close(resolved.suite.name, stored, report) if view else None
+    if not as_json:
+        click.echo(f"records  {folder}/<cell>/record.json")
+        if ui_command:
+            click.echo(f"runs     {ui_command}")
+    if _say_failed(stored):
+        context.exit(1)
+
+
+def _mlflow_view(resolved: ResolvedSuite, request: Request) -> MlflowView:
+    """Return the store, open where a cell will be run: one that cannot be opened stops the run
+    before the first cell."""
+    from bench.cli.ingest import MlflowView
+    from bench.execute.run import unfinished
+
+    view = MlflowView(request.runs)
+    if unfinished(resolved, request):
+        view.open()
+    return view
+
+
+def _run(
+    resolved: ResolvedSuite,
+    request: Request,
+    executor: str,
+    view: MlflowView | None,
+    live: bool,
+    as_json: bool,
+) -> list[StoredRecord]:
+    from bench.cli.display import make_display
+    from bench.execute.run import run_inline, run_plan
+
+    execute = run_inline
+    if executor == "dask":
+        from bench.execute.dask import run_dask as execute
+    finished = view.ingest if view else _nothing
+    echo = _nothing if as_json else click.echo
+    with make_display(len(resolved.cells), echo, live) as display:
+        return run_plan(resolved, request, execute, display, finished)
+
+
+def _report(context: click.Context, folder: Path, figures: bool) -> Path | None:
+    """Print the closing tables and write the report of a suite; None where nothing offers one."""
+    root = context.find_root()
+    report = root.command.get_command(root, "report")
+    if report is None:
+        return None
+    context.invoke(report, runs=folder, output=folder / "report", figures=figures)
+    return folder / "report"
+
+
+def _say_failed(stored: Sequence[StoredRecord]) -> bool:
+    failed = [one for one in stored if one.record.status == "failed"]
+    for one in failed:
+        click.echo(
+            f"failed: {one.record.method}: {one.record.reason} (see {one.folder}/log.txt)", err=True
+        )
+    return bool(failed)
+
+
+def _say_interrupted(resolved: ResolvedSuite, request: Request) -> None:
+    from bench.execute.run import cell_status
+
+    states = [cell_status(resolved, request.runs, cell) for cell in resolved.cells]
+    kept = sum(state in ("done", "skipped") for state in states)
+    click.echo(
+        f"interrupted: {kept} of {len(states)} cells are finished and kept in "
+        f"{request.runs / resolved.suite.name}; the cell under way goes on from its last "
+        "checkpoint: run the same command again",
+        err=True,
+    )
+
+
+def _nothing(*_: Any) -> None:
+    pass

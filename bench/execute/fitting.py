@@ -1,0 +1,106 @@
+"""The fit of a cell: its pool and data found, its method asked whether it can, and fitted."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from bench import registry
+from bench.contract import FitContext, Learner, Method, Pool
+from bench.data.base import ImageData
+from bench.errors import Skip
+from bench.execute.context import CellContext
+from bench.execute.fits import Fit, FitRun, fit_folder, fit_key, obtain_fit
+from bench.execute.scenario import meta_spec, refused_by_plan, scenario_data
+from bench.execute.state import RunState, obtain_pool
+from bench.results.files import content_hash
+from bench.suites.cell import Cell
+from bench.teachers.adapt import normalises_otherwise
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A cell's method after its fit, and what it was fitted on.
+
+    `known` is all that the harness knows of the cell, `given` what the method was given.
+    """
+
+    known: CellContext
+    given: FitContext
+    fit: Fit
+
+    def learner(self) -> Learner:
+        """Return the method's learner."""
+        return self.known.method.learner(self.given, self.fit.tensors)
+
+    def notes(self) -> list[str]:
+        """Return what a reader of the record should know of the fit."""
+        method, pool = self.known.method, self.known.pool
+        return [*method.notes(self.given), *self.fit.notes, *_taken_over(method, pool)]
+
+
+def fit_cell(cell: Cell, state: RunState) -> Fitted:
+    """Obtain the pool and the fit of a cell.
+
+    Raises:
+        Skip: the method cannot serve the cell, and why.
+        BenchError: it could, but something went wrong.
+    """
+    method_class = registry.load("method", cell.method)
+    if reason := refused_by_plan(method_class, cell):
+        raise Skip(reason)
+    method: Method = method_class()
+    sets = scenario_data(cell, state.data)
+    pool = obtain_pool(cell, state) if method.uses_pool else Pool([], "")
+    known = CellContext(cell, method, pool, meta_spec(cell, sets), sets, state.device)
+    run = _fit_run(known, state)
+    given = known.fit_context(run)
+    if reason := _lacking_statistics(method, given) or method.skip(given):
+        raise Skip(reason)
+    return Fitted(known, given, obtain_fit(run, method, given))
+
+
+def _fit_run(known: CellContext, state: RunState) -> FitRun:
+    """Return the run of a cell's fit, which is under way only where the fit is not stored."""
+    data = known.sets[0]
+    key = fit_key(
+        type(known.method),
+        known.cell,
+        known.net,
+        known.pool.sha256,
+        data_digest(known.sets),
+        (data.mean, data.std),
+    )
+    say = functools.partial(state.progress, "fit")
+    return FitRun(fit_folder(state.cache, key), state.device, say)
+
+
+def data_digest(sets: Sequence[ImageData]) -> str:
+    """Return the digest of one data set, or of several together."""
+    digests = [one.digest for one in sets]
+    return digests[0] if len(digests) == 1 else content_hash(digests)
+
+
+def _taken_over(method: Method, pool: Pool) -> list[str]:
+    """Say which teachers' weights meet other pixels than they were trained on."""
+    names = [teacher.name for teacher in pool if normalises_otherwise(teacher)]
+    if not names or method.knowledge == "features":
+        return []
+    return [
+        f"teachers trained on pixels of another mean and deviation ({', '.join(names)}): their "
+        "predictions allow for it, weights that are merged or started from do not"
+    ]
+
+
+def _lacking_statistics(method: Method, context: FitContext) -> str | None:
+    if "bn_statistics" in method.needs_of(context.config):
+        for teacher in method.teachers_used(context):
+            if not any(isinstance(part, torch.nn.BatchNorm2d) for part in teacher.net.modules()):
+                return (
+                    f"needs batch norm statistics; teacher {teacher.name} "
+                    f"({teacher.spec.architecture}) has no batch norm"
+                )
+    return None
