@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Literal, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from torch import Tensor
 
@@ -20,8 +20,10 @@ from bench.contract import (
     PlannedTeacher,
     Teacher,
 )
-from bench.inversion.optimise import InversionSettings
 from bench.training.initialisation import HeadPolicy, body_state, fits_body, net_at
+
+if TYPE_CHECKING:
+    from bench.inversion.optimise import InversionSettings
 
 Group = Literal["all", "largest"]
 T = TypeVar("T", Teacher, PlannedTeacher)
