@@ -59,6 +59,13 @@ def test_the_navigation_lists_every_page(hook: ModuleType) -> None:
     assert sorted(listed) == sorted([*pages, *hook.ROOT_PAGES.values()])
 
 
+def test_every_environment_of_tox_is_listed() -> None:
+    text = (ROOT / "tox.ini").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "commands.md").read_text(encoding="utf-8")
+    environments = re.findall(r"^\[testenv:(\w+)\]", text, re.MULTILINE)
+    assert sorted(re.findall(r"^\| `tox -e (\w+)", page, re.MULTILINE)) == sorted(environments)
+
+
 def quoted_commands() -> list[str]:
     """Return the lines `bench …` of all console blocks, continued lines joined."""
     found = set()
