@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.func import vmap
 
-from bench.contract import Calibration, DrawingLearner, Learner, TaskShape
+from bench.contract import Calibration, DrawingLearner, Learner
 from bench.learners.batching import batches_tasks, channels_last, tasks_per_chunk
 from bench.learners.maml import GradientLearner
 from bench.learners.norms import query_output
@@ -46,12 +46,6 @@ class Icfil(Calibration):
     ) -> Learner:
         """Return the calibrated learner; see `Calibration.wrap`."""
         return CalibratedLearner(learner, config, generator)
-
-    def image_passes(self, config: IcfilConfig, shape: TaskShape) -> int:
-        """Return the forward passes of one image; a backward pass counts as two."""
-        real = shape.n_way * shape.k_shot
-        pseudo = shape.n_way * config.pseudo_images_per_class
-        return real + 3 * (config.inversion_steps * pseudo + config.steps * (real + pseudo))
 
 
 class CalibratedLearner(DrawingLearner):

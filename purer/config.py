@@ -101,10 +101,6 @@ class PurerConfig(Config):
         """What happens to the images of pseudo tasks."""
         return Augmentation(self.augment_flip, self.augment_shift, self.augment_colour)
 
-    def wanted_images_per_class(self, shape: TaskShape, protocols: int | None) -> int:
-        """Return the pseudo images of each class, enough or not; see `images_per_class`."""
-        return self.pseudo_images_per_class or protocols or shape.k_shot + shape.n_query
-
     def images_per_class(self, shape: TaskShape, protocols: int | None = None) -> int:
         """Return the pseudo images of each class: at least one is left for the queries.
 
@@ -115,7 +111,7 @@ class PurerConfig(Config):
         Raises:
             BenchError: `pseudo_images_per_class` does not exceed k_shot.
         """
-        wanted = self.wanted_images_per_class(shape, protocols)
+        wanted = self.pseudo_images_per_class or protocols or shape.k_shot + shape.n_query
         if wanted <= shape.k_shot:
             raise BenchError(
                 f"pseudo_images_per_class {wanted} leaves no query beside "

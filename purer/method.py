@@ -9,15 +9,11 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 from bench.contract import (
-    BACKWARD,
-    Budget,
     FitContext,
     Learner,
     MetaLearner,
     Method,
     MetricLearner,
-    Passes,
-    PlannedFit,
 )
 from bench.nets.base import Backbone
 from bench.nets.norm import norm_parameters
@@ -98,24 +94,6 @@ class Purer(Method):
     }
     learner_presets: ClassVar = {("tuned", MetricLearner): TUNED_PROTONET}
 
-    @classmethod
-    def meta_iterations(cls, config: PurerConfig, budget: Budget) -> int:
-        """Return the config's own number, or a multiple of the budget's."""
-        return config.meta_iterations or budget.meta_iterations * config.meta_iterations_factor
-
-    @classmethod
-    def fit_passes(cls, fit: PlannedFit) -> Passes:
-        """Return the pixel steps' passes: each is one forward and one backward of the teachers that
-        are drawn for it, on the pseudo images of their classes."""
-        config, protocol = fit.config, fit.protocol
-        total = cls.meta_iterations(config, fit.budget)
-        steps = config.pixel_warmup + -(-total // config.pixel_every)
-        drawn = protocol.teachers_per_iteration or len(fit.teachers)
-        share = min(1.0, drawn / max(1, len(fit.teachers)))
-        per_class = config.wanted_images_per_class(fit.shape, protocol.pseudo_images_per_class)
-        an_image = steps * share * (1 + BACKWARD)
-        return Passes([an_image * per_class * teacher.n_classes for teacher in fit.teachers])
-
     def skip(self, context: FitContext) -> str | None:
         """Pixels are shared, so images must be alike; tasks need n_way classes."""
         if len({(t.mean, t.std) for t in context.pool}) > 1:
@@ -184,7 +162,7 @@ def _starting_net(context: FitContext) -> Backbone:
 def _with_own_constants(context: FitContext) -> FitContext:
     """Return the context with the constants that the config states in place of its own."""
     config, budget, protocol = context.config, context.budget, context.protocol
-    iterations = Purer.meta_iterations(config, budget)
+    iterations = config.meta_iterations or budget.meta_iterations * config.meta_iterations_factor
     own = {"outer_lr": config.outer_lr, "initialisation": config.initialisation}
     own = {name: value for name, value in own.items() if value is not None}
     return replace(

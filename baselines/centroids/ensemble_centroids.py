@@ -12,7 +12,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from baselines.centroids._trained_statistics import standardised, statistics_of
-from bench.contract import Config, FitContext, Learner, Method, PlannedFit, Teacher, added
+from bench.contract import Config, FitContext, Learner, Method, Teacher, added
 from bench.learners.centroids import (
     Classify,
     centroid_learner,
@@ -69,11 +69,6 @@ class EnsembleConfig(Config):
     means, to this power; 0 weighs all alike. Ours."""
 
     @property
-    def n_views(self) -> int:
-        """How often each teacher sees an image."""
-        return 2 if self.views == "mirrored" else 1
-
-    @property
     def own_statistics(self) -> bool:
         """Whether statistics of the teachers' own training images are used."""
         return self.transform != "none" and self.statistics == "teachers"
@@ -107,11 +102,6 @@ class EnsembleCentroids(Method):
             "ridge": 1.0,
         },
     }
-
-    @classmethod
-    def embedding_passes(cls, fit: PlannedFit) -> Sequence[float]:
-        """Return one pass of each teacher, or one of each view."""
-        return [fit.config.n_views] * len(fit.teachers)
 
     def skip(self, context: FitContext) -> str | None:
         """Skip teachers with different normalisation: all of them read the same pixels."""

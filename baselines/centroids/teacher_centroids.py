@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Literal
 
 from torch import Tensor
@@ -14,7 +14,7 @@ from baselines.centroids.ensemble_centroids import (
     own_statistics,
     teachers_learner,
 )
-from bench.contract import FitContext, Learner, Method, PlannedFit, Teacher, added
+from bench.contract import FitContext, Learner, Method, Teacher, added
 from bench.errors import BenchError
 from bench.training.initialisation import best_teacher
 
@@ -41,14 +41,6 @@ class TeacherCentroids(Method):
     default_learner = "centroids"
     own_learner = True
     Config = TeacherConfig
-
-    @classmethod
-    def embedding_passes(cls, fit: PlannedFit) -> Sequence[float]:
-        """Return the passes of the teacher, or of each an equal share: any may be the best."""
-        n, config = len(fit.teachers), fit.config
-        if config.teacher == "best":
-            return [config.n_views / n] * n
-        return [float(config.n_views * (number == config.teacher)) for number in range(n)]
 
     def skip(self, context: FitContext) -> str | None:
         """Skip teachers without batch norm where batch statistics are used."""

@@ -18,13 +18,10 @@ from baselines.distillation._pseudo_views import invert_teacher, show
 from baselines.distillation._student import Distiller, StudentSettings
 from baselines.distillation._targets import Teaching
 from bench.contract import (
-    BACKWARD,
     FitContext,
     Learner,
     MetaLearner,
     Method,
-    Passes,
-    PlannedFit,
     Teacher,
 )
 from bench.nets.base import Backbone
@@ -58,23 +55,6 @@ class Distillation(Method):
         """Return the cell's learner; one that is never meta-trained uses the stored statistics."""
         trainable = issubclass(context.learner_class, MetaLearner)
         return context.make_learner(fitted, None if trainable else "running")
-
-
-def course_passes(fit: PlannedFit, inverted: float, asked: float) -> Passes:
-    """Return about what a `Course` takes.
-
-    Args:
-        fit: what is planned.
-        inverted: the share of the teachers that are inverted; any may be.
-        asked: the share of the teachers that answer for each view.
-    """
-    config: DistillationConfig = fit.config
-    shown = config.n_steps(fit.budget.meta_iterations) * config.batch
-    answers = shown / config.passes * config.answers * asked
-    return Passes(
-        [inverted * config.image_passes(t.n_classes) + answers for t in fit.teachers],
-        shown * (1 + BACKWARD),
-    )
 
 
 class Course:

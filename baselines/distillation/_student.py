@@ -49,11 +49,6 @@ class StudentSettings(LessonSettings):
     similarity_weight: float = Field(1.0, ge=0)
     """factor of the distance between the teachers' and the student's similarities. Ours."""
 
-    @property
-    def answers(self) -> int:
-        """Passes of a teacher that answer for one view; logits take one more."""
-        return (2 if self.mirrored else 1) + (self.soft_label_weight > 0)
-
     def n_steps(self, meta_iterations: int) -> int:
         """Return the steps for a budget of so many meta-iterations."""
         if self.steps is not None:

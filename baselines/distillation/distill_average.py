@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from baselines.distillation._course import Course, Distillation, course_passes, state_of
+from baselines.distillation._course import Course, Distillation, state_of
 from baselines.distillation._pseudo_views import draw_views
 from baselines.distillation._student import STATISTICS_VIEWS, set_statistics
 from baselines.distillation.single_dfkd import SingleConfig
-from bench.contract import FitContext, Passes, PlannedFit
+from bench.contract import FitContext
 from bench.training.initialisation import average_state
 
 
@@ -28,12 +28,6 @@ class DistillAverage(Distillation):
 
     name = "distill_average"
     Config = SingleConfig
-
-    @classmethod
-    def fit_passes(cls, fit: PlannedFit) -> Passes:
-        """Return those of all teachers, each of which one student asks."""
-        share = 1 / len(fit.teachers)
-        return course_passes(fit, 1.0, share)
 
     def fit(self, context: FitContext) -> dict[str, Tensor]:
         """Invert each teacher, train its student, and average the students."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from baselines.distillation._course import Course, Distillation, course_passes
-from bench.contract import FitContext, Passes, PlannedFit
+from baselines.distillation._course import Course, Distillation
+from bench.contract import FitContext
 
 
 class DistillEnsemble(Distillation):
@@ -26,11 +26,6 @@ class DistillEnsemble(Distillation):
     """
 
     name = "distill_ensemble"
-
-    @classmethod
-    def fit_passes(cls, fit: PlannedFit) -> Passes:
-        """Return those of all teachers, all of which one student asks."""
-        return course_passes(fit, 1.0, 1.0)
 
     def fit(self, context: FitContext) -> dict[str, Tensor]:
         """Invert each teacher and train one student on all of them."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pydantic import Field
 from torch import Tensor
 
-from baselines.distillation._course import Course, Distillation, DistillationConfig, course_passes
-from bench.contract import FitContext, Passes, PlannedFit, Teacher
+from baselines.distillation._course import Course, Distillation, DistillationConfig
+from bench.contract import FitContext, Teacher
 from bench.training.initialisation import best_teacher
 
 
@@ -38,12 +38,6 @@ class SingleDfkd(Distillation):
 
     name = "single_dfkd"
     Config = SingleConfig
-
-    @classmethod
-    def fit_passes(cls, fit: PlannedFit) -> Passes:
-        """Return those of one teacher, an equal share of each: any may be the best."""
-        share = 1 / len(fit.teachers)
-        return course_passes(fit, share, share)
 
     def teachers_used(self, context: FitContext) -> list[Teacher]:
         """Return the most accurate teacher of any architecture, the first of equals."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import Literal
 
 from torch import Tensor
 
@@ -15,18 +15,11 @@ from bench.contract import (
     Method,
     Need,
     NetSpec,
-    Passes,
-    PlannedFit,
-    PlannedTeacher,
     Teacher,
 )
 from bench.training.initialisation import HeadPolicy, body_state, fits_body, net_at
 
-if TYPE_CHECKING:
-    from bench.inversion.optimise import InversionSettings
-
 Group = Literal["all", "largest"]
-T = TypeVar("T", Teacher, PlannedTeacher)
 
 
 class MergeConfig(Config):
@@ -61,22 +54,6 @@ class Merge(Method):
         """One group of a mixed pool is of one architecture by itself."""
         return cls.needs - {"same_architecture"} if config.group == "largest" else cls.needs
 
-    @classmethod
-    def fit_passes(cls, fit: PlannedFit) -> Passes:
-        """Return those of inverting the merged teachers, where pseudo images are made."""
-        inversion = cls.inversion_of(fit.config)
-        if inversion is None:
-            return super().fit_passes(fit)
-        kinds = {t.spec for t in merged_teachers(fit.teachers, fit.net, fit.config.group)}
-        return Passes(
-            [inversion.image_passes(t.n_classes) * (t.spec in kinds) for t in fit.teachers]
-        )
-
-    @classmethod
-    def inversion_of(cls, config: MergeConfig) -> InversionSettings | None:
-        """Return how the merged teachers are inverted under a configuration; None: they are not."""
-        return config if cls.knowledge_of(config) == "inversion" else None
-
     def teachers_used(self, context: FitContext) -> tuple[Teacher, ...]:
         """Return those that are merged."""
         return merged_teachers(context.pool, context.net, context.config.group)
@@ -104,7 +81,7 @@ class Merge(Method):
         return dict(net_at(context, merged, context.config.head).state_dict())
 
 
-def merged_teachers(teachers: Sequence[T], net: NetSpec, group: Group) -> tuple[T, ...]:
+def merged_teachers(teachers: Sequence[Teacher], net: NetSpec, group: Group) -> tuple[Teacher, ...]:
     """Return the teachers to merge: all, or the largest group of one architecture and size.
 
     Of equally large groups the meta-model's is taken, else the first.

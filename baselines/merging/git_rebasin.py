@@ -54,11 +54,6 @@ class GitRebasin(Merge):
         extra: frozenset[Need] = frozenset({"bn_statistics"} if config.measure_barrier else ())
         return super().needs_of(config) | extra
 
-    @classmethod
-    def inversion_of(cls, config: GitRebasinConfig) -> InversionSettings | None:
-        """Pseudo images are for the barrier only, and do not change the merge."""
-        return InversionSettings() if config.measure_barrier else None
-
     def merge(self, context: FitContext, teachers: Sequence[Teacher]) -> dict[str, Tensor]:
         """Match the teachers and average them."""
         measured = context.config.measure_barrier and len(teachers) > 1
@@ -74,9 +69,7 @@ class GitRebasin(Merge):
             context.config.max_rounds,
         )
         if measured:
-            images = invert_teachers(
-                replace(context, config=self.inversion_of(context.config)), teachers
-            )
+            images = invert_teachers(replace(context, config=InversionSettings()), teachers)
             kinds = {"unmatched": states, "matched": aligned}
             measure_barriers(context.log, teachers[0].net, kinds, images, best)
         return average_state(aligned)

@@ -13,7 +13,7 @@ from torch.func import functional_call
 
 from baselines.recovery._generator import PixelScale
 from baselines.recovery._task_memory import TaskMemory
-from bench.contract import FitContext, PlannedFit, TaskBatch
+from bench.contract import FitContext, TaskBatch
 from bench.errors import BenchError
 from bench.learners.batching import channels_last
 from bench.learners.norms import task_batch_norm
@@ -32,16 +32,6 @@ def scaled(released: int, meta_iterations: int, root: int) -> int:
     """
     share = min(1.0, meta_iterations / RELEASED_META_ITERATIONS)
     return max(1, round(released * share ** (1 / root)))
-
-
-def expected_visits(fit: PlannedFit, patience: int, at_once: int = 1) -> float:
-    """Return about how many visits `RecoveredTasks` makes, of so many teachers at once: until there
-    are classes enough, then one in two and a half patiences, as measured in fits of 20 to 400
-    meta-iterations.
-    """
-    known = at_once * sum(teacher.n_classes for teacher in fit.teachers) / len(fit.teachers)
-    first = max(1.0, fit.shape.n_way / known)
-    return first + fit.budget.meta_iterations / (2.5 * patience)
 
 
 def refusal(context: FitContext) -> str | None:

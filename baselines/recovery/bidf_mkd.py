@@ -16,20 +16,16 @@ from baselines.recovery._generator import fresh_generator
 from baselines.recovery._recovered_tasks import (
     Params,
     RecoveredTasks,
-    expected_visits,
     refusal,
     scaled,
     student_logits,
 )
 from bench.contract import (
-    BACKWARD,
     Budget,
     Config,
     FitContext,
     MetaLearner,
     Method,
-    Passes,
-    PlannedFit,
     TaskShape,
 )
 from bench.nets.base import Backbone
@@ -119,28 +115,6 @@ class BidfMkd(Method):
     validates = True
     Config = BidfMkdConfig
     presets: ClassVar = {"released": {}, "as_published": {"kd": "as_published"}}
-
-    @classmethod
-    def fit_passes(cls, fit: PlannedFit) -> Passes:
-        """Return the visits' passes: two sets are recovered by queries, answered for once more, and
-        distilled, the support set in steps that the query set's gradient goes back through."""
-        config = fit.config.resolved(fit.budget, fit.shape)
-        share = expected_visits(fit, config.patience) / len(fit.teachers)
-        sets = [share * config.images_per_class * teacher.n_classes for teacher in fit.teachers]
-        queries = 2 * (config.generation_steps * (config.directions + 1) + 1)
-        inner = config.distillation_steps * (1 + BACKWARD) + 1
-        return Passes(
-            [queries * images for images in sets],
-            (config.generation_steps + inner * (1 + BACKWARD)) * sum(sets),
-        )
-
-    @classmethod
-    def kept_passes(cls, fit: PlannedFit) -> float:
-        """Return the passes that a visit's distillation keeps: all steps on its support set, then
-        that of its query set."""
-        config = fit.config.resolved(fit.budget, fit.shape)
-        images = config.images_per_class * max(teacher.n_classes for teacher in fit.teachers)
-        return images * (config.distillation_steps + 1)
 
     def skip(self, context: FitContext) -> str | None:
         """Skip pools whose images or numbers of classes do not suit one meta-model."""

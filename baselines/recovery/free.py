@@ -17,21 +17,17 @@ from baselines.recovery._meta_generator import Adapted, MetaGenerator, adapt
 from baselines.recovery._recovered_tasks import (
     Params,
     RecoveredTasks,
-    expected_visits,
     refusal,
     scaled,
     student_logits,
 )
 from bench.contract import (
-    BACKWARD,
     Budget,
     Config,
     FitContext,
     MetaLearner,
     Method,
     Need,
-    Passes,
-    PlannedFit,
     TaskShape,
     Teacher,
 )
@@ -128,20 +124,6 @@ class Free(Method):
     def needs_of(cls, config: FreeConfig) -> frozenset[Need]:
         """Batch norm statistics only where they have a weight."""
         return frozenset({"bn_statistics"}) if config.bn_weight else frozenset()
-
-    @classmethod
-    def fit_passes(cls, fit: PlannedFit) -> Passes:
-        """Return the visits' passes: the adaptations', the answers' and the distillation's."""
-        config = fit.config.resolved(fit.budget, fit.shape)
-        visited = min(config.teachers_per_visit, len(fit.teachers))
-        share = visited / len(fit.teachers)
-        visits = expected_visits(fit, config.patience, visited)
-        adapting = config.adaptation_steps * (1 + BACKWARD)
-        images = [share * config.images_per_class * t.n_classes for t in fit.teachers]
-        return Passes(
-            [(config.warmup * adapting + visits * (adapting + 1)) * n for n in images],
-            visits * (config.adaptation_steps + 1 + BACKWARD) * sum(images),
-        )
 
     def skip(self, context: FitContext) -> str | None:
         """Skip pools whose images or numbers of classes do not suit one meta-model."""

@@ -10,7 +10,6 @@ from pydantic import Field
 from torch import Tensor
 
 from bench.contract import (
-    Budget,
     Config,
     FitContext,
     InnerLoopLearner,
@@ -70,11 +69,6 @@ class _Oracle(Method):
     validates = True
     Config = OracleConfig
 
-    @classmethod
-    def meta_iterations(cls, config: OracleConfig, budget: Budget) -> int:
-        """Return the config's own number, or the budget's of oracles."""
-        return config.meta_iterations or budget.oracle_iterations
-
     def fit(self, context: FitContext) -> dict[str, Tensor]:
         """Meta-train on real tasks, from random weights."""
         context = _with_overrides(context)
@@ -107,7 +101,7 @@ class OracleProtonet(_Oracle):
 def _with_overrides(context: FitContext) -> FitContext:
     """Return the context with the config's own numbers in its budget and protocol."""
     protocol = context.protocol
-    steps = _Oracle.meta_iterations(context.config, context.budget)
+    steps = context.config.meta_iterations or context.budget.oracle_iterations
     budget = context.budget.model_copy(update={"meta_iterations": steps})
     if context.config.outer_lr is not None:
         protocol = protocol.model_copy(update={"outer_lr": context.config.outer_lr})

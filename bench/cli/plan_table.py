@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from bench import registry
 from bench.execute.plan import ResolvedSuite
 from bench.execute.run import Request, cell_status
-from bench.results.files import content_hash
-from bench.suites.cell import Cell
+
+if TYPE_CHECKING:
+    from bench.execute.estimate import Estimator
 
 WIDTH = 100
 """Columns of a plan that goes to a file or a pipe."""
@@ -18,13 +18,13 @@ COLUMNS = ("method", "learner", "data", "shape", "seed", "status", "stored", "ti
 
 
 def plan_rows(plan: ResolvedSuite, request: Request) -> list[dict[str, Any]]:
-    """Return a row a cell: what it is, its hash and status, and what it is estimated to take.
+    """Return one row per cell: what it is, its hash and status, and what it is estimated to take.
 
-    Seconds of a pool and of a shared fit are counted once, at the first cell that needs them;
-    estimates are None for cells that are finished. Where data is missing they go by its published
-    counts, and are None where there are none.
+    Seconds of a teacher and of a shared fit are counted once, at the first cell that needs them.
+    Where data is missing they go by its published counts. Estimates are None for cells that are
+    finished, where there are no such counts, and where nothing like the cell was ever timed.
     """
-    seen: set[str] = set()
+    estimator: Estimator | None = None
     rows = []
     for cell in plan.cells:
         status = cell_status(plan, request.runs, cell)
@@ -50,53 +50,19 @@ def plan_rows(plan: ResolvedSuite, request: Request) -> list[dict[str, Any]]:
             "memory_bytes": None,
         }
         if status in ("to do", "started", "failed", "missing data"):
-            row |= _estimate(plan, request, cell, seen)
+            estimator = estimator or _estimator(plan, request)
+            row |= estimator.estimate(cell)
         rows.append(row)
     return rows
 
 
-def _estimate(plan: ResolvedSuite, request: Request, cell: Cell, seen: set[str]) -> dict[str, Any]:
-    from bench.execute.estimate import PassTimes, TeacherCost, estimate_cell, teacher_costs
-    from bench.execute.machine import use_device
-    from bench.execute.scenario import plan_teachers, refused_by_plan
-    from bench.teachers.cards import pool_cards
-    from bench.teachers.store import is_stored
+def _estimator(plan: ResolvedSuite, request: Request) -> Estimator:
+    from bench.execute.estimate import Estimator
+    from bench.execute.machine import prepare_process, use_device
 
-    data = {**plan.nominal, **plan.data}
-    if not set(cell.datasets) <= set(data):
-        return {}
-    method = registry.load("method", cell.method)
-    teachers = plan_teachers(cell, data) if method.uses_pool else []
-    stored = [is_stored(request.cache, teacher) for teacher in teachers]
-    costs = teacher_costs(teachers, stored, data)
-    if cell.pool is not None and method.uses_pool:
-        cards = pool_cards(request.cache, cell.pool.name)
-        costs = [TeacherCost(one.spec, len(one.class_names)) for one in cards]
-        stored = [True] * len(costs)
-    counts = {"teachers": len(costs), "teachers_stored": sum(stored)}
-    if refused_by_plan(method, cell):
-        return counts | {"status": "skipped", "seconds": 0.0}
-    estimate = estimate_cell(
-        cell, data, costs, PassTimes(use_device(request.device), request.cache)
-    )
-    fit, test, pool = _shared(cell, method, teachers)
-    embedded = {f"{test} {name}": value for name, value in estimate.embedding_s.items()}
-    seconds = estimate.test_s + sum(value for key, value in embedded.items() if key not in seen)
-    seconds += 0 if fit in seen else estimate.fit_s
-    seconds += 0 if pool in seen else estimate.pool_s
-    seen.update((fit, pool, *embedded))
-    return counts | {"seconds": round(seconds, 1), "memory_bytes": estimate.memory_bytes}
-
-
-def _shared(cell: Cell, method: Any, teachers: list[Any]) -> tuple[str, str, str]:
-    """Return what names a cell's fit, embeddings and pool; cells that agree share them."""
-    training = {"recipe": {"checkpoint"}}  # one training gives both checkpoints
-    pool = [one.model_dump(mode="json", exclude=training) for one in teachers]
-    shared = {k: getattr(cell, k) for k in sorted(method.fit_depends_on)}
-    constants = [one.model_dump(mode="json") for one in (cell.protocol, cell.budget)]
-    fit = [cell.method, cell.method_config, cell.seed, cell.datasets, shared, constants, pool]
-    test = [fit, cell.learner, cell.calibration]
-    return content_hash(fit), content_hash(test), content_hash(pool)
+    device = use_device(request.device)
+    prepare_process(request.threads)
+    return Estimator({**plan.nominal, **plan.data}, request.runs, request.cache, device)
 
 
 def print_plan(plan: ResolvedSuite, rows: list[dict[str, Any]]) -> None:
@@ -117,15 +83,26 @@ def print_plan(plan: ResolvedSuite, rows: list[dict[str, Any]]) -> None:
         table.add_row(*(cells[name] for name in COLUMNS))
     console.print(f"{plan.suite.name}: {plan.suite.title}", markup=False, soft_wrap=True)
     console.print(table)
-    total = sum(row["seconds"] or 0 for row in rows)
-    finished = sum(row["status"] in ("done", "skipped") for row in rows)
-    console.print(
-        f"{len(rows)} cells, {finished} finished or skipped; about {duration(total)} to go\n"
-        "time: from a measured pass of each network; stored: teachers there of those needed",
-        soft_wrap=True,
-    )
+    console.print(_sum(rows), soft_wrap=True)
     for name, reason in plan.missing.items():
         console.print(f"{name}: {reason}", markup=False, soft_wrap=True)
+
+
+def _sum(rows: list[dict[str, Any]]) -> str:
+    """Return the lines below the table: what is finished, how long the rest will take."""
+    finished = sum(row["status"] in ("done", "skipped") for row in rows)
+    unknown = sum(map(_is_unknown, rows))
+    total = duration(sum(row["seconds"] or 0 for row in rows))
+    more = f" and {unknown} cell{'s' if unknown > 1 else ''} of unknown time" if unknown else ""
+    return (
+        f"{len(rows)} cells, {finished} finished or skipped; about {total}{more} to go\n"
+        "time: from measured times of cells like it; stored: teachers there of those needed"
+    )
+
+
+def _is_unknown(row: dict[str, Any]) -> bool:
+    """Tell whether a cell is still to be run and nothing like it was ever timed."""
+    return row["status"] not in ("done", "skipped") and row["seconds"] is None
 
 
 def _shown(row: dict[str, Any]) -> dict[str, str]:
@@ -143,7 +120,7 @@ def _shown(row: dict[str, Any]) -> dict[str, str]:
         "seed": str(row["seed"]),
         "status": {"missing data": "no data"}.get(row["status"], row["status"]),
         "stored": f"{row['teachers_stored']}/{row['teachers']}" if row["teachers"] else "–",
-        "time": duration(row["seconds"]),
+        "time": "unknown" if _is_unknown(row) else duration(row["seconds"]),
         "memory": memory,
     }
 

@@ -5,8 +5,11 @@ support set and predicts a query set; a *network* is the backbone of a teacher o
 The harness owns data, tasks, files, the clock and the record.
 """
 
+import functools
+
 from bench.contract.calibrations import Calibration
 from bench.contract.config import Config, added, with_added
+from bench.contract.deprecated import old_name
 from bench.contract.learners import (
     DrawingLearner,
     EmbeddingLearner,
@@ -16,16 +19,12 @@ from bench.contract.learners import (
     MetricLearner,
 )
 from bench.contract.methods import (
-    BACKWARD,
     FitContext,
     FitLog,
     Knowledge,
     MakeLearner,
     Method,
     Need,
-    Passes,
-    PlannedFit,
-    PlannedTeacher,
 )
 from bench.contract.pools import NetSpec, Pool, Teacher
 from bench.contract.protocol import BnMode, Budget, ProtocolConstants
@@ -34,7 +33,6 @@ from bench.contract.tasks import TaskBatch, TaskShape
 from bench.errors import Skip
 
 __all__ = [
-    "BACKWARD",
     "BnMode",
     "Budget",
     "Calibration",
@@ -54,9 +52,6 @@ __all__ = [
     "Need",
     "NetSpec",
     "OptimiserRecipe",
-    "Passes",
-    "PlannedFit",
-    "PlannedTeacher",
     "Pool",
     "ProtocolConstants",
     "Skip",
@@ -67,3 +62,5 @@ __all__ = [
     "added",
     "with_added",
 ]
+
+__getattr__ = functools.partial(old_name, __name__)

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from bench.contract.config import Config
 from bench.contract.learners import Learner
-from bench.contract.tasks import TaskShape
 
 if TYPE_CHECKING:
     import torch
@@ -41,11 +40,4 @@ class Calibration(ABC):
             learner: with the test settings; never changed.
             config: an instance of `Config`.
             generator: returns the CPU generator of a test task, by its place in the list.
-        """
-
-    @abstractmethod
-    def image_passes(self, config: Any, shape: TaskShape) -> int:
-        """Return about how many forward passes of one image it adds to a task.
-
-        A backward pass counts as two. For estimates before a run only.
         """

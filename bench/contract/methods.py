@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 from bench.contract.config import Config
+from bench.contract.deprecated import warn_of_old_attributes
 from bench.contract.learners import Learner, MetaLearner
 from bench.contract.pools import NetSpec, Pool, Teacher
 from bench.contract.protocol import BnMode, Budget, ProtocolConstants
@@ -101,42 +102,6 @@ class FitContext:
     train_tasks: Callable[[torch.Generator, int], TaskBatch] | None
 
 
-BACKWARD = 2
-"""A backward pass costs about two forward passes."""
-
-
-@dataclass(frozen=True)
-class PlannedTeacher:
-    """What a plan knows of a teacher: its network, and how many classes it knows."""
-
-    spec: NetSpec
-    n_classes: int
-
-
-@dataclass(frozen=True)
-class PlannedFit:
-    """What a plan knows of a fit: what `FitContext` will give it, less what only a run has."""
-
-    teachers: Sequence[PlannedTeacher]
-    net: NetSpec
-    shape: TaskShape
-    config: Any
-    budget: Budget
-    protocol: ProtocolConstants
-
-
-@dataclass(frozen=True)
-class Passes:
-    """About how many forward passes of one image a fit takes besides its meta-iterations' own; a
-    backward pass counts as two.
-
-    `teachers`: of each teacher of the pool. `net`: of the meta-model.
-    """
-
-    teachers: Sequence[float]
-    net: float = 0.0
-
-
 class Method(ABC):
     """Pool → learner. One subclass, one file, one entry point; the docstring names the paper.
 
@@ -168,8 +133,9 @@ class Method(ABC):
     """What a preset is with learners of one class, where it is not as in `presets`."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
-        """Take a tuple `learners` of registered names, as methods declared it before."""
+        """Take what methods declared before, among it a tuple `learners` of registered names."""
         super().__init_subclass__(**kwargs)
+        warn_of_old_attributes(cls)
         if names := vars(cls).get("learners"):
             cls.default_learner = names[0]
 
@@ -201,31 +167,6 @@ class Method(ABC):
     def knowledge_of(cls, config: Any) -> Knowledge:
         """Return the kind of knowledge that the method uses under a configuration."""
         return cls.knowledge
-
-    @classmethod
-    def meta_iterations(cls, config: Any, budget: Budget) -> int:
-        """Return the meta-iterations of a fit; 0 where nothing is meta-trained."""
-        return budget.meta_iterations if cls.validates else 0
-
-    @classmethod
-    def fit_passes(cls, fit: PlannedFit) -> Passes:
-        """Return about what a fit takes besides its meta-iterations' own tasks and validation.
-
-        For estimates before a run only, as all that is told by passes.
-        """
-        return Passes([0.0] * len(fit.teachers))
-
-    @classmethod
-    def kept_passes(cls, fit: PlannedFit) -> float:
-        """Return the meta-model's passes of one image that a fit keeps at once for a gradient
-        through an inner loop, besides those of its meta-iterations; for the memory of plans."""
-        return 0.0
-
-    @classmethod
-    def embedding_passes(cls, fit: PlannedFit) -> Sequence[float]:
-        """Return the passes of each teacher that embed one test image; where knowledge is
-        `features`, whose tests take little else."""
-        return [1.0] * len(fit.teachers)
 
     def teachers_used(self, context: FitContext) -> Sequence[Teacher]:
         """Return the teachers that a fit uses, of whom alone `bn_statistics` are needed."""

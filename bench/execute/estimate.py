@@ -1,311 +1,189 @@
-"""What a plan will take: forward passes of images, at the seconds that each network's takes.
+"""What the cells of a plan will take: measured times of cells like them, and one measured pass.
 
-The pass of each network at each image size is measured once per device, in half a second, and kept
-in the cache. An estimate is good to a factor of two or so; it says minutes from hours, not minutes
-from minutes.
+Times come from records of the runs folder that were made on this machine, else from the rates of
+the stored results in the package, times what a forward pass takes here and now. They are scaled to
+the cell's tasks, meta-iterations and teachers, and good to a factor of two or so. A method that
+never ran has no time.
 """
 
 from __future__ import annotations
 
-import functools
-import json
-import math
-import time
+import statistics
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from bench import registry
-from bench.contract import BACKWARD, Method, NetSpec, PlannedFit, PlannedTeacher
+from bench.contract import Method
 from bench.data.base import ImageData
-from bench.execute.evaluate import TASKS_PER_CHUNK
-from bench.execute.machine import describe_device, prepare_process
-from bench.execute.scenario import meta_spec
-from bench.nets.build import build_net
-from bench.results.files import write_json
+from bench.execute.fits import fit_folder, fit_key
+from bench.execute.fitting import data_digest
+from bench.execute.machine import describe_device
+from bench.execute.passes import pass_seconds
+from bench.execute.rates import Took, Work, describe_work, stored_rates, took_here
+from bench.execute.scenario import meta_spec, plan_teachers, refused_by_plan, scenario_data
+from bench.results.files import content_hash
+from bench.results.store import is_finished
 from bench.suites.cell import UNCALIBRATED, Cell
+from bench.teachers.cards import pool_cards
 from bench.teachers.pool import TeacherSpec
+from bench.teachers.store import is_stored, pool_digest
 
-PROCESS_BYTES = 2**30
-"""What a process that scores glyphs takes: libraries, a pool, data."""
+MEMORY = Work._fields.index("architectures") + 1
+"""Work that agrees in so many of its fields takes the same memory."""
 
-GRADIENTS = 1.5
-"""A backward pass takes half as much memory again as what the forward pass has kept for it."""
-
-SECOND_ORDER = 2.0
-"""The same where it goes back through an inner loop's."""
-
-INVERSION_BYTES = 2 * 2**30
-"""What the activations of a teacher's pseudo images may take at once: PURER's `teacher_memory_mb`.
-"""
-
-MOST_IMAGES = 64
-"""Images of a measured pass: about a task's, so that what does not fit a cache is slow here too."""
-
-FEWEST_PASSES = 4
-"""Passes that the fastest is chosen from: on a machine that has just started, the first ones to
-touch memory are up to ten times as slow."""
+MACHINE = Work._fields.index("config") + 1
+"""Among work that agrees in so many of its fields, that of this machine comes first."""
 
 
-@dataclass(frozen=True)
-class Estimate:
-    """Seconds of the pool (once for all cells that share it), the fit, the test; bytes at peak.
-
-    `embedding_s`: where the test is mostly embeddings, the seconds of those of each data set, which
-    the cells of other shots and other test tasks share; `test_s` is then 0.
-    """
-
-    pool_s: float
-    fit_s: float
-    test_s: float
-    embedding_s: Mapping[str, float]
-    memory_bytes: int
-
-
-class PassTimes:
-    """Seconds that one image's forward pass of a network takes, measured once for a device.
+class Estimator:
+    """Estimates the cells of a plan in the order in which they will run.
 
     Args:
-        device: where the networks run.
-        cache: the cache folder, which keeps what was measured in `passes.json`.
+        data: the data sets by name; those that are missing by their published counts.
+        runs, cache: the folders of the run.
+        device: where it will run.
     """
 
-    def __init__(self, device: torch.device, cache: Path):
-        self._device, self._path = device, cache / "passes.json"
-        self._where = describe_device(device).model_dump_json()
-        try:
-            self._known = json.loads(self._path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            self._known = {}
+    def __init__(
+        self, data: Mapping[str, ImageData], runs: Path, cache: Path, device: torch.device
+    ):
+        self._data, self._cache, self._device = data, cache, device
+        self._seen: set[str] = set()
+        names = registry.names("dataset")
+        sizes = {name: registry.load("dataset", name).image_size for name in names}
+        sizes |= {name: one.image_size for name, one in data.items()}
+        stored, self._training_passes = stored_rates()
+        self._known = took_here(runs, describe_device(device), sizes)
+        self._known += stored if device.type == "cpu" else []  # all of these are a CPU's
 
-    def __call__(self, spec: NetSpec) -> float:
-        """Return the seconds of one image's pass."""
-        name = f"{spec.architecture} {spec.image_size}"
-        here = self._known.setdefault(self._where, {})
-        if name not in here:
-            here[name] = _measure(spec, self._device)
-            write_json(self._path, self._known)
-        return here[name]
+    def estimate(self, cell: Cell) -> dict[str, Any]:
+        """Return what a plan says of a cell, beyond what the cells before it will have made.
 
+        Returns:
+            `teachers` of its pool, `teachers_stored` of them, `seconds` and `memory_bytes` (at the
+            peak), None where not known yet; for a cell that its method cannot serve, `status`.
+        """
+        if not set(cell.datasets) <= set(self._data):
+            return {}
+        method = registry.load("method", cell.method)
+        plans = plan_teachers(cell, self._data) if method.uses_pool else []
+        missing = [plan for plan in plans if not is_stored(self._cache, plan)]
+        architectures = [plan.architecture for plan in plans]
+        if cell.pool is not None and method.uses_pool:
+            architectures = [one.architecture for one in pool_cards(self._cache, cell.pool.name)]
+        n = len(architectures)
+        counts = {"teachers": n, "teachers_stored": n - len(missing)}
+        if refused_by_plan(method, cell):
+            return counts | {"status": "skipped", "seconds": 0.0}
+        size = max(self._data[name].image_size for name in cell.datasets)
+        work = describe_work(cell, size, architectures)
+        key = self._fit_key(cell, method, plans)
+        parts = [
+            sum(map(self._training_s, missing)),
+            self._fit_s(cell, work, method.validates, key),
+            self._test_s(cell, work, key),
+        ]
+        seconds = None if None in parts else round(sum(parts), 1)
+        return counts | {"seconds": seconds, "memory_bytes": self._memory(work)}
 
-def _measure(spec: NetSpec, device: torch.device, seconds: float = 0.2) -> float:
-    """Return the seconds of one image in the fastest of some passes.
+    def _training_s(self, plan: TeacherSpec) -> float:
+        """Return the seconds of training a teacher, whose best and last epoch come of one run."""
+        training = plan.model_dump(mode="json", exclude={"recipe": {"checkpoint"}})
+        if self._met(content_hash(training)):
+            return 0.0
+        counts = self._data[plan.dataset].splits["train"].counts
+        n_images = plan.recipe.train_fraction * sum(int(counts[c]) for c in plan.classes)
+        passes = self._training_passes * n_images * plan.recipe.epochs
+        return passes * pass_seconds(plan.spec, self._device)
 
-    On a CPU they are counted in the process's own time, so that other processes matter less.
-    """
-    prepare_process()
-    threads = torch.get_num_threads()
+    def _fit_key(self, cell: Cell, method: type[Method], plans: Sequence[TeacherSpec]) -> str:
+        """Return the key of a cell's fit; of a pool still to be trained, one that stands for it."""
+        sets = scenario_data(cell, self._data)
+        pool = cell.pool.sha256 if cell.pool else pool_digest(self._cache, plans)
+        pool = pool or content_hash([plan.content for plan in plans])
+        pixels = (sets[0].mean, sets[0].std)
+        return fit_key(method, cell, meta_spec(cell, sets), pool, data_digest(sets), pixels)
 
-    def clock() -> float:
-        return time.process_time() / threads if device.type == "cpu" else time.perf_counter()
+    def _fit_s(self, cell: Cell, work: Work, validates: bool, key: str) -> float | None:
+        """Return the seconds of a fit and its validations; 0 for one that is there by then."""
+        if self._met(key) or is_finished(fit_folder(self._cache, key)):
+            return 0.0
 
-    net = build_net(spec).to(device, memory_format=torch.channels_last).eval()
+        def scaled(one: Took) -> float:
+            fit = one.fit * (1 + work.n_teachers) / (1 + one.work.n_teachers)
+            if not one.meta_trained:
+                return fit
+            return fit * work.iterations * work.images / one.work.iterations / one.work.images
 
-    def forward(n_images: int) -> float:
-        images = torch.zeros(n_images, 3, spec.image_size, spec.image_size, device=device)
-        images = images.contiguous(memory_format=torch.channels_last)
-        start = clock()
-        with torch.inference_mode():
-            net(images).sum().item()
-        return (clock() - start) / n_images
+        fit = self._median_s(
+            work, scaled, lambda one: one.fit is not None and one.work.method == work.method
+        )
+        if fit is None or not validates:
+            return fit
+        task = self._task_s(work._replace(calibration=UNCALIBRATED), "task")
+        return None if task is None else fit + task * _n_validated(cell, work)
 
-    forward(1)
-    n_images = max(1, min(MOST_IMAGES, round(seconds / 2 / forward(1))))
-    start, found = clock(), [forward(n_images)]
-    while clock() - start < seconds or len(found) < FEWEST_PASSES:
-        found.append(forward(n_images))
-    return min(found)
+    def _test_s(self, cell: Cell, work: Work, key: str) -> float | None:
+        """Return the seconds of a test, its images perhaps embedded for an earlier cell."""
+        repeated = self._met(content_hash([key, cell.learner, cell.calibration, cell.tested]))
+        task = self._task_s(work, "repeated_task") if repeated else None
+        task = self._task_s(work, "task") if task is None else task
+        return None if task is None else task * cell.n_test_tasks
 
+    def _task_s(self, work: Work, name: str) -> float | None:
+        """Return the seconds per test task, from the field of that name; where images were embedded
+        before, of the same method."""
+        any_method = name == "task"
+        return self._median_s(
+            work,
+            lambda one: getattr(one, name) * work.images / one.work.images,
+            lambda one: (
+                getattr(one, name) is not None and (any_method or one.work.method == work.method)
+            ),
+        )
 
-def _calibration_passes(cell: Cell) -> int:
-    """Return the forward passes of one image that calibrating to one task takes."""
-    if cell.calibration == UNCALIBRATED:
-        return 0
-    calibration = registry.load("calibration", cell.calibration)
-    config = calibration.Config.model_validate(cell.calibration_config)
-    return calibration().image_passes(config, cell.shape)
+    def _median_s(
+        self, work: Work, value: Callable[[Took], float], accepted: Callable[[Took], bool]
+    ) -> float | None:
+        """Return the median, in seconds, of a value of what is most like some work."""
+        seconds = [value(one) * self._unit_s(one, work) for one in self._like(work, accepted)]
+        return statistics.median(seconds) if seconds else None
 
+    def _unit_s(self, one: Took, work: Work) -> float:
+        """Return the seconds of a unit that times are in, for a meta-model like the work's."""
+        if one.here and one.work.spec == work.spec:
+            return 1.0
+        now = pass_seconds(work.spec, self._device)
+        return now / pass_seconds(one.work.spec, self._device) if one.here else now
 
-@dataclass(frozen=True)
-class TeacherCost(PlannedTeacher):
-    """What estimates need of one teacher: besides what is planned, how it is still to be trained.
+    def _memory(self, work: Work) -> int | None:
+        same = self._like(work, lambda one: one.work[:MEMORY] == work[:MEMORY])
+        found = [one.memory for one in same if one.memory]
+        return round(statistics.median(found)) if found else None
 
-    All counts are 0 for a teacher that is there.
-    """
+    def _like(self, work: Work, accepted: Callable[[Took], bool]) -> list[Took]:
+        """Return what is most like some work, of what is accepted."""
 
-    training_images: int = 0
-    held_out_images: int = 0
-    epochs: int = 0
-    batch_size: int = 0
+        def likeness(one: Took) -> list[bool]:
+            equal = [a == b for a, b in zip(one.work, work, strict=True)]
+            return [*equal[:MACHINE], one.here, *equal[MACHINE:]]
 
-    @property
-    def passes(self) -> int:
-        """Forward passes of one image that training and evaluating it take."""
-        training = self.training_images * self.epochs * (1 + BACKWARD)
-        return training + self.held_out_images * max(1, self.epochs)
+        known = [(likeness(one), one) for one in self._known if accepted(one)]
+        best = max((like for like, _ in known), default=[])
+        return [one for like, one in known if like == best]
 
-    @property
-    def training_bytes(self) -> float:
-        """Memory that training takes: images as floats, twice, and a batch's activations."""
-        images = 2 * (self.training_images + self.held_out_images) * self.spec.image_size**2 * 3 * 4
-        if not self.epochs:
-            return images
-        batch = min(self.training_images, self.batch_size)
-        return images + GRADIENTS * batch * _kept_bytes(self.spec)
-
-
-def teacher_costs(
-    plans: Sequence[TeacherSpec], stored: Sequence[bool], data: Mapping[str, ImageData]
-) -> list[TeacherCost]:
-    """Return the costs of planned teachers; stored ones need no more training."""
-    costs = []
-    for plan, there in zip(plans, stored, strict=True):
-        counts = data[plan.dataset].splits["train"].counts
-        cost = TeacherCost(plan.spec, len(plan.classes))
-        if not there:
-            images, recipe = sum(int(counts[c]) for c in plan.classes), plan.recipe
-            trained = round(images * recipe.train_fraction)
-            left = trained, images - trained, recipe.epochs, recipe.batch_size
-            cost = TeacherCost(plan.spec, len(plan.classes), *left)
-        costs.append(cost)
-    return costs
-
-
-def estimate_cell(
-    cell: Cell,
-    data: Mapping[str, ImageData],
-    teachers: Sequence[TeacherCost],
-    seconds: Callable[[NetSpec], float],
-) -> Estimate:
-    """Estimate one cell.
-
-    Args:
-        cell, data: the cell and the data sets by name.
-        teachers: the costs of its pool.
-        seconds: of one image's forward pass of a network, as `PassTimes`.
-    """
-    method = registry.load("method", cell.method)
-    net = meta_spec(cell, [data[name] for name in cell.datasets])
-    side = max(data[name].image_size for name in cell.datasets)
-    config = method.Config.model_validate(cell.method_config)
-    if method.uses_pool and not teachers:  # which the run refuses
-        return Estimate(0.0, 0.0, 0.0, {}, PROCESS_BYTES)
-    planned = PlannedFit(teachers, net, cell.shape, config, cell.budget, cell.protocol)
-    memory = _memory(cell, method, planned, side, teachers)
-    pool = sum(seconds(one.spec) * one.passes for one in teachers)
-
-    def of_teachers(passes: Sequence[float]) -> float:
-        return sum(n * seconds(t.spec) for n, t in zip(passes, teachers, strict=True))
-
-    if method.knowledge == "features":
-        an_image = of_teachers(method.embedding_passes(planned))
-        return Estimate(pool, 0.0, 0.0, _embeddings(cell, data, an_image), memory)
-    one_pass = seconds(net)
-    test, embeddings = 0.0, {}
-    if cell.learner == "centroids":  # a student's
-        embeddings = _embeddings(cell, data, one_pass)
-    else:
-        one_task = _task_passes(cell, cell.protocol.inner_steps_test) + _calibration_passes(cell)
-        test = cell.n_test_tasks * one_task * one_pass
-    passes = method.fit_passes(planned)
-    fit = of_teachers(passes.teachers) + passes.net * one_pass
-    if method.validates:
-        steps = method.meta_iterations(config, cell.budget)
-        fit += _meta_training_passes(cell, steps) * one_pass
-    return Estimate(pool, fit, test, embeddings, memory)
+    def _met(self, name: str) -> bool:
+        """Tell whether something was met before, and remember it."""
+        met = name in self._seen
+        self._seen.add(name)
+        return met
 
 
-def _memory(
-    cell: Cell,
-    method: type[Method],
-    fit: PlannedFit,
-    side: int,
-    teachers: Sequence[TeacherCost],
-) -> int:
-    """Return the bytes at peak: the process and its teachers, and the greediest of what it does
-    one after the other: train a teacher, invert one, meta-train, distil through an inner loop,
-    test."""
-    net = fit.net
-    images = cell.n_way * (cell.k_shot + cell.n_query)
-    doing = [3.0 * TASKS_PER_CHUNK * images * side**2 * 3 * 4]
-    doing += [one.training_bytes for one in teachers]
-    if method.validates:
-        order = SECOND_ORDER if cell.learner == "maml" else GRADIENTS
-        doing.append(order * cell.protocol.tasks_per_meta_batch * images * _kept_bytes(net))
-    if passes := method.kept_passes(fit):
-        doing.append(GRADIENTS * passes * _kept_bytes(net))
-    if method.knowledge_of(fit.config) == "inversion":
-        per_class = cell.k_shot + cell.n_query
-        blocks = (per_class * one.n_classes * _kept_bytes(one.spec) for one in teachers)
-        doing += [min(INVERSION_BYTES, GRADIENTS * block) for block in blocks]
-    return round(PROCESS_BYTES + sum(map(_held_bytes, teachers)) + max(doing))
-
-
-@functools.cache
-def _kept_bytes(spec: NetSpec) -> int:
-    """Return what a network keeps of one image's forward pass until its gradients are known."""
-    try:
-        return _kept_on("meta", spec)
-    except (RuntimeError, TypeError, ValueError):  # its forward pass looks at values
-        return _kept_on("cpu", spec)
-
-
-def _kept_on(device: str, spec: NetSpec) -> int:
-    kept, n_images = {}, 2
-    with torch.device(device):
-        net = build_net(spec)
-        weights = {parameter.untyped_storage()._cdata for parameter in net.parameters()}
-
-        def keep(tensor: torch.Tensor) -> torch.Tensor:
-            storage = tensor.untyped_storage()
-            if storage._cdata not in weights:
-                kept[storage._cdata] = tensor
-            return tensor
-
-        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-            net(torch.zeros(n_images, 3, spec.image_size, spec.image_size))
-    return sum(tensor.untyped_storage().nbytes() for tensor in kept.values()) // n_images
-
-
-def _held_bytes(teacher: TeacherCost) -> int:
-    """Return the bytes of a teacher's weights: in the network, as stored, and while written."""
-    return 3 * 4 * _n_parameters(teacher.spec)
-
-
-@functools.cache
-def _n_parameters(spec: NetSpec) -> int:
-    with torch.device("meta"):
-        return sum(parameter.numel() for parameter in build_net(spec).parameters())
-
-
-def _embeddings(cell: Cell, data: Mapping[str, ImageData], an_image: float) -> dict[str, float]:
-    """Return the seconds of each data set's embeddings: of its distinct test images, at most."""
-    n_tasks = cell.n_test_tasks / len(cell.tested)
-    drawn = math.ceil(n_tasks) * cell.n_way * (cell.k_shot + cell.n_query)
-    return {
-        name: min(len(data[name].splits["test"].images), drawn) * an_image for name in cell.tested
-    }
-
-
-def _meta_training_passes(cell: Cell, steps: int) -> int:
-    """Return the forward passes of one image that meta-training and its validation take."""
-    a_task = _task_passes(cell, cell.protocol.inner_steps_train) * (1 + BACKWARD)
-    a_validation = _validation_tasks(cell) * _task_passes(cell, cell.protocol.inner_steps_test)
-    evaluations = 1 + -(-steps // cell.budget.validate_every)
-    return steps * cell.protocol.tasks_per_meta_batch * a_task + evaluations * a_validation
-
-
-def _task_passes(cell: Cell, inner_steps: int) -> int:
-    """Return the forward passes of one image that adapting to a task and predicting it take."""
-    support = cell.n_way * cell.k_shot
-    if cell.learner == "maml":
-        support *= inner_steps * (1 + BACKWARD)
-    return support + cell.n_way * cell.n_query
-
-
-def _validation_tasks(cell: Cell) -> int:
-    """Return the tasks of one evaluation during meta-training."""
+def _n_validated(cell: Cell, work: Work) -> int:
+    """Return how many tasks the validations of a fit score in all."""
     tasks = {"val": cell.budget.n_val_tasks, "test_max": cell.n_test_tasks, "last": 0}
-    return tasks[cell.protocol.selection]
+    evaluations = 1 + -(-work.iterations // cell.budget.validate_every)
+    return evaluations * tasks[cell.protocol.selection]

@@ -11,7 +11,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from bench.contract import BACKWARD, Config
+from bench.contract import Config
 from bench.inversion.losses import InversionWeights, inversion_loss, roll
 from bench.nets.base import Backbone
 from bench.nets.fast.frozen_blocks import FoldedBlock, FrozenStatisticsNorm
@@ -46,11 +46,6 @@ class InversionSettings(Config):
         return InversionWeights(
             self.cross_entropy_weight, self.bn_weight, self.tv_weight, self.l2_weight
         )
-
-    def image_passes(self, n_classes: int) -> int:
-        """Return the forward passes of one image that inverting so many classes takes; a backward
-        pass counts as two."""
-        return self.inversion_steps * self.images_per_class * n_classes * (1 + BACKWARD)
 
 
 def invert(

@@ -46,6 +46,15 @@ def is_stored(cache: Path, plan: TeacherSpec) -> bool:
     return (teacher_folder(cache, plan) / "teacher.json").exists()
 
 
+def pool_digest(cache: Path, plans: Sequence[TeacherSpec]) -> str | None:
+    """Return the digest of a planned pool; None unless all of its teachers are stored."""
+    paths = [teacher_folder(cache, plan) / "teacher.json" for plan in plans]
+    try:
+        return content_hash([json.loads(path.read_text("utf-8"))["sha256"] for path in paths])
+    except (OSError, ValueError, KeyError):
+        return None
+
+
 def build_pool(
     cache: Path,
     plans: Sequence[TeacherSpec],

@@ -4,18 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
 import torch
 
-from bench.contract import NetSpec
 from bench.execute.cell import run_cell
-from bench.execute.estimate import TeacherCost, estimate_cell
 from bench.execute.plan import make_plan
 from bench.execute.state import RunState
 from bench.results.mlflow import parameters
 from bench.results.store import read_record
-from bench.suites.expand import expand
-from bench.suites.suite import read_suite
 
 SUITE = """title: with and without
 scenario: SS
@@ -49,19 +44,3 @@ def test_cells_with_and_without_share_a_fit_and_differ_in_score(
     assert calibrated.cost.macs_per_query_image == plain.cost.macs_per_query_image
     assert calibrated.cost.macs_adapt_per_task > 5 * plain.cost.macs_adapt_per_task
     assert parameters(calibrated)["icfil.steps"] == "2"
-
-
-def test_the_estimate_grows_with_what_calibration_does(cache: Path, tmp_path: Path) -> None:
-    suite = tmp_path / "mine.yaml"
-    suite.write_text(SUITE)
-    plan = make_plan(str(suite), [], [], None, cache, None, {})
-
-    def test_seconds(*settings: str) -> list[float]:
-        cells = expand(*read_suite(str(suite), settings))
-        pool = [TeacherCost(NetSpec("conv4", 5, 32), 5)]
-        return [estimate_cell(cell, plan.data, pool, lambda spec: 1e-3).test_s for cell in cells]
-
-    plain, one = test_seconds("icfil.steps=1")
-    five = test_seconds("icfil.steps=5")[1]
-    assert plain < one < five
-    assert test_seconds("icfil.steps=9")[1] - five == pytest.approx(five - one)

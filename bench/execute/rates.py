@@ -1,0 +1,143 @@
+"""What cells took, with what decides it: read from records, and from the rates in the package.
+
+`rates.json` holds the stored results' rates, in forward passes of the meta-model instead of
+seconds, so that one measured pass turns them into another machine's seconds.
+`tests/execute/write_rates.py` makes it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.resources
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from bench.contract import NetSpec
+from bench.errors import BenchError
+from bench.nets.build import check_net
+from bench.results.files import content_hash
+from bench.results.record import Device, Record
+from bench.results.store import RECORD, read_record
+from bench.suites.cell import Cell
+from bench.teachers.pool import WAYS
+
+
+class Work(NamedTuple):
+    """What decides how long a cell takes, the most important first.
+
+    `architectures` are the distinct ones of the pool, `config` is a digest of the method's
+    configuration, `images` the number in one task, `iterations` the meta-iterations asked for.
+    """
+
+    net: str
+    image_size: int
+    learner: str
+    calibration: str
+    method: str
+    architectures: tuple[str, ...]
+    preset: str
+    config: str
+    n_teachers: int
+    images: int
+    iterations: int
+    variant: str
+
+    @property
+    def spec(self) -> NetSpec:
+        """The meta-model."""
+        return NetSpec(self.net, WAYS, self.image_size)
+
+
+class Took(NamedTuple):
+    """What some work took; None where it was not measured.
+
+    `fit` and `task` (one test task) are seconds, or passes of the meta-model on one image;
+    `repeated_task` is a task whose images an earlier cell had embedded. `meta_trained`: the fit
+    was a loop of meta-iterations, and so grows with their number. `memory` is the peak in bytes.
+    `here`: in seconds, and measured on this machine.
+    """
+
+    work: Work
+    fit: float | None
+    meta_trained: bool
+    task: float | None
+    repeated_task: float | None
+    memory: int | None
+    here: bool = False
+
+
+def describe_work(source: Cell | Record, image_size: int, architectures: Iterable[str]) -> Work:
+    """Return what decides how long a cell takes, or the cell of a record took.
+
+    Args:
+        source: the cell or the record.
+        image_size: side of the meta-model's images, px.
+        architectures: of each teacher; none for a method that uses no pool.
+    """
+    budget = source.budget if isinstance(source.budget, dict) else source.budget.model_dump()
+    teachers = list(architectures)
+    iterations = budget["meta_iterations"] if teachers else budget["oracle_iterations"]
+    return Work(
+        net=source.net,
+        image_size=image_size,
+        learner=source.learner,
+        calibration=source.calibration,
+        method=source.method,
+        architectures=tuple(sorted(set(teachers))),
+        preset=source.preset,
+        config=content_hash(source.method_config)[:8],
+        n_teachers=len(teachers),
+        images=source.n_way * (source.k_shot + source.n_query),
+        iterations=source.method_config.get("meta_iterations") or iterations,
+        variant=source.variant,
+    )
+
+
+def took(record: Record, sizes: Mapping[str, int]) -> Took | None:
+    """Return what a record says, in seconds; None where its cell was not scored, or on images of
+    unknown size.
+
+    Args:
+        record: the record.
+        sizes: image side of each data set, px.
+    """
+    timing, pool = record.timing, record.pool
+    if record.status != "done" or not set(record.datasets) <= sizes.keys():
+        return None
+    size = max(sizes[name] for name in record.datasets)
+    architectures = [one["architecture"] for one in pool.teachers] if pool else []
+    task, reused = timing.test_s / record.n_test_tasks, timing.embeddings_reused
+    return Took(
+        work=describe_work(record, size, architectures),
+        fit=None if record.fit.reused else timing.fit_s,
+        meta_trained=timing.train_tasks_per_s is not None,
+        task=None if reused else task,
+        repeated_task=task if reused else None,
+        memory=timing.peak_memory_bytes,
+    )
+
+
+def took_here(runs: Path, device: Device, sizes: Mapping[str, int]) -> list[Took]:
+    """Return what the records of a runs folder say that were made on a device."""
+    found = []
+    for path in sorted(runs.glob(f"*/*/{RECORD}")):
+        with contextlib.suppress(BenchError):  # what cannot be read tells nothing
+            record = read_record(path.parent).record
+            check_net(record.net)
+            if record.device == device and (one := took(record, sizes)):
+                found.append(one._replace(here=True))
+    return found
+
+
+def stored_rates() -> tuple[list[Took], float]:
+    """Return the rates in the package, in passes, and the passes per training image and epoch that
+    training a teacher takes."""
+    text = (importlib.resources.files("bench.execute") / "rates.json").read_text(encoding="utf-8")
+    content, rates = json.loads(text), []
+    for row in content["rows"]:
+        work = Work._make(row[: len(Work._fields)])
+        work = work._replace(architectures=tuple(work.architectures))
+        rates.append(Took(work, *row[len(Work._fields) :]))
+    return rates, content["training_passes"]

@@ -1,0 +1,106 @@
+"""The rates in the package follow from the stored results, and say what those took."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from bench.contract import Learner, NetSpec
+from bench.execute import passes
+from bench.execute.machine import describe_device
+from bench.execute.rates import stored_rates, took, took_here
+from bench.learners.protonet import ProtoNet
+from bench.results.files import write_json
+from bench.results.store import find_records
+from tests.execute import write_rates
+
+RESULTS = Path(__file__).resolve().parents[2] / "results"
+SIZES = {"glyphs": 32}
+
+
+def test_the_package_s_rates_are_those_of_the_stored_results() -> None:
+    current = write_rates.text(write_rates.rates())
+    assert write_rates.PATH.read_text(encoding="utf-8") == current, (
+        "bench/execute/rates.json is stale; run tox -e report"
+    )
+
+
+def test_rates_give_back_what_a_stored_cell_took() -> None:
+    rates, training_passes = stored_rates()
+    (purer,) = (
+        one
+        for one in rates
+        if (one.work.method, one.work.learner, one.work.preset) == ("purer", "maml", "tuned")
+        and (one.work.n_teachers, one.work.images) == (4, 80)
+    )
+    # results/glyphs: fit 29.2 s, test 8.3 s for 600 tasks, 0.11 ms per image of ProtoNet's tests
+    assert purer.fit * 0.11e-3 == pytest.approx(29.2, rel=0.05)
+    assert purer.task * 0.11e-3 == pytest.approx(8.3 / 600, rel=0.05)
+    assert purer.meta_trained
+    assert 1 < training_passes < 4  # a forward pass, a backward pass of two, a fifth held out
+
+
+def test_every_method_with_results_has_rates() -> None:
+    rates, _ = stored_rates()
+    fitted = {one.work.method for one in rates if one.fit is not None}
+    assert fitted == {
+        stored.record.method
+        for stored in find_records(RESULTS)
+        if stored.record.status == "done" and not stored.record.fit.reused
+    }
+
+
+def test_a_reused_fit_and_reused_embeddings_are_no_times_of_their_own() -> None:
+    by_reuse = {}
+    for stored in find_records(RESULTS / "glyphs"):
+        if stored.record.method == "distill_ensemble":
+            by_reuse[stored.record.fit.reused] = stored.record
+    made, reused = took(by_reuse[False], SIZES), took(by_reuse[True], SIZES)
+    assert (made.fit, made.repeated_task) == (by_reuse[False].timing.fit_s, None)
+    assert (reused.fit, reused.task) == (None, None)
+    assert reused.repeated_task == by_reuse[True].timing.test_s / 600
+
+
+def test_images_of_unknown_size_tell_nothing() -> None:
+    record = find_records(RESULTS / "glyphs")[0].record
+    assert took(record, SIZES) is not None
+    assert took(record, {"birds": 64}) is None
+
+
+def test_records_of_this_machine_only_are_its_own(tmp_path: Path) -> None:
+    here = describe_device(torch.device("cpu"))
+    mine = find_records(RESULTS / "glyphs")[0].record.model_copy(update={"device": here})
+    other = mine.model_copy(update={"device": here.model_copy(update={"name": "another"})})
+    for number, record in enumerate((mine, other)):
+        write_json(tmp_path / "glyphs" / str(number) / "record.json", record.model_dump())
+    (tmp_path / "glyphs" / "2").mkdir()
+    (tmp_path / "glyphs" / "2" / "record.json").write_text("{", encoding="utf-8")
+    (one,) = took_here(tmp_path, here, SIZES)
+    assert one.here
+    assert one._replace(here=False) == took(mine, SIZES)
+    assert took_here(tmp_path / "nowhere", here, SIZES) == []
+
+
+def test_spoiled_passes_are_outvoted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The clock is the test's own: ten passes, each fourth a hundred times as slow."""
+
+    class Clock:
+        now, passes = 0.0, 0
+
+        def perf_counter(self) -> float:
+            return self.now
+
+    clock = Clock()
+
+    def predict(self: Learner, support_x: torch.Tensor, _: object, query_x: torch.Tensor):
+        clock.passes += 1
+        spoiled = 100 if clock.passes % 4 == 0 else 1
+        clock.now += 1e-3 * spoiled * (support_x.shape[1] + query_x.shape[1])
+        return query_x
+
+    monkeypatch.setattr(passes, "time", clock)
+    monkeypatch.setattr(ProtoNet, "predict", predict)
+    spec = NetSpec("conv4", 5, 33)  # of no other test, for its own measurement
+    assert passes.pass_seconds(spec, torch.device("cpu")) == pytest.approx(1e-3)
