@@ -1,1 +1,1 @@
-"""The paper's method (PURER, CVPR 2023, arXiv 2303.11183), one file per idea."""
+"""PURER (CVPR 2023, arXiv 2303.11183), one file per part of the method."""

@@ -33,7 +33,7 @@ class Icfil(Calibration):
 
     @classmethod
     def refuse(cls, learner: type[Learner]) -> str | None:
-        """Refuse learners that have no inner loop for it to follow."""
+        """Refuse learners without an inner loop."""
         if issubclass(learner, GradientLearner):
             return None
         return f"{learner.__name__} has no inner loop; use maml or anil, or calibration none"

@@ -1,4 +1,4 @@
-"""The method's constants. "Released" is what the paper's released scripts pass."""
+"""The constants of PURER; "released" marks the values that the paper's released scripts pass."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ class PurerConfig(Config):
         return Augmentation(self.augment_flip, self.augment_shift, self.augment_colour)
 
     def images_per_class(self, shape: TaskShape, protocols: int | None = None) -> int:
-        """Return the pseudo images of each class: at least one is left for the queries.
+        """Return the pseudo images per class; at least one of them is a query.
 
         Args:
             shape: the tasks.
@@ -120,14 +120,14 @@ class PurerConfig(Config):
         return wanted
 
     def first_adversarial_iteration(self, meta_iterations: int) -> int:
-        """Return the meta-iteration that arms the switch first, for a fit of so many."""
+        """Return the first meta-iteration that arms the switch, for a number of meta-iterations."""
         if self.adversarial_start is not None:
             return self.adversarial_start
         share = RELEASED_ADVERSARIAL_START / RELEASED_META_ITERATIONS
         return max(1, round(meta_iterations * share))
 
     def switches(self, k_shot: int) -> int:
-        """Return the adversarial pixel steps at random meta-iterations for tasks of that k_shot.
+        """Return the number of adversarial pixel steps at random meta-iterations, for this k_shot.
 
         Raises:
             BenchError: `random_switches` does not name k_shot.

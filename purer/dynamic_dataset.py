@@ -1,4 +1,4 @@
-"""The dynamic data set: pseudo images as learnable pixels, a few of each class of the pool."""
+"""The dynamic data set: a few pseudo images of each class of the pool, as learnable pixels."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class DynamicDataset:
         return self.images.shape[1]
 
     def count_images(self, teachers: Sequence[int]) -> tuple[int, int]:
-        """Return how many pseudo images some teachers own together, and how many they see in all.
+        """Return the number of distinct pseudo images of some teachers, and of those that they see.
 
         The second counts an image once for each teacher.
         """
@@ -98,7 +98,7 @@ class DynamicDataset:
         generator: torch.Generator,
         split: PseudoSplit = "random",
     ) -> TaskBatch:
-        """Draw pseudo tasks: n_way of the classes, whose M images part into support and query.
+        """Draw pseudo tasks of n_way classes; M images per class, support and query.
 
         Args:
             n_tasks: T.

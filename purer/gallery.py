@@ -1,4 +1,4 @@
-"""Pseudo images for the eye: a few of each class, back in the range of pictures."""
+"""Galleries of pseudo images: a few per class, converted back to pixels in [0, 1]."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def denormalised(images: Tensor, mean: Sequence[float], std: Sequence[float]) ->
 def show_gallery(
     log: FitLog, name: str, dataset: DynamicDataset, pool: Pool, per_class: int
 ) -> None:
-    """Log a grid with a row for each teacher: the first `per_class` images of each of its classes.
+    """Log a grid with one row per teacher: the first `per_class` images of each of its classes.
 
     A caption is the teacher's number and the class's name; short rows end in blank tiles.
 

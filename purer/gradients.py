@@ -89,7 +89,7 @@ class FusedGradients:
         return FrozenStatisticsNorm(self._folded)
 
     def _images_per_chunk(self, index: int, block: Tensor) -> int:
-        """Return how many images' activations fit in the memory, from what one image saves."""
+        """Return how many images' activations fit in the memory, from those of one image."""
         net = self._teachers[index].net
         image = _laid_out(block[:1].clone()).requires_grad_()
         per_image = PEAK * saved_bytes(lambda: net(image, self._norm()), held_by=net)
@@ -109,7 +109,7 @@ def _terms(
 
 
 def _laid_out(images: Tensor) -> Tensor:
-    """Return images (B, 3, H, W) with channels last in memory on a CPU, where pooling likes it."""
+    """Return images (B, 3, H, W), on a CPU with channels last in memory (faster pooling)."""
     if images.device.type != "cpu":
         return images.detach()
     return images.detach().contiguous(memory_format=torch.channels_last)

@@ -1,4 +1,4 @@
-"""Inversion calibration following the inner loop, on one task: pure functions of tensors.
+"""ICFIL (inversion calibration following the inner loop) on one task: pure functions of tensors.
 
 Our reading of ICFIL: the paper's figure and captions give the steps, and no code is public. See
 `docs/icfil.md` for what the paper says and what is ours. First-order gradients are all it takes.
@@ -60,7 +60,7 @@ class IcfilConfig(Config):
 
 
 class StatisticsNorm:
-    """A norm that keeps the statistics of each layer's input. A fresh instance for each pass."""
+    """A norm that records the statistics of each layer's input; one instance per pass."""
 
     def __init__(self, norm: Norm):
         self._norm = norm
@@ -75,7 +75,7 @@ class StatisticsNorm:
 def contrastive_loss(
     real: Tensor, real_y: Tensor, pseudo: Tensor, pseudo_y: Tensor, temperature: float
 ) -> Tensor:
-    """Return how far real features are from the pseudo features of their own class.
+    """Return the supervised contrastive loss of real features against pseudo features.
 
     Args:
         real: features of real images (S, D).
@@ -103,7 +103,7 @@ def inversion_objective(
     labels: Tensor,
     config: IcfilConfig,
 ) -> Callable[[Tensor], Tensor]:
-    """Return pixels (P, 3, H, W) → inversion loss of the adapted model, a 0-d tensor.
+    """Return the function from pixels (P, 3, H, W) to the adapted model's inversion loss, 0-d.
 
     The meta-model stores no statistics of its training, so its activations on the real support
     stand for them; the pixels are normalised as a support set is.
@@ -129,7 +129,7 @@ def inversion_objective(
 
 
 def adam_descent(loss: Callable[[Tensor], Tensor], x: Tensor, steps: int, lr: float) -> Tensor:
-    """Return a tensor after some Adam steps on a loss, as a pure function."""
+    """Return a tensor after Adam steps on a loss; the argument is not changed."""
     gradient_of = grad(loss)
     first, second = torch.zeros_like(x), torch.zeros_like(x)
     a, b = ADAM_DECAY
@@ -174,7 +174,7 @@ def calibration_objective(
     pseudo: tuple[Tensor, Tensor],
     config: IcfilConfig,
 ) -> Callable[[Params], Tensor]:
-    """Return parameters → calibration loss, a 0-d tensor.
+    """Return the function from parameters to the calibration loss, a 0-d tensor.
 
     The contrastive loss reaches the extractor, and the cross-entropy of the real support the
     head, alone. Real and pseudo images are normalised each as a batch of their own.

@@ -1,4 +1,4 @@
-"""PURER, the paper's method: meta-learning from a pool of teachers, without their data."""
+"""PURER: meta-learning from a pool of teachers by episode curriculum inversion (ECI)."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ ABLATION: Mapping[str, Mapping[str, Any]] = {
 
 
 class Purer(Method):
-    """Episode curriculum inversion (ECI).
+    """PURER's episode curriculum inversion (ECI): meta-training on inverted pseudo tasks.
 
     Hu et al., "Architecture, Dataset and Model-Scale Agnostic Data-free Meta-Learning",
     CVPR 2023, arXiv 2303.11183.
@@ -95,7 +95,7 @@ class Purer(Method):
     learner_presets: ClassVar = {("tuned", MetricLearner): TUNED_PROTONET}
 
     def skip(self, context: FitContext) -> str | None:
-        """Pixels are shared, so images must be alike; tasks need n_way classes."""
+        """Skip pools with different normalisation, too few classes, or an unsuitable learner."""
         if len({(t.mean, t.std) for t in context.pool}) > 1:
             return "the teachers' images are normalised differently"
         if context.pool.n_classes < context.shape.n_way:
@@ -111,7 +111,7 @@ class Purer(Method):
         return None
 
     def notes(self, context: FitContext) -> tuple[str, ...]:
-        """Say which teachers were inverted without the term of BN statistics."""
+        """Name the teachers that were inverted without the BN statistics term."""
         without = [t for t in context.pool if not _has_batch_norm(t.net)]
         if not without:
             return ()
@@ -150,7 +150,7 @@ def _has_batch_norm(net: nn.Module) -> bool:
 
 
 def _starting_net(context: FitContext) -> Backbone:
-    """Return the meta-model where meta-training starts."""
+    """Return the initialised meta-model."""
     net = initial_net(context, context.protocol.initialisation)
     if context.config.zero_head:
         zero_head(net)
@@ -160,7 +160,7 @@ def _starting_net(context: FitContext) -> Backbone:
 
 
 def _with_own_constants(context: FitContext) -> FitContext:
-    """Return the context with the constants that the config states in place of its own."""
+    """Return the context with the constants that the config overrides."""
     config, budget, protocol = context.config, context.budget, context.protocol
     iterations = config.meta_iterations or budget.meta_iterations * config.meta_iterations_factor
     own = {"outer_lr": config.outer_lr, "initialisation": config.initialisation}
@@ -175,7 +175,7 @@ def _with_own_constants(context: FitContext) -> FitContext:
 
 
 def _normalised(learner: MetricLearner, config: PurerConfig) -> MetricLearner:
-    """Return the learner with the normalisation of the features that the config states."""
+    """Return the learner with the configured normalisation of features."""
     if config.feature_normalisation == "none":
         return learner
     return learner.on_normalised_features(config.temperature)

@@ -50,7 +50,7 @@ def network_gradient(
     weights: InversionWeights,
     images_per_chunk: int,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the gradient of what the network says of its images, and its two terms.
+    """Return the gradient of the network's terms of the inversion loss, and both terms.
 
     Args:
         net: a frozen network.

@@ -103,7 +103,7 @@ class PixelStep:
         return self._offered[self.backend]()
 
     def _subject(self, chosen: list[int], blocks: list[Tensor]) -> str:
-        """Return what is to be done in words: teachers, and the images of their blocks."""
+        """Return the work in words: teachers and the images of their blocks."""
         specs = [self._pool[index].spec for index in chosen]
         kinds = sorted({spec.architecture for spec in specs})
         counts = [f"{sum(s.architecture == k for s in specs)} {k}" for k in kinds]
@@ -111,7 +111,7 @@ class PixelStep:
         return f"inversion: {' + '.join(counts)}, {images} images, {specs[0].image_size} px"
 
     def factors(self, n: int) -> list[int]:
-        """Return how often each of a step's n teachers counts, in their order."""
+        """Return the weights of a step's n teachers, in their order."""
         return [n - i if self._teacher_weights == "cumulative" else 1 for i in range(n)]
 
     def _offsets(self) -> list[list[int]]:
@@ -121,7 +121,7 @@ class PixelStep:
         return draw.tolist()
 
     def apply(self, gradient: Tensor) -> None:
-        """Make one Adam step along a gradient of the shape of the images; clip where asked."""
+        """Take one Adam step along a gradient of the images; clip the pixels if configured."""
         self._dataset.images.grad = gradient
         self._optimiser.step()
         self._dataset.images.grad = None

@@ -1,4 +1,4 @@
-"""Pseudo tasks for the meta-training loop: invert, sample, and make harder when it gets easy."""
+"""Pseudo tasks of the meta-training loop: invert, sample, and take adversarial steps."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from purer.teacher_draw import TeacherDraw
 
 
 class PseudoTasks:
-    """The task source of episode curriculum inversion: pixels learn while tasks are drawn.
+    """The task source of episode curriculum inversion: pixel steps and pseudo tasks alternate.
 
     Initial pixels, teachers, shifts, training tasks, their augmentation and adversarial tasks each
     have a random stream of their own; so neither the number of teachers nor the curriculum changes
@@ -62,7 +62,7 @@ class PseudoTasks:
         self._gallery = {total // 2: "pseudo images, middle", total: "pseudo images, end"}
 
     def next_tasks(self, iteration: int) -> TaskBatch:
-        """Make the pixel step of a meta-iteration (from 1), then draw its tasks, detached.
+        """Take the pixel step of a meta-iteration (from 1), then draw its tasks, detached.
 
         The steps of a warm-up come before the first and are numbered up to 0 in the log.
         """
@@ -82,7 +82,7 @@ class PseudoTasks:
         return replace(tasks, support_x=support_x, query_x=query_x)
 
     def observe(self, iteration: int, accuracy: float | Tensor) -> None:
-        """Let the gradient switch see the meta step's mean pseudo-query accuracy."""
+        """Pass the meta step's mean pseudo-query accuracy to the gradient switch."""
         self._switch.observe(iteration, accuracy)
         self._context.log.scalars(iteration, {"armed": float(self._switch.armed)})
 
@@ -91,7 +91,7 @@ class PseudoTasks:
         return self._watched
 
     def adversarial_gradient(self) -> Tensor:
-        """Return the gradient on all pixels of the outer loss of one freshly drawn pseudo task.
+        """Return the gradient of the outer loss of one newly drawn pseudo task on all pixels.
 
         It flows through the queries and, through the inner loop, through the support images; the
         meta-model's own gradients stay as they are.
@@ -148,7 +148,7 @@ class PseudoTasks:
 
 
 def _switch(context: FitContext) -> Switch:
-    """Return what decides which pixel steps are adversarial."""
+    """Return the switch that decides which pixel steps are adversarial."""
     config, total = context.config, context.budget.meta_iterations
     start = config.first_adversarial_iteration(total)
     if not config.curriculum or config.pixels != "dynamic":

@@ -1,4 +1,4 @@
-"""Which teachers a pixel step inverts: all of them, or a few drawn anew each time."""
+"""The teachers of a pixel step: all of them, or some drawn anew for each step."""
 
 from __future__ import annotations
 

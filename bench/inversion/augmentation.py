@@ -1,4 +1,4 @@
-"""Random flips, shifts and colours of pseudo images, so that a task is never seen twice. Ours."""
+"""Random flips, shifts and colour changes of the pseudo images of a task. Ours."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What may happen to each image of a pseudo task, independently of the others.
+    """The random changes of each image of a pseudo task, independent between images.
 
     `flip` mirrors left and right with probability 1/2; `shift` moves by up to so many pixels each
     way, with mirrored edges; `colour` scales all of an image's values by 1 ± colour and adds up to
@@ -23,7 +23,7 @@ class Augmentation:
     colour: float = 0.0
 
     def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        """Return changed copies of images (…, 3, H, W); the same where all is off.
+        """Return changed copies of images (…, 3, H, W), or the images if every change is off.
 
         Args:
             images: normalised images; `shift` must be smaller than their side.

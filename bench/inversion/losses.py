@@ -1,4 +1,4 @@
-"""The inversion loss: what makes a batch of pixels look like the images a teacher was trained on.
+"""The inversion loss: low for images that resemble those a teacher was trained on.
 
 Pure functions of tensors; device and dtype come from the tensors given. Source: the paper's
 released code, whose inversion loss is DeepInversion's (arXiv 1912.08795) without squares in the
@@ -69,7 +69,7 @@ def total_variation_loss(x: Tensor) -> Tensor:
 
 
 def bn_statistics_loss(layers: Iterable[LayerStatistics]) -> Tensor:
-    """Return how far the batch's activations are from what each BN layer saw in training.
+    """Return the distance of the batch's activation statistics from each BN layer's stored ones.
 
     Args:
         layers: (layer, batch mean (C,), biased batch variance (C,)) of each layer's input, as
@@ -87,7 +87,7 @@ def bn_statistics_loss(layers: Iterable[LayerStatistics]) -> Tensor:
 
 
 def bn_statistics_term(layers: Sequence[LayerStatistics], like: Tensor) -> Tensor:
-    """Return `bn_statistics_loss`, or 0 of the kind of `like` for a network without batch norm."""
+    """Return `bn_statistics_loss`, or a zero like `like` for a network without batch norm."""
     return bn_statistics_loss(layers) if layers else like.new_zeros(())
 
 
@@ -141,7 +141,7 @@ def _share(weight: float, norm: Tensor) -> Tensor:
 
 
 def roll(x: Tensor, dy: int, dx: int) -> Tensor:
-    """Return images (B, C, H, W) moved dy pixels down and dx pixels right, around the edges."""
+    """Return images (B, C, H, W) shifted cyclically by dy pixels down and dx pixels right."""
     return torch.roll(x, (dy, dx), (-2, -1))
 
 

@@ -1,4 +1,4 @@
-"""Plain inversion: pseudo images of one network, by some Adam steps on their pixels.
+"""Inversion of one network: pseudo images by Adam steps on their pixels.
 
 What methods use that need inputs but no curriculum: statistics for merging, images to distil on.
 """
@@ -58,7 +58,7 @@ def invert(
     start: Tensor | None = None,
     fused: bool = False,
 ) -> Tensor:
-    """Return pseudo images that a network takes for its classes.
+    """Return pseudo images that a network assigns to its classes.
 
     Args:
         net: the network, with batch norm, frozen; nothing of it is written.

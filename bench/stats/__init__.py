@@ -1,4 +1,4 @@
-"""Intervals and tests over per-task accuracies: which question each answers is in its docstring.
+"""Intervals and tests over per-task accuracies; each docstring states the question it answers.
 
 All take one value per task, (n,); scipy is imported where it is used. What was measured of their
 coverage is in docs/statistics.md.

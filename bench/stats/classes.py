@@ -1,4 +1,4 @@
-"""The "open" interval: also over the choice of the test classes and of their images."""
+"""The "open" interval, which includes the choice of test classes and of their images."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def open_interval(
     generator: np.random.Generator,
     level: float = 0.95,
 ) -> Interval:
-    """Return the cluster bootstrap interval of a mean: where it lies for other test classes.
+    """Return the cluster bootstrap interval of a mean over other test classes and images.
 
     A t interval over tasks speaks of more tasks of the same classes and images. Here the value
     of a task is μ + Σ_c β_c + ε over its classes; classes are drawn anew with all their tasks'
@@ -60,7 +60,7 @@ def open_interval(
 
 
 def class_effects(values: np.ndarray, classes: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
-    """Return the classes' effects (C,), centred and shrunk, the rest (n,), and n_way.
+    """Return class effects (C,), centred and shrunk, residuals (n,), and n_way.
 
     Raises:
         BenchError: as `open_interval`.

@@ -1,4 +1,4 @@
-"""Two learners on the same test tasks: how surely they do not differ by more than δ."""
+"""Equivalence and non-inferiority of two learners on the same test tasks, within δ."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Equivalence:
         return max(self.p_no_worse, self.p_no_better)
 
     def verdict(self, alpha: float = 0.05) -> Verdict:
-        """Return the strongest statement that holds at error rate α on each side."""
+        """Return the strongest statement that holds at error rate α per side."""
         if self.p_value < alpha:
             return "equivalent"
         if self.p_better < alpha / 2:

@@ -1,4 +1,4 @@
-"""The interval of a mean over test tasks: Student's t, and the BCa bootstrap.
+"""Intervals of a mean over test tasks: Student's t and the BCa bootstrap.
 
 Sums over resamples go through einsum: small products on many threads would only get in the way
 of other work.
@@ -15,7 +15,7 @@ from bench.stats.values import Interval, Values, check_level, checked
 
 
 def mean_interval(values: Values, level: float = 0.95) -> Interval:
-    """Return the t interval of a mean: where the mean over all such tasks lies.
+    """Return the t interval of the mean over all tasks of the same classes.
 
     Args:
         values: (n,), n at least 2.
@@ -37,7 +37,7 @@ def mean_interval(values: Values, level: float = 0.95) -> Interval:
 
 
 def bca_interval(values: Values, counts: np.ndarray, level: float = 0.95) -> Interval:
-    """Return the BCa bootstrap interval of a mean: as the t interval, without its symmetry.
+    """Return the bias-corrected and accelerated (BCa) bootstrap interval of a mean; asymmetric.
 
     Args:
         values: (n,), n at least 2; their order does not matter.

@@ -1,4 +1,4 @@
-"""Many comparisons in one table: Holm's step-down adjustment."""
+"""Holm's step-down adjustment for several comparisons in one table."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Two learners on the same test tasks: the difference, and how surely it is not zero."""
+"""Paired comparison of two learners on the same test tasks: interval and permutation test."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FLIPS_PER_CHUNK = 1000
 
 @dataclass(frozen=True)
 class PairedDifference:
-    """The mean of a - b over n tasks, its interval, and the two-sided p of no difference."""
+    """Mean of a - b over n tasks, its interval, and the two-sided p-value of no difference."""
 
     mean: float
     low: float
@@ -108,7 +108,7 @@ def _sign_flip_p(
 
 
 def improvement(a: Values, b: Values, level: float = 0.95) -> Interval:
-    """Return how often a beats b on a task, ties counting half, with its t interval.
+    """Return the share of tasks on which a is better than b, ties as half, with its t interval.
 
     0.5 says that neither is ahead; the size of the differences plays no part.
 
@@ -131,7 +131,7 @@ def improvement(a: Values, b: Values, level: float = 0.95) -> Interval:
 def minimal_detectable_difference(
     a: Values, b: Values, alpha: float = 0.05, power: float = 0.8
 ) -> float:
-    """Return the true difference that this many tasks would find significant, most times.
+    """Return the true difference that a t test over these tasks would detect with the given power.
 
     A smaller difference may be real and still stay undecided. In the unit of the values.
 
@@ -158,7 +158,7 @@ def minimal_detectable_difference(
 
 
 def differences(a: Values, b: Values) -> np.ndarray:
-    """Return a - b, (n,), checked: both of the same tasks."""
+    """Return a - b, (n,), after checking that both have the same number of tasks."""
     first, second = checked(a, "first values"), checked(b, "second values")
     if len(first) != len(second):
         raise BenchError(

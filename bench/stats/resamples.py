@@ -1,4 +1,4 @@
-"""Bootstrap samples of n values as counts: one draw serves every set of n values."""
+"""Bootstrap samples of n values as counts; one draw serves every set of n values."""
 
 from __future__ import annotations
 

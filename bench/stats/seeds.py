@@ -1,4 +1,4 @@
-"""Several repetitions of the same tasks: their spread, and an interval over both."""
+"""Several seeds on the same tasks: their spread, and an interval over seeds and tasks."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Spread:
 
 
 def seed_spread(means: Values) -> Spread:
-    """Return how the repetitions' means spread; a column of its own, never pooled with tasks.
+    """Return mean and standard deviation of the seeds' means; never pooled with the tasks.
 
     Args:
         means: (n,), one mean a repetition, n at least 2.
@@ -34,7 +34,7 @@ def seed_spread(means: Values) -> Spread:
 
 
 def hierarchical_interval(values: np.ndarray, level: float = 0.95) -> Interval:
-    """Return the interval of a mean over other repetitions and other tasks, both at once.
+    """Return the interval of the mean over other seeds and other tasks together.
 
     All repetitions meet the same tasks, so that both factors are crossed: with mean squares MS of
     repetitions, tasks and rest, the mean of S·T values has variance (MS_S + MS_T - MS_E)/(S·T),

@@ -1,4 +1,4 @@
-"""The difference of two results that did not meet the same tasks."""
+"""The difference of two results on different tasks (Welch)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What all statistics share: their input, checked, and a mean with its interval."""
+"""Shared parts of the statistics: checked input, and a mean with its interval."""
 
 from __future__ import annotations
 

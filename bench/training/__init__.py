@@ -1,1 +1,1 @@
-"""Meta-training: where a meta-model starts, the loop, and the curriculum."""
+"""Meta-training: the initialisation of the meta-model, the loop, and the curriculum."""

@@ -1,4 +1,4 @@
-"""The gradient switch: when the meta-model stops improving on the pseudo tasks, make them harder.
+"""The gradient switch: when the accuracy on pseudo tasks stops rising, make them harder.
 
 Pure state machines. Source: the paper's episode curriculum; the rules and constants are those of
 the released code.

@@ -1,4 +1,4 @@
-"""Where a meta-model starts: fresh weights, the average of the teachers, or the best of them."""
+"""Initialisation of a meta-model: random weights, the teachers' average, or the best teacher."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def fits_body(spec: NetSpec, net: NetSpec) -> bool:
 
 
 def initial_net(context: FitContext, initialisation: Initialisation) -> Backbone:
-    """Return a meta-model at its starting point, on the context's device.
+    """Return the initialised meta-model, on the context's device.
 
     Args:
         context: what the method was given; fresh weights come from its stream `initialisation`.
@@ -74,7 +74,7 @@ def initial_net(context: FitContext, initialisation: Initialisation) -> Backbone
 
 
 def average_net(context: FitContext, head: HeadPolicy) -> Backbone:
-    """Return a meta-model at the average of the teachers.
+    """Return a meta-model with the teachers' mean weights.
 
     Args:
         context: what the method was given.
@@ -95,7 +95,7 @@ def average_net(context: FitContext, head: HeadPolicy) -> Backbone:
 
 
 def net_at(context: FitContext, state: Mapping[str, Tensor], head: HeadPolicy) -> Backbone:
-    """Return a meta-model at given weights, on the context's device.
+    """Return a meta-model with given weights, on the context's device.
 
     Args:
         context: what the method was given.
@@ -122,7 +122,7 @@ def zero_head(net: Backbone) -> None:
 
 
 def best_teacher(pool: Pool, net: NetSpec | None = None) -> Teacher:
-    """Return the teacher of the highest held-out accuracy, the first of equals.
+    """Return the teacher with the highest held-out accuracy; of equal ones, the first.
 
     Args:
         pool: the teachers.
@@ -150,7 +150,7 @@ def _can_average(spec: NetSpec, net: NetSpec, head: HeadPolicy) -> bool:
 
 
 def body_state(teacher: Teacher, head: HeadPolicy) -> dict[str, Tensor]:
-    """Return the teacher's state, with its head only where the policy is `average`."""
+    """Return the teacher's state, with its head only if the policy is `average`."""
     state = teacher.net.state_dict()
     return {
         name: value
@@ -160,5 +160,5 @@ def body_state(teacher: Teacher, head: HeadPolicy) -> dict[str, Tensor]:
 
 
 def _load(net: Backbone, state: Mapping[str, Tensor]) -> None:
-    """Copy a state into a net; what the state lacks stays as it was drawn."""
+    """Copy a state into a net; entries that the state lacks keep their random values."""
     net.load_state_dict({**net.state_dict(), **state})

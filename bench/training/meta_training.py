@@ -1,4 +1,4 @@
-"""The meta-training loop that methods and oracles share: tasks in, meta-model out."""
+"""The meta-training loop of methods and oracles."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from bench.nets.base import Backbone
 
 
 class TaskSource(Protocol):
-    """Where training tasks come from, and what may change with how they went."""
+    """A source of training tasks, which may adapt to the accuracy on them."""
 
     def next_tasks(self, iteration: int) -> TaskBatch:
         """Return the tasks of a meta-iteration, counted from 1; detached, on the device."""
 
     def observe(self, iteration: int, accuracy: float) -> None:
-        """Learn the mean query accuracy, a fraction, that the iteration's tasks met."""
+        """Receive the mean query accuracy on the iteration's tasks, a fraction."""
 
     def watched(self) -> Mapping[str, Tensor]:
         """Return 0-d tensors of the iteration's own losses by name, causes before effects.
@@ -40,7 +40,7 @@ class TaskSource(Protocol):
 def meta_train(
     context: FitContext, net: Backbone, source: TaskSource, trained: Collection[str] | None = None
 ) -> dict[str, Tensor]:
-    """Meta-train a net in place and return the state that is to be tested.
+    """Meta-train a net in place and return the selected state.
 
     Each meta-iteration is one Adam step on the sum of the query losses of the source's tasks.
     Where the context validates, the start, every `validate_every`-th and the last iteration are
@@ -127,7 +127,7 @@ class _MetaTraining:
             raise self._not_finite(f"outer loss is {loss}", iteration)
 
     def _validate(self, iteration: int) -> None:
-        """Score the state where the context validates; keep it if it is better than the best."""
+        """Score the state if the context validates; keep it if it is the best so far."""
         state = self._state()
         if _first_not_finite(state) is not None:
             raise self._not_finite("a weight is not finite", iteration)
