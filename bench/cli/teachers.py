@@ -85,7 +85,8 @@ def import_(name: str, path: Path, cache: Path, **options: Any) -> None:
 
     A run uses the pool with --pool NAME.
     """
-    from bench.teachers.transfer import import_checkpoint, import_pool
+    from bench.teachers.checkpoint import import_checkpoint
+    from bench.teachers.transfer import import_pool
 
     if path.is_dir():
         index = import_pool(cache, name, path)

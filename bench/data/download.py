@@ -1,25 +1,22 @@
-"""Downloads go to a temporary name, are checked by digest, and only then get their own name."""
+"""Downloads by pooch: checked by digest under a temporary name, only then under their own."""
 
 from __future__ import annotations
 
-import contextlib
-import http.client
 import os
-import tempfile
-import urllib.error
-import urllib.request
 from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO
+
+import pooch
+from requests import RequestException
 
 from bench.data.base import DatasetSource, Download
-from bench.data.verify import digest_of
 from bench.errors import BenchError
 from bench.results.files import sync_folder
 
 _CHUNK = 1 << 20
 _TIMEOUT = 60
 _PAGE_STARTS = (b"<!doctype html", b"<html", b"<?xml", b"<head")
+_BY_HAND = "try again, or fetch it by hand"
 
 Progress = Callable[[int, int, str], None]
 """Called with bytes done, bytes in all (0: not said), and the file's name."""
@@ -46,72 +43,69 @@ def fetch(download: Download, target: Path, progress: Progress | None = None) ->
 
     Raises:
         BenchError: the address does not answer, breaks off, answers with a web page, or gives
-            another file than the published one.
+            another file than the published one; or the folder cannot be written.
     """
+    pooch.get_logger().setLevel("WARNING")
+    receive = _Receiver(download, progress)
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+        pooch.retrieve(
+            download.url, download.digest, target.name, target.parent, downloader=receive
+        )
+        os.chmod(target, 0o644)
+        sync_folder(target.parent)
+    except RequestException as error:
+        raise BenchError(
+            f"{download.url} could not be downloaded ({_line(error)}); {_BY_HAND}"
+        ) from None
     except OSError as error:
         raise BenchError(
-            f"'{target.parent}' is not writable ({error.strerror}); name another folder with --data"
+            f"'{target.parent}' is not writable ({_line(error)}); name another folder with --data"
         ) from None
-    temporary = Path(name)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            _receive(download, file, progress)
-            file.flush()
-            os.fsync(file.fileno())
-        found = digest_of(temporary, download.digest)
-        if found != download.digest:
-            raise BenchError(
-                f"{download.url} gave a file with {found}, published is {download.digest}; it was "
-                "thrown away: try again, or fetch it by hand"
-            )
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, target)
-        sync_folder(target.parent)
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
+    except ValueError as error:
+        raise BenchError(
+            f"{download.url} gave a file that is not the published one; {_BY_HAND} ({_line(error)})"
+        ) from None
     return target
 
 
-def _receive(download: Download, file: BinaryIO, progress: Progress | None) -> None:
-    try:
-        with urllib.request.urlopen(download.url, timeout=_TIMEOUT) as answer:
-            start = answer.read(64)
-            if start.lstrip().lower().startswith(_PAGE_STARTS):
-                raise BenchError(
-                    f"{download.url} answered with a web page, not with {download.file}; open it "
-                    "in a browser and fetch the file by hand"
-                )
-            total = int(answer.headers.get("Content-Length") or 0)
-            file.write(start)
-            _copy(answer, file, len(start), total, download, progress)
-    except (OSError, ValueError, http.client.HTTPException) as error:
-        reason = " ".join(str(getattr(error, "reason", None) or repr(error)).split())
-        if isinstance(error, urllib.error.HTTPError):
-            error.close()
-        raise BenchError(
-            f"{download.url} could not be downloaded ({reason}); try again, or fetch it by hand"
-        ) from None
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())
 
 
-def _copy(
-    answer: BinaryIO,
-    file: BinaryIO,
-    done: int,
-    total: int,
-    download: Download,
-    progress: Progress | None,
-) -> None:
-    while block := answer.read(_CHUNK):
-        file.write(block)
-        done += len(block)
-        if progress is not None:
-            progress(done, total, download.file)
-    if total and done != total:
-        raise BenchError(
-            f"{download.url} broke off after {done} of {total} bytes; try again, or fetch it by "
-            "hand"
+class _Receiver:
+    """A downloader of pooch that refuses web pages, and the progress bar that it draws on."""
+
+    def __init__(self, download: Download, report: Progress | None):
+        self._download, self._report = download, report
+        self.total = self._done = 0
+
+    def __call__(self, url: str, output_file: str, _: object) -> None:
+        """Write what the address gives to a file, down to the disk."""
+        http = pooch.HTTPDownloader(
+            progressbar=self if self._report else False,
+            chunk_size=_CHUNK,
+            timeout=_TIMEOUT,
+            headers={"Accept-Encoding": "identity"},
         )
+        http(url, output_file, None)
+        with open(output_file, "rb+") as file:
+            if file.read(64).lstrip().lower().startswith(_PAGE_STARTS):
+                raise BenchError(
+                    f"{url} answered with a web page, not with {self._download.file}; open it in a "
+                    "browser and fetch the file by hand"
+                )
+            os.fsync(file.fileno())
+
+    def update(self, n: int) -> None:
+        """Report so many more bytes; of the last block pooch knows no exact number."""
+        self._done += n
+        done = min(self._done, self.total) if self.total else self._done
+        if self._report:
+            self._report(done, self.total, self._download.file)
+
+    def reset(self) -> None:
+        """Start again from 0, as pooch does before it reports the whole file at the end."""
+        self._done = 0
+
+    def close(self) -> None:
+        """Do nothing: the report has said all."""

@@ -1,8 +1,6 @@
-"""Pools in and out: export with digests; import of exported pools and of users' own checkpoints.
+"""Pools in and out: export with digests, import of exported pools.
 
-Digests are compared before anything is parsed, pickles are read only where the user says so and
-then weights only, and what does not fit the network is refused in one line. A pool appears in the
-cache by one rename, complete.
+Digests are compared before anything is parsed. A pool appears in the cache by one rename, complete.
 """
 
 from __future__ import annotations
@@ -13,21 +11,15 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import torch
 from filelock import FileLock
-from safetensors import SafetensorError
-from safetensors.torch import load as parse_safetensors
 from safetensors.torch import save as serialise_safetensors
-from torch import Tensor, nn
+from torch import Tensor
 
-from bench import registry
-from bench.contract import NetSpec, Pool, Teacher
+from bench.contract import Pool, Teacher
 from bench.errors import BenchError
-from bench.nets.base import Backbone
-from bench.nets.build import build_net, check_net
-from bench.nets.imported import build_named, check_backbone, is_named
+from bench.nets.build import build_net
 from bench.results.files import file_sha256, sync_folder, write_json
 from bench.teachers.cards import (
     CARD,
@@ -42,10 +34,8 @@ from bench.teachers.cards import (
     pools_folder,
     read_card,
     read_index,
-    validated,
 )
-
-PICKLES = (".pth", ".pt", ".bin", ".pkl")
+from bench.teachers.weights import load_state, read_state
 
 
 def load_pool(cache: Path, name: str, device: torch.device | str = "cpu") -> Pool:
@@ -70,7 +60,7 @@ def read_pool(folder: Path) -> Pool:
         path = folder / stored.folder / WEIGHTS
         check_digest(path, stored.weights_sha256)
         net = build_net(card.spec)
-        load_state(net, _parse(path), path)
+        load_state(net, read_state(path), path)
         teachers.append(
             Teacher(
                 name=f"{index.name}/{stored.folder}",
@@ -159,92 +149,20 @@ def import_pool(cache: Path, name: str, folder: Path) -> PoolIndex:
     return index
 
 
-def import_checkpoint(
-    cache: Path,
-    name: str,
-    path: Path,
-    card: Mapping[str, Any],
-    allow_pickle: bool = False,
-    sha256: str | None = None,
+def append_teacher(
+    cache: Path, name: str, card: TeacherCard, state: Mapping[str, Tensor]
 ) -> PoolIndex:
-    """Add a user's own checkpoint to a pool as its last teacher; a new name starts a pool.
+    """Add a teacher to an imported pool as its last one; a new name starts a pool.
 
     Args:
         cache: the cache folder.
         name: the pool's.
-        path: the network's state dict: safetensors, or a pickle of weights (`.pth`).
-        card: fields of `TeacherCard` but `source`; `n_outputs` defaults to the class names.
-        allow_pickle: read a pickle, weights only.
-        sha256: the file's digest, compared before parsing; None compares nothing.
-
-    Raises:
-        BenchError: the file is not there, was changed, is a pickle that is not allowed or holds
-            more than weights, or does not fit the network.
+        card: the teacher's.
+        state: its network's state dict.
     """
-    check_pool_name(name)
-    if not path.is_file():
-        raise BenchError(f"checkpoint '{path}' is not there; name a safetensors or .pth file")
-    if sha256 is not None:
-        check_digest(path, sha256.lower())
-    values = {
-        "n_outputs": len(card["class_names"]),
-        **card,
-        "source": f"{path.name}, SHA-256 {file_sha256(path)}",
-    }
-    complete = validated(TeacherCard, values, path)
-    check_net(complete.architecture)
-    state = _as_backbone(complete.spec, _parse(path, allow_pickle), path)
-    with _locked(cache, name):
-        return _append(cache, name, complete, state)
-
-
-def _as_backbone(spec: NetSpec, state: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
-    """Return the state of the backbone that a module's own state dict stands for."""
-    module = _own_module(spec)
-    _check_outputs(module.state_dict(), state, spec.n_classes, path)
-    load_state(module, state, path)
-    if isinstance(module, Backbone):
-        return dict(module.state_dict())
-    net = check_backbone(module.eval(), spec.image_size)
-    if net.head.out_features != spec.n_classes:
-        raise BenchError(
-            f"network {spec.architecture} has {net.head.out_features} outputs, {spec.n_classes} "
-            "class names are given; name the class of every output with --classes"
-        )
-    return dict(net.state_dict())
-
-
-def _check_outputs(
-    expected: Mapping[str, Tensor], state: Mapping[str, Tensor], n_classes: int, path: Path
-) -> None:
-    """Refuse weights that differ from the network's in the number of outputs alone."""
-    if set(expected) != set(state):
-        return
-    pairs = [(state[name], tensor) for name, tensor in expected.items()]
-    differing = [(own, net) for own, net in pairs if own.shape != net.shape]
-    outputs = {own.shape[:1] for own, _ in differing}
-    of_head = all(
-        net.shape[:1] == (n_classes,) and own.shape[1:] == net.shape[1:] for own, net in differing
-    )
-    if of_head and len(outputs) == 1 and (found := outputs.pop()):
-        raise BenchError(
-            f"'{path}' has {found[0]} outputs, {n_classes} class names are given; name the class "
-            "of every output with --classes"
-        )
-
-
-def _own_module(spec: NetSpec) -> nn.Module:
-    """Build the network with the names of entries that its author gave it."""
-    with torch.random.fork_rng(devices=[]):
-        if is_named(spec.architecture):
-            return build_named(spec.architecture, spec.n_classes, spec.image_size)
-        return registry.load("net", spec.architecture)(spec.n_classes, spec.image_size)
-
-
-def _append(cache: Path, name: str, card: TeacherCard, state: Mapping[str, Tensor]) -> PoolIndex:
     target = pools_folder(cache) / name
     entries: list[StoredTeacher] = []
-    with _new_folder(target) as temporary:
+    with _locked(cache, name), _new_folder(target) as temporary:
         if target.exists():
             entries = list(read_index(target).teachers)
             for stored in entries:
@@ -269,73 +187,6 @@ def _store(
         card_sha256=file_sha256(place / CARD),
         weights_sha256=file_sha256(place / WEIGHTS),
     )
-
-
-def _parse(path: Path, allow_pickle: bool = False) -> dict[str, Tensor]:
-    """Return the tensors of a file, whose digest has been compared where one is known."""
-    if path.suffix.lower() in PICKLES:
-        return _unpickle(path, allow_pickle)
-    try:
-        return parse_safetensors(path.read_bytes())
-    except (SafetensorError, ValueError, OSError) as error:
-        reason = " ".join(str(error).split())
-        raise BenchError(
-            f"'{path}' is not a safetensors file ({reason}); save the state dict with "
-            "safetensors.torch.save_file, or name a .pth with --allow-pickle"
-        ) from None
-
-
-def _unpickle(path: Path, allowed: bool) -> dict[str, Tensor]:
-    if not allowed:
-        raise BenchError(
-            f"'{path}' is a pickle, which can run code when read carelessly; pass --allow-pickle "
-            "to read its weights only, or save it as safetensors"
-        )
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # the unpickler raises many kinds, all of which refuse the file
-        reason = " ".join(str(error).split())[:120]
-        raise BenchError(
-            f"'{path}' holds more than weights, or is damaged ({type(error).__name__}: {reason}…); "
-            "save the state dict alone, as safetensors"
-        ) from None
-    if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
-        content = content["state_dict"]
-    if not isinstance(content, dict) or not all(isinstance(t, Tensor) for t in content.values()):
-        raise BenchError(f"'{path}' holds no state dict; save net.state_dict() alone")
-    return dict(content)
-
-
-def load_state(net: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
-    """Load a state dict into a network that must have exactly these entries and shapes.
-
-    Raises:
-        BenchError: an entry is missing, unknown, of another shape, or not finite.
-    """
-    expected = net.state_dict()
-    problem = _misfit(expected, state)
-    if problem is not None:
-        raise BenchError(
-            f"'{path}' does not fit the network: {problem}; name the right network, and the size "
-            "of the images that it was built for"
-        )
-    net.load_state_dict(state)
-
-
-def _misfit(expected: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> str | None:
-    missing, unknown = sorted(set(expected) - set(state)), sorted(set(state) - set(expected))
-    if missing:
-        return f"entry '{missing[0]}' is missing ({len(missing)} in all)"
-    if unknown:
-        return f"entry '{unknown[0]}' is unknown ({len(unknown)} in all)"
-    for name, tensor in state.items():
-        if tensor.shape != expected[name].shape:
-            return (
-                f"entry '{name}' has shape {tuple(tensor.shape)}, not {tuple(expected[name].shape)}"
-            )
-        if not bool(torch.isfinite(tensor).all()):
-            return f"entry '{name}' is not finite"
-    return None
 
 
 @contextmanager
