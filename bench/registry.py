@@ -8,7 +8,21 @@ from typing import Any, Literal
 
 from bench.errors import BenchError, unknown_name
 
-Kind = Literal["method", "dataset", "learner", "net", "calibration", "command"]
+Kind = Literal[
+    "method",
+    "dataset",
+    "learner",
+    "net",
+    "calibration",
+    "protocol",
+    "budget",
+    "suite",
+    "table",
+    "figure",
+    "command",
+]
+OWN = "purer-bench"
+"""The distribution that this package comes from."""
 
 
 @cache
@@ -24,9 +38,21 @@ def _entries(kind: Kind) -> dict[str, EntryPoint]:
     return found
 
 
-def names(kind: Kind) -> list[str]:
-    """Return the registered names of a kind, sorted, without importing any plug-in."""
-    return sorted(_entries(kind))
+def names(kind: Kind, distribution: str | None = None) -> list[str]:
+    """Return the registered names of a kind, sorted, without importing any plug-in.
+
+    Args:
+        kind: of plug-in.
+        distribution: only those that this one offers; None takes all.
+    """
+    found = _entries(kind)
+    return sorted(n for n in found if distribution in (None, distribution_of(kind, n)[0]))
+
+
+def distribution_of(kind: Kind, name: str) -> tuple[str, str]:
+    """Return name and version of the distribution that offers a plug-in; empty where unknown."""
+    dist = entry(kind, name).dist
+    return (dist.name, dist.version) if dist else ("", "")
 
 
 def entry(kind: Kind, name: str) -> EntryPoint:

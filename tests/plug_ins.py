@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib.metadata import EntryPoint
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,6 +29,41 @@ def register(monkeypatch: pytest.MonkeyPatch, kind: registry.Kind, **objects: An
     for name, value in objects.items():
         point = EntryPoint(name, f"{__name__}:{value.__name__}", f"purer_bench.{kind}s")
         monkeypatch.setitem(registry._entries(kind), name, point)
+
+
+@contextmanager
+def installed(folder: Path, files: Mapping[str, str], points: str) -> Iterator[None]:
+    """Have a distribution `other` installed in a folder, of some files and entry points.
+
+    Args:
+        folder: put before the path while the context is open.
+        files: content by path in the folder.
+        points: the lines of `entry_points.txt`.
+    """
+    for name, text in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text, encoding="utf-8")
+    info = folder / "other-1.5.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: other\nVersion: 1.5\n")
+    (info / "entry_points.txt").write_text(points)
+    before = set(sys.modules)
+    sys.path.insert(0, str(folder))
+    _forget()
+    try:
+        yield
+    finally:
+        sys.path.remove(str(folder))
+        _forget()
+        for name in set(sys.modules) - before:
+            if str(folder) in str(getattr(sys.modules[name], "__file__", "")):
+                del sys.modules[name]
+
+
+def _forget() -> None:
+    importlib.invalidate_caches()
+    registry._entries.cache_clear()
+    registry.load.cache_clear()
 
 
 class Cosine(Learner):

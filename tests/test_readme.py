@@ -10,7 +10,7 @@ import pytest
 from bench.cli.main import cli, main
 from bench.registry import names
 from bench.results.store import find_records
-from bench.suites.suite import suite_names
+from bench.suites.files import suite_names
 from reports.cli import marked_files
 from reports.pictures import stale_pictures
 from reports.rows.select import load_records

@@ -18,10 +18,11 @@ from bench.cli.options import json_option
 def list_names(kind: str, as_json: bool) -> None:
     """List what can be named."""
     from bench import registry
-    from bench.suites import suite
+    from bench.suites.files import suite_names
+    from bench.suites.suite import read_suite
 
     if kind == "suites":
-        rows = {name: suite.read_suite(name)[0].title for name in suite.suite_names()}
+        rows = {name: read_suite(name)[0].title for name in suite_names()}
     else:
         rows = {n: registry.entry(kind[:-1], n).value for n in registry.names(kind[:-1])}
     if as_json:

@@ -30,7 +30,11 @@ from bench.suites.cell import (
     selected,
 )
 from bench.suites.expand import expand
-from bench.suites.suite import Suite, read_suite, suite_datasets, suite_file, suite_methods
+from bench.suites.files import suite_file
+from bench.suites.suite import Suite, read_suite, suite_datasets, suite_methods
+
+CONFIGURING: tuple[registry.Kind, ...] = ("learner", "calibration", "protocol", "budget")
+"""Kinds of plug-ins, beside methods, that a cell's configuration follows from."""
 
 
 @dataclass(frozen=True)
@@ -184,10 +188,13 @@ def _resolved(
 def _code_digest(methods: set[str]) -> str:
     """Return a digest of the source of all that a cell's configuration follows from.
 
-    That is the harness, and every package that offers one of the methods or any calibration.
+    That is the harness, and every package that offers one of the methods, or any learner,
+    calibration, protocol or budget.
     """
     modules = {"bench"} | {registry.entry("method", name).module for name in methods}
-    modules |= {registry.entry("calibration", n).module for n in registry.names("calibration")}
+    modules |= {
+        registry.entry(kind, n).module for kind in CONFIGURING for n in registry.names(kind)
+    }
     packages = {module.partition(".")[0] for module in modules}
     files: dict[str, str] = {}
     for package in sorted(packages):
@@ -195,6 +202,6 @@ def _code_digest(methods: set[str]) -> str:
         for folder in (spec.submodule_search_locations or []) if spec else []:
             for path in sorted(Path(folder).rglob("*.py")):
                 files[f"{package}/{path.relative_to(folder)}"] = file_sha256(path)
-    groups = ("purer_bench.methods", "purer_bench.calibrations")
+    groups = [f"purer_bench.{kind}s" for kind in ("method", *CONFIGURING)]
     entries = sorted(f"{p.name}={p.value}" for g in groups for p in entry_points(group=g))
     return content_hash([files, entries])

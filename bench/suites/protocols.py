@@ -36,10 +36,14 @@ What each setting of `ProtocolConstants` means (docs/protocols.md has the table 
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, TypeVar
 
+from bench import registry
 from bench.contract import Budget, ProtocolConstants
-from bench.errors import unknown_name
+from bench.errors import BenchError, unknown_name
+
+T = TypeVar("T", Budget, ProtocolConstants)
 
 _CVPR23 = ProtocolConstants(
     name="cvpr23",
@@ -131,23 +135,54 @@ BUDGETS = {
 }
 
 
+def protocol_names() -> list[str]:
+    """Return the names of all protocols: those of this package, and registered ones."""
+    return _names("protocol", PROTOCOLS)
+
+
+def budget_names() -> list[str]:
+    """Return the names of all budgets, likewise."""
+    return _names("budget", BUDGETS)
+
+
 def protocol(name: str) -> ProtocolConstants:
     """Return the named protocol; an unknown name is an error with near matches."""
-    if name not in PROTOCOLS:
-        raise unknown_name("protocol", name, PROTOCOLS)
-    return PROTOCOLS[name]
+    return _named("protocol", PROTOCOLS, ProtocolConstants, name)
 
 
 def budget(name: str) -> Budget:
     """Return the named budget; an unknown name is an error with near matches."""
-    if name not in BUDGETS:
-        raise unknown_name("budget", name, BUDGETS)
-    return BUDGETS[name]
+    return _named("budget", BUDGETS, Budget, name)
+
+
+def _names(kind: registry.Kind, own: Mapping[str, Any]) -> list[str]:
+    registered = registry.names(kind)
+    if taken := sorted(own.keys() & set(registered)):
+        offered_by = " ".join(registry.distribution_of(kind, taken[0]))
+        raise BenchError(
+            f"{kind} '{taken[0]}' of {offered_by} has the name of one of this package; rename it"
+        )
+    return [*own, *registered]
+
+
+def _named(kind: registry.Kind, own: Mapping[str, T], expected: type[T], name: str) -> T:
+    if name in own:
+        return own[name]
+    if name not in _names(kind, own):
+        raise unknown_name(kind, name, _names(kind, own))
+    found = registry.load(kind, name)
+    if not isinstance(found, expected) or found.name != name:
+        raise BenchError(
+            f"{kind} '{name}' ({registry.entry(kind, name).value}) is no {expected.__name__} of "
+            "that name; let the entry point name one"
+        )
+    return found
 
 
 def differences(constants: ProtocolConstants) -> dict[str, Any]:
     """Return the constants that differ from the named protocol's, by name; all of an unnamed."""
-    named = PROTOCOLS.get(constants.name)
+    known = constants.name in protocol_names()
+    named = protocol(constants.name) if known else None
     values = constants.model_dump()
     del values["name"]
     return {k: v for k, v in values.items() if named is None or getattr(named, k) != v}

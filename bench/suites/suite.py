@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, Literal
 
 import yaml
@@ -12,8 +11,8 @@ from pydantic import Field, ValidationError, model_validator
 from bench.contract import Config
 from bench.errors import BenchError, unknown_name
 from bench.suites.cell import UNCALIBRATED
+from bench.suites.files import suite_file
 
-SUITES = Path(__file__).parent / "library"
 TEXTS = {"pool"}
 """Fields of a suite whose value is a name, whatever else YAML would take it for."""
 UNSETTABLE = {"name", "parts", "methods", "budgets", "variants"}
@@ -81,23 +80,6 @@ class Suite(Config):
             if not self.parts and not getattr(self, name):
                 raise ValueError(f"{name} is missing; a suite names some, or other suites as parts")
         return self
-
-
-def suite_names() -> list[str]:
-    """Return the names of the suites that come with the package."""
-    return sorted(path.stem for path in SUITES.glob("*.yaml"))
-
-
-def suite_file(name: str) -> Path:
-    """Return the file of a suite: a name that comes with the package, or a path to a YAML file."""
-    if name.endswith((".yaml", ".yml")):
-        path = Path(name)
-        if not path.is_file():
-            raise BenchError(f"suite file '{name}' is not there; name a YAML file or a suite")
-        return path
-    if name not in suite_names():
-        raise unknown_name("suite", name, suite_names())
-    return SUITES / f"{name}.yaml"
 
 
 def read_suite(name: str, settings: Sequence[str] = ()) -> tuple[Suite, dict[str, dict[str, Any]]]:

@@ -14,8 +14,9 @@ from bench.execute.reproduce import cell_of
 from bench.results.record import Record
 from bench.suites.cell import Cell, select
 from bench.suites.expand import expand
+from bench.suites.files import SUITES, suite_names
 from bench.suites.protocols import BUDGETS, PROTOCOLS
-from bench.suites.suite import SUITES, read_suite, suite_names, suite_parts
+from bench.suites.suite import read_suite, suite_parts
 
 RESULTS = Path(__file__).parents[2] / "results"
 DIGESTS = {"glyphs": "a" * 64, "cifar_fs": "b" * 64}
