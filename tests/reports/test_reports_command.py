@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner
 from report_records import accuracies, make_record, standard_suite
 
-from bench.cli import main as cli
+from bench.cli.main import main as cli
 from bench.errors import BenchError
 from reports.cli import close_suite, report, update_file
 
