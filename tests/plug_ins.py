@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import EntryPoint
@@ -124,16 +125,18 @@ class Dense(nn.Module):
         return self.last(torch.cat([x, self.second(x)], 1).mean((2, 3)))
 
 
-class Old(Method):
-    """Fresh weights; declares its learners as a tuple of names."""
+with warnings.catch_warnings(action="ignore"):
 
-    name = "old"
-    knowledge = "parameters"
-    learners = ("protonet", "anil")
+    class Old(Method):
+        """Fresh weights; declares its learners as a tuple of names."""
 
-    def fit(self, context: FitContext) -> dict[str, Tensor]:
-        """Draw the weights."""
-        return context.build_net(context.generator("initialisation")).state_dict()
+        name = "old"
+        knowledge = "parameters"
+        learners = ("protonet", "anil")
+
+        def fit(self, context: FitContext) -> dict[str, Tensor]:
+            """Draw the weights."""
+            return context.build_net(context.generator("initialisation")).state_dict()
 
 
 class Talking(Old):

@@ -12,20 +12,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-PLANNING = (
-    "planning hooks (fit_passes, kept_passes, embedding_passes, with Passes and PlannedFit) are no "
-    "longer called: bench plan estimates from measured times; delete them, they stop working in "
-    "the next version"
+ADVICE = (
+    "a plug-in uses what the contract no longer has, which works for this version only: planning "
+    "hooks (fit_passes, kept_passes, embedding_passes, with Passes and PlannedFit) are not called, "
+    "since bench plan estimates from measured times: delete them; a tuple `learners` of names is "
+    "now the class `learner_needs` and the name `default_learner`"
 )
 
 OLD_NAMES = {
-    "bench.contract.Passes": ("bench.contract.deprecated.Passes", PLANNING),
-    "bench.contract.PlannedFit": ("bench.contract.deprecated.PlannedFit", PLANNING),
+    "bench.contract.Passes": "bench.contract.deprecated.Passes",
+    "bench.contract.PlannedFit": "bench.contract.deprecated.PlannedFit",
 }
-"""Old name → where it is now, and the warning; names with one warning share it."""
+"""Old name → where it is now."""
 
-OLD_ATTRIBUTES = {"fit_passes": PLANNING, "kept_passes": PLANNING, "embedding_passes": PLANNING}
-"""What classes of plug-ins used to declare → the warning."""
+OLD_ATTRIBUTES = {"fit_passes", "kept_passes", "embedding_passes", "learners"}
+"""What classes of plug-ins used to declare."""
 
 
 @dataclass(frozen=True)
@@ -56,18 +57,17 @@ def old_name(module: str, name: str) -> Any:
     """
     if f"{module}.{name}" not in OLD_NAMES:
         raise AttributeError(f"module '{module}' has no attribute '{name}'")
-    target, warning = OLD_NAMES[f"{module}.{name}"]
-    _warn_once(warning)
-    home, _, attribute = target.rpartition(".")
+    _warn_once()
+    home, _, attribute = OLD_NAMES[f"{module}.{name}"].rpartition(".")
     return getattr(importlib.import_module(home), attribute)
 
 
 def warn_of_old_attributes(plug_in: type) -> None:
     """Warn where a plug-in's class declares what has gone."""
-    for name in vars(plug_in).keys() & OLD_ATTRIBUTES.keys():
-        _warn_once(OLD_ATTRIBUTES[name])
+    if vars(plug_in).keys() & OLD_ATTRIBUTES:
+        _warn_once()
 
 
 @functools.cache
-def _warn_once(warning: str) -> None:
-    warnings.warn(warning, DeprecationWarning, stacklevel=3)
+def _warn_once() -> None:
+    warnings.warn(ADVICE, DeprecationWarning, stacklevel=3)

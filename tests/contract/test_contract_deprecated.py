@@ -43,6 +43,7 @@ def test_a_plug_in_of_the_last_version_works_with_one_warning() -> None:
     planned = deprecated.PlannedFit(["a", "b"], None, None, None, None, None)
     assert names["Old"].fit_passes(planned).teachers == [3.0, 3.0]
     assert names["Old"]().fit(None) == {}
+    assert names["Old"].default_learner == "maml"
 
 
 def test_a_plug_in_of_this_version_is_not_warned_of() -> None:
@@ -54,7 +55,7 @@ def test_a_plug_in_of_this_version_is_not_warned_of() -> None:
 @pytest.mark.parametrize("old", OLD_NAMES)
 def test_every_old_name_is_found(old: str) -> None:
     module, _, name = old.rpartition(".")
-    with pytest.warns(DeprecationWarning, match="next version"):
+    with pytest.warns(DeprecationWarning, match="this version only"):
         assert deprecated.old_name(module, name) is not None
 
 
