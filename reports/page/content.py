@@ -13,7 +13,6 @@ from bench.results.record import Record
 from bench.results.store import StoredRecord
 from bench.stats import Interval
 from reports.figures.drawing import Drawing
-from reports.page.compact import compact
 from reports.rows.groups import Group
 from reports.rows.results import Row
 from reports.tables.cost import amount, rate
@@ -51,7 +50,7 @@ class Part:
 
 def picture(drawing: Drawing, svg: bytes) -> Picture:
     """Return a figure as the page shows it."""
-    address = "data:image/svg+xml;base64," + base64.b64encode(compact(svg)).decode()
+    address = "data:image/svg+xml;base64," + base64.b64encode(svg).decode()
     width = re.search(rb'<svg[^>]* width="([\d.]+)pt"', svg)
     wide = width is not None and float(width[1]) > HALF_PAGE
     return Picture(drawing.name, drawing.title, drawing.caption, drawing.alt, address, wide)
