@@ -31,7 +31,7 @@ from bench.teachers.cards import pool_cards
 from bench.teachers.pool import TeacherSpec
 from bench.teachers.store import is_stored, pool_digest
 
-MEMORY = Work._fields.index("architectures") + 1
+MEMORY = Work._fields.index("image_size") + 1
 """Work that agrees in so many of its fields takes the same memory."""
 
 MACHINE = Work._fields.index("config") + 1

@@ -32,11 +32,11 @@ class Work(NamedTuple):
     """
 
     net: str
-    image_size: int
     learner: str
     calibration: str
     method: str
     architectures: tuple[str, ...]
+    image_size: int
     preset: str
     config: str
     n_teachers: int
