@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from bench.execute.plan import ResolvedSuite
 from bench.execute.run import Request, cell_status
@@ -75,8 +75,8 @@ def print_plan(plan: ResolvedSuite, rows: list[dict[str, Any]]) -> None:
         console = Console(width=WIDTH)
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
     for name in COLUMNS:
-        justify = "right" if name in ("stored", "time", "memory") else "left"
-        wraps = name in ("method", "data")
+        right, wraps = name in ("stored", "time", "memory"), name in ("method", "data")
+        justify: Literal["left", "right"] = "right" if right else "left"
         table.add_column(name, justify=justify, no_wrap=not wraps, overflow="fold")
     for row in rows:
         cells = _shown(row)

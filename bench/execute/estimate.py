@@ -81,12 +81,10 @@ class Estimator:
         size = max(self._data[name].image_size for name in cell.datasets)
         work = describe_work(cell, size, architectures)
         key = self._fit_key(cell, method, plans)
-        parts = [
-            sum(map(self._training_s, missing)),
-            self._fit_s(cell, work, method.validates, key),
-            self._test_s(cell, work, key),
-        ]
-        seconds = None if None in parts else round(sum(parts), 1)
+        training = sum(map(self._training_s, missing))
+        fit = self._fit_s(cell, work, method.validates, key)
+        test = self._test_s(cell, work, key)
+        seconds = None if fit is None or test is None else round(training + fit + test, 1)
         return counts | {"seconds": seconds, "memory_bytes": self._memory(work)}
 
     def _training_s(self, plan: TeacherSpec) -> float:
@@ -112,15 +110,14 @@ class Estimator:
         if self._met(key) or is_finished(fit_folder(self._cache, key)):
             return 0.0
 
-        def scaled(one: Took) -> float:
-            fit = one.fit * (1 + work.n_teachers) / (1 + one.work.n_teachers)
+        def scale(one: Took) -> float:
+            teachers = (1 + work.n_teachers) / (1 + one.work.n_teachers)
             if not one.meta_trained:
-                return fit
-            return fit * work.iterations * work.images / one.work.iterations / one.work.images
+                return teachers
+            images = work.images / one.work.images
+            return teachers * images * work.iterations / one.work.iterations
 
-        fit = self._median_s(
-            work, scaled, lambda one: one.fit is not None and one.work.method == work.method
-        )
+        fit = self._median_s(work, "fit", scale, same_method=True)
         if fit is None or not validates:
             return fit
         task = self._task_s(work._replace(calibration=UNCALIBRATED), "task")
@@ -134,22 +131,21 @@ class Estimator:
         return None if task is None else task * cell.n_test_tasks
 
     def _task_s(self, work: Work, name: str) -> float | None:
-        """Return the seconds per test task, from the field of that name; where images were embedded
-        before, of the same method."""
-        any_method = name == "task"
-        return self._median_s(
-            work,
-            lambda one: getattr(one, name) * work.images / one.work.images,
-            lambda one: (
-                getattr(one, name) is not None and (any_method or one.work.method == work.method)
-            ),
-        )
+        """Return the seconds per test task, from the field of that name."""
+        own = name == "repeated_task"  # what is left of a task then, only the method tells
+        return self._median_s(work, name, lambda one: work.images / one.work.images, own)
 
     def _median_s(
-        self, work: Work, value: Callable[[Took], float], accepted: Callable[[Took], bool]
+        self, work: Work, name: str, scale: Callable[[Took], float], same_method: bool
     ) -> float | None:
-        """Return the median, in seconds, of a value of what is most like some work."""
-        seconds = [value(one) * self._unit_s(one, work) for one in self._like(work, accepted)]
+        """Return the median, in seconds, of a scaled field of what is most like some work."""
+
+        def told(one: Took) -> bool:
+            fits = one.work.method == work.method or not same_method
+            return fits and getattr(one, name) is not None
+
+        known = self._like(work, told)
+        seconds = [getattr(one, name) * scale(one) * self._unit_s(one, work) for one in known]
         return statistics.median(seconds) if seconds else None
 
     def _unit_s(self, one: Took, work: Work) -> float:

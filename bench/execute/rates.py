@@ -104,7 +104,7 @@ def took(record: Record, sizes: Mapping[str, int]) -> Took | None:
         sizes: image side of each data set, px.
     """
     timing, pool = record.timing, record.pool
-    if record.status != "done" or not set(record.datasets) <= sizes.keys():
+    if record.fit is None or timing.test_s is None or not set(record.datasets) <= sizes.keys():
         return None
     size = max(sizes[name] for name in record.datasets)
     architectures = [one["architecture"] for one in pool.teachers] if pool else []
