@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +13,7 @@ from bench.errors import BenchError
 from bench.paths import UserPath
 
 if TYPE_CHECKING:
+    from bench.results.find import Reading
     from reports.tables.collection import Report
     from reports.tables.table import Table
 
@@ -45,6 +47,7 @@ if TYPE_CHECKING:
     metavar="DIR",
     help="Draw the pictures of the docs from RUNS into DIR instead.",
 )
+@click.option("--strict", is_flag=True, help="Exit 1 if a record was left out as unreadable.")
 @click.pass_context
 def report(
     context: click.Context,
@@ -56,6 +59,7 @@ def report(
     figures: bool,
     check: bool,
     pictures: Path | None,
+    strict: bool,
 ) -> None:
     """Make tables, figures and one HTML page from records.
 
@@ -65,20 +69,28 @@ def report(
         raise BenchError(
             "--check without --update PATH has nothing to check; name the file or folder"
         )
-    if update:
-        files = [file for path in update for file in marked_files(path)]
-        current = [update_file(runs, file, only, write=not check) for file in files]
-        if check and not all(current):
-            context.exit(1)
-        return
-    if pictures is not None:
-        from reports.pictures import write_pictures
-        from reports.rows.select import load_records
+    from bench.results.find import reading_told
 
-        for path in write_pictures(load_records(runs, only), pictures):
-            click.echo(f"{path} drawn")
-        return
-    make_report(runs, output, as_json, only, figures)
+    with reading_told(functools.partial(click.echo, err=True)) as reading:
+        if update:
+            files = [file for path in update for file in marked_files(path)]
+            current = [update_file(runs, file, only, not check, reading) for file in files]
+            if check and not all(current):
+                context.exit(1)
+        elif pictures is not None:
+            _draw_pictures(runs, pictures, only, reading)
+        else:
+            make_report(runs, output, as_json, only, figures, reading)
+    if strict and reading.left_out:
+        context.exit(1)
+
+
+def _draw_pictures(runs: Path, folder: Path, only: tuple[str, ...], reading: Reading) -> None:
+    from reports.pictures import write_pictures
+    from reports.rows.select import load_records
+
+    for path in write_pictures(load_records(runs, only, reading), folder):
+        click.echo(f"{path} drawn")
 
 
 def close_suite(folder: Path, output: Path | None, figures: bool = True) -> None:
@@ -92,11 +104,14 @@ def make_report(
     as_json: bool = False,
     only: tuple[str, ...] = (),
     figures: bool = True,
+    reading: Reading | None = None,
 ) -> list[Path]:
     """Print the tables of the records below a folder, write the files and return their paths.
 
+    What cannot be read is left out, and noted in `reading`.
+
     Raises:
-        BenchError: no folder, no records, an unreadable one, or a condition that nothing meets.
+        BenchError: no folder, no readable record, or a condition that nothing meets.
     """
     from reports.report import MEMO, write_report
     from reports.rows.memo import Memo
@@ -104,7 +119,7 @@ def make_report(
     from reports.tables.collection import compute
 
     folder = output or runs / "report"
-    report = compute(load_records(runs, only), Memo(folder / MEMO))
+    report = compute(load_records(runs, only, reading), Memo(folder / MEMO))
     paths = write_report(report, folder, figures)
     if as_json:
         click.echo(_json(report, paths))
@@ -153,7 +168,13 @@ def marked_files(path: Path) -> list[Path]:
     return files
 
 
-def update_file(runs: Path, file: Path, only: tuple[str, ...] = (), write: bool = True) -> bool:
+def update_file(
+    runs: Path,
+    file: Path,
+    only: tuple[str, ...] = (),
+    write: bool = True,
+    reading: Reading | None = None,
+) -> bool:
     """Bring the tables between a Markdown file's markers up to date; tell whether they were.
 
     Args:
@@ -162,6 +183,7 @@ def update_file(runs: Path, file: Path, only: tuple[str, ...] = (), write: bool 
         file: the Markdown file.
         only: as in `make_report`.
         write: False leaves the file alone and only says whether it would change.
+        reading: takes note of records that are left out; None warns of them.
 
     Raises:
         BenchError: a file that cannot be read, a marker without end, or as `make_report`.
@@ -179,7 +201,8 @@ def update_file(runs: Path, file: Path, only: tuple[str, ...] = (), write: bool 
     def make(name: str, words: tuple[str, ...]) -> str:
         kinds = tuple(word for word in words if "=" not in word)
         conditions = tuple(word for word in words if "=" in word)
-        tables = build_tables(load_records(runs / name, (*only, *conditions)), kinds)
+        stored = load_records(runs / name, (*only, *conditions), reading)
+        tables = build_tables(stored, kinds)
         return markdown(tables, file.parent)
 
     new = update_blocks(old, make)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -46,6 +47,7 @@ FAIL_ON: dict[str, tuple[str, ...]] = {
     "always if it lacks a result that A has.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON for a script.")
+@click.option("--strict", is_flag=True, help="Exit 1 if a record was left out as unreadable.")
 @click.pass_context
 def compare(
     context: click.Context,
@@ -56,16 +58,19 @@ def compare(
     margin: float,
     fail_if: str | None,
     as_json: bool,
+    strict: bool,
 ) -> None:
     """Compare B with A: two folders of records, two methods or two commits.
 
     A method may be named with its learner, as in 'purer maml'. Differences are B minus A, paired
     on the same test tasks.
     """
+    from bench.results.find import reading_told
     from reports.compare import Side, compare_sides, resolve
     from reports.rows.select import narrowed
 
-    first, second, methods = resolve(a, b, runs)
+    with reading_told(functools.partial(click.echo, err=True)) as reading:
+        first, second, methods = resolve(a, b, runs, reading)
     if only:
         first = Side(first.name, narrowed(first.stored, only))
         second = Side(second.name, narrowed(second.stored, only))
@@ -74,14 +79,22 @@ def compare(
         click.echo(json.dumps(as_rows(found), indent=1, ensure_ascii=False, allow_nan=False))
     else:
         _print(found, margin)
+    failed = _fails(found, fail_if, quiet=as_json)
+    if failed or (strict and reading.left_out):
+        context.exit(1)
+
+
+def _fails(found: Comparison, fail_if: str | None, quiet: bool) -> bool:
+    """Tell whether a comparison fails under `--fail-if`, and say why unless told to be quiet."""
     failing = FAIL_ON.get(fail_if or "", ())
     n = sum(one.verdict in failing for one in found.changes)
-    if fail_if and (n or found.lost):
-        if not as_json:
-            text = f"{n} of {len(found.changes)} cells fail --fail-if {fail_if}"
-            lost = f"; {found.lost} with a result in A have none in B" if found.lost else ""
-            click.echo(text + lost, err=True)
-        context.exit(1)
+    if not fail_if or not (n or found.lost):
+        return False
+    if not quiet:
+        text = f"{n} of {len(found.changes)} cells fail --fail-if {fail_if}"
+        lost = f"; {found.lost} with a result in A have none in B" if found.lost else ""
+        click.echo(text + lost, err=True)
+    return True
 
 
 def as_rows(found: Comparison) -> dict[str, Any]:

@@ -11,8 +11,9 @@ import numpy as np
 
 from bench.errors import BenchError
 from bench.results.files import canonical_json
+from bench.results.find import Reading, find_records, holds_cells
 from bench.results.record import Record
-from bench.results.store import RECORD, StoredRecord, find_records
+from bench.results.store import StoredRecord
 from bench.stats import (
     Equivalence,
     Interval,
@@ -20,7 +21,6 @@ from bench.stats import (
     equivalence,
     improvement,
 )
-from reports.rows.frame import task_accuracies
 from reports.rows.memo import Memo
 from reports.rows.select import load_records
 from reports.tables.paired import ALPHA, compare_all
@@ -94,7 +94,9 @@ class Comparison:
         return len(gone) + len(self.only_a)
 
 
-def resolve(name_a: str, name_b: str, runs: Path) -> tuple[Side, Side, bool]:
+def resolve(
+    name_a: str, name_b: str, runs: Path, reading: Reading | None = None
+) -> tuple[Side, Side, bool]:
     """Find what two words stand for: folders, methods of `runs`, or commits of `runs`.
 
     Returns:
@@ -103,19 +105,16 @@ def resolve(name_a: str, name_b: str, runs: Path) -> tuple[Side, Side, bool]:
     Raises:
         BenchError: a word that is none of these, or two of different kinds.
     """
-    folders = [any(Path(name).rglob(RECORD)) for name in (name_a, name_b)]
-    if all(folders):
-        return (
-            Side(name_a, load_records(Path(name_a))),
-            Side(name_b, load_records(Path(name_b))),
-            False,
-        )
-    if not any(folders):
-        stored = find_records(runs)
-        a, b = _named(name_a, stored), _named(name_b, stored)
-        if a and b and a[0] == b[0]:
-            return Side(name_a, a[1]), Side(name_b, b[1]), a[0] == "method"
-    known = sorted({shown(s.record) for s in find_records(runs)}) if runs.is_dir() else []
+    folders = [Path(name) for name in (name_a, name_b)]
+    held = [holds_cells(folder) for folder in folders]
+    if all(held):
+        first, second = (load_records(folder, reading=reading) for folder in folders)
+        return Side(name_a, first), Side(name_b, second), False
+    stored = find_records(runs, reading) if runs.is_dir() else []
+    a, b = _named(name_a, stored), _named(name_b, stored)
+    if not any(held) and a and b and a[0] == b[0]:
+        return Side(name_a, a[1]), Side(name_b, b[1]), a[0] == "method"
+    known = sorted({shown(one.record) for one in stored})
     raise BenchError(
         f"'{name_a}' and '{name_b}' are not two folders, two methods or two commits of '{runs}'; "
         f"methods there: {', '.join(known) or 'none'}"
@@ -204,7 +203,7 @@ def _changes(
     """Return what changed from a to b in each pair, p-values adjusted by Holm over all."""
     reasons = [_incomparable(a, b) for a, b in pairs]
     tasks = [
-        None if reason else (task_accuracies(b), task_accuracies(a))
+        None if reason else (b.accuracies(), a.accuracies())
         for (a, b), reason in zip(pairs, reasons, strict=True)
     ]
     found = compare_all(tasks, Memo())

@@ -50,8 +50,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "bench.__main__": {"bench.cli.main"},  # python -m bench
     "purer": PLUG_IN,
     "baselines": PLUG_IN,
-    "reports": {"bench.results.files", "bench.results.record", "bench.results.store"}
-    | {"bench.stats", "bench.seeds"},
+    "reports": {
+        *{"bench.results.files", "bench.results.find", "bench.results.record"},
+        *{"bench.results.store", "bench.stats", "bench.seeds"},
+    },
 }
 NO_TORCH = ("bench.results", "bench.stats", "bench.suites", "reports")
 BANNED_CALLS = {

@@ -9,7 +9,7 @@ import pytest
 
 from bench.cli.main import cli, main
 from bench.registry import names
-from bench.results.store import find_records
+from bench.results.find import find_records
 from bench.suites.files import suite_names
 from reports.cli import marked_files
 from reports.pictures import stale_pictures

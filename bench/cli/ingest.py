@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,24 +19,26 @@ if TYPE_CHECKING:
 @click.command()
 @runs_option
 @click.option("--rebuild", is_flag=True, help="Start from an empty store.")
-def ingest(runs: Path, rebuild: bool) -> None:
-    """Write the records that are new into the MLflow store."""
-    from bench.results.mlflow import open_tracker, pending, store_uri
-    from bench.results.store import find_records
+@click.pass_context
+def ingest(context: click.Context, runs: Path, rebuild: bool) -> None:
+    """Write the records that are new into the MLflow store; exit 1 if one could not be written."""
+    from bench.results.find import find_records, reading_told
+    from bench.results.mlflow import pending, store_uri
 
-    stored = find_records(runs)
+    with reading_told(functools.partial(click.echo, err=True)) as reading:
+        stored = find_records(runs, reading)
     if not stored:
         raise BenchError(f"no finished record below '{runs}'; run a suite first, or name --runs")
     if rebuild:
         (runs / "mlflow.db").unlink(missing_ok=True)
     todo = pending(runs, stored)
-    tracker = open_tracker(runs) if todo else None
-    for one in todo:
-        tracker.ingest(one)
-    for suite in sorted({one.record.suite for one in todo}):
-        if (runs / suite / "report").is_dir():
-            tracker.attach_report(suite, runs / suite / "report")
-    click.echo(f"{len(todo)} of {len(stored)} records written to {store_uri(runs)}")
+    view = MlflowView(runs)
+    written = [one for one in todo if view.ingest(one)]
+    for suite in sorted({one.record.suite for one in written}):
+        view.attach_report(suite, runs / suite / "report")
+    click.echo(f"{len(written)} of {len(stored)} records written to {store_uri(runs)}")
+    if len(written) < len(todo):
+        context.exit(1)
 
 
 class MlflowView:
@@ -58,8 +61,8 @@ class MlflowView:
 
         self._tracker = self._tracker or open_tracker(self._runs)
 
-    def ingest(self, stored: StoredRecord) -> None:
-        """Write a record, or say that it could not be written."""
+    def ingest(self, stored: StoredRecord) -> bool:
+        """Write a record, or say that it could not be written; tell whether it was."""
         self.open()
         try:
             self._tracker.ingest(stored)
@@ -70,6 +73,13 @@ class MlflowView:
                 f"is: bench ingest --runs {self._runs} tries again",
                 err=True,
             )
+            return False
+        return True
+
+    def attach_report(self, suite: str, folder: Path) -> None:
+        """Attach a rendered report to its suite, where there is one and the store is open."""
+        if self._tracker is not None and folder.is_dir():
+            self._tracker.attach_report(suite, folder)
 
     def close(self, suite: str, stored: Sequence[StoredRecord], report: Path | None) -> str:
         """Write what the store lacks, attach a suite's report, return the command that shows it."""
@@ -77,6 +87,6 @@ class MlflowView:
 
         for one in pending(self._runs, stored):
             self.ingest(one)
-        if self._tracker is not None and report is not None:
-            self._tracker.attach_report(suite, report)
+        if report is not None:
+            self.attach_report(suite, report)
         return ui_command(self._runs)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import tempfile
 from collections.abc import Callable
@@ -83,8 +84,10 @@ def reproduce(
         run_again,
         sentences,
     )
+    from bench.results.find import reading_told
 
-    stored = find_cell(cell, runs)
+    with reading_told(functools.partial(click.echo, err=True)) as reading:
+        stored = find_cell(cell, runs, reading)
     cell_of(stored.record)
     named = pairs(dataset_dirs)
     data = open_datasets(stored.record, cache, data_dir, named, preparing(as_json))

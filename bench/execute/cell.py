@@ -21,8 +21,9 @@ from bench.execute.testing import score_cell
 from bench.execute.timing import SystemSampler
 from bench.nets.precision import computing_in
 from bench.results.files import write_json, write_parquet
+from bench.results.migrations import NewerRecordError
 from bench.results.record import FitSummary, PoolSummary, Record
-from bench.results.store import CURVE, RECORD, SIMILARITY, is_finished, mark_done
+from bench.results.store import CURVE, RECORD, SIMILARITY, is_finished, mark_done, read_record
 from bench.seeds import seed_global_state
 from bench.suites.cell import Cell, PoolChoice
 from bench.teachers.similarity import similarity_file
@@ -48,10 +49,12 @@ def run_cell(cell: Cell, state: RunState) -> Path:
 
 def has_result(folder: Path) -> bool:
     """Tell whether a cell is finished for good: done or skipped, and every file intact."""
-    if not is_finished(folder):
+    try:
+        return is_finished(folder) and read_record(folder).record.status != "failed"
+    except NewerRecordError:
+        return True  # a result that this version cannot read is not replaced
+    except BenchError:
         return False
-    text = (folder / RECORD).read_text(encoding="utf-8")
-    return '"status": "failed"' not in text
 
 
 def _run(cell: Cell, name: str, folder: Path, state: RunState) -> None:
@@ -83,6 +86,7 @@ def _run(cell: Cell, name: str, folder: Path, state: RunState) -> None:
         reason=reason,
         suite=state.suite,
         cell_hash=name,
+        identity=cell.hashed(state.digests),
         dataset_digests={d: state.data[d].digest for d in cell.datasets},
         knowledge=method.knowledge_of(method.Config.model_validate(cell.method_config)),
         variant=cell.variant,

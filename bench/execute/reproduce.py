@@ -13,8 +13,9 @@ from bench.data.opening import open_data
 from bench.errors import BenchError
 from bench.execute.plan import ResolvedSuite
 from bench.execute.run import Display
+from bench.results.find import Reading, find_records
 from bench.results.record import Record
-from bench.results.store import RECORD, StoredRecord, find_records, read_record
+from bench.results.store import RECORD, StoredRecord, open_record
 from bench.suites.cell import Cell
 from bench.suites.suite import MethodEntry, Suite
 
@@ -41,14 +42,14 @@ class Outcome:
     """what differs between the two environments, by name"""
 
 
-def find_cell(name: str, runs: Path) -> StoredRecord:
+def find_cell(name: str, runs: Path, reading: Reading | None = None) -> StoredRecord:
     """Return the stored record of a cell: a folder that holds it, or the beginning of its hash.
 
     Raises:
         BenchError: nothing, or several different cells, under that name.
     """
     if (Path(name) / RECORD).is_file():
-        return read_record(Path(name))
+        return open_record(Path(name))
     if not runs.is_dir():
         raise BenchError(
             f"'{name}' is no folder with a record, and '{runs}' is no folder of runs; name the "
@@ -56,7 +57,7 @@ def find_cell(name: str, runs: Path) -> StoredRecord:
         )
     found = {
         stored.record.cell_hash: stored
-        for stored in find_records(runs)
+        for stored in find_records(runs, reading)
         if stored.record.cell_hash.startswith(name)
     }
     if len(found) != 1:

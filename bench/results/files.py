@@ -7,11 +7,16 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from bench.errors import BenchError
+
+if TYPE_CHECKING:
+    from pyarrow.parquet import ParquetFile
 
 
 def canonical_json(value: object) -> str:
@@ -80,19 +85,48 @@ def write_parquet(path: Path, columns: Mapping[str, Sequence[Any] | np.ndarray])
         pyarrow.parquet.write_table(pyarrow.table(dict(columns)), temporary)
 
 
-def read_parquet(path: Path) -> dict[str, np.ndarray]:
+def read_parquet(path: Path, needs: Iterable[str] = ()) -> dict[str, np.ndarray]:
     """Return the columns of a parquet file as arrays.
 
     By way of lists: pyarrow's own conversion imports pandas, a second on a slow machine.
+
+    Args:
+        path: the file.
+        needs: names of columns without which it is not what the caller expects.
+
+    Raises:
+        BenchError: the file is missing, empty or damaged, or lacks a column.
     """
+    with _parquet(path, needs) as file:
+        table = file.read()
+        return {
+            field.name: np.asarray(
+                table[field.name].to_pylist(),
+                dtype=object if str(field.type) == "string" else str(field.type),
+            )
+            for field in table.schema
+        }
+
+
+def check_parquet(path: Path, needs: Iterable[str]) -> None:
+    """Raise where `read_parquet` would, from the file's description alone; reads no values."""
+    with _parquet(path, needs):
+        pass
+
+
+@contextlib.contextmanager
+def _parquet(path: Path, needs: Iterable[str]) -> Iterator[ParquetFile]:
     from pyarrow.parquet import ParquetFile
 
-    with ParquetFile(path) as file:
-        table = file.read()
-    return {
-        field.name: np.asarray(
-            table[field.name].to_pylist(),
-            dtype=object if str(field.type) == "string" else str(field.type),
-        )
-        for field in table.schema
-    }
+    try:
+        with ParquetFile(path) as file:
+            if lacking := set(needs) - set(file.schema_arrow.names):
+                raise BenchError(f"{path.name} has no column {', '.join(sorted(lacking))}")
+            yield file
+    except BenchError:
+        raise
+    except FileNotFoundError:
+        raise BenchError(f"{path.name} is missing") from None
+    except Exception as error:  # a damaged file raises whatever its bytes lead to
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise BenchError(f"{path.name} is not a readable table ({reason})") from None

@@ -14,7 +14,7 @@ from filelock import FileLock
 
 from bench.errors import BenchError
 from bench.results.files import file_sha256, read_parquet, write_text
-from bench.results.store import ARTIFACTS, DONE, SIMILARITY, TASKS, StoredRecord
+from bench.results.store import ARTIFACTS, CURVE, DONE, SIMILARITY, TASKS, StoredRecord
 
 if TYPE_CHECKING:
     from bench.results.record import Record
@@ -173,9 +173,9 @@ class Tracker:
         record = stored.record
         at = int(datetime.fromisoformat(record.ended).timestamp() * 1000)
         metrics = [Metric(name, value, at, 0) for name, value in summary_metrics(record).items()]
-        curve, system = stored.folder / "curve.parquet", stored.folder / "system.parquet"
-        if curve.exists():
-            columns = read_parquet(curve)
+        system = stored.folder / "system.parquet"
+        if stored.has(CURVE):
+            columns = read_parquet(stored.folder / CURVE)
             rows = zip(columns["name"], columns["value"], columns["step"], strict=True)
             metrics += [Metric(f"curve/{n}", float(v), at, int(s)) for n, v, s in rows]
         if system.exists():

@@ -11,8 +11,11 @@ from pydantic import BaseModel, ConfigDict, model_validator
 
 from bench.contract import Budget, ProtocolConstants, with_added
 from bench.errors import BenchError
+from bench.results.files import content_hash
 
-SCHEMA = 1
+SCHEMA = 2
+"""The version that is written: raised, with a step in `bench.results.migrations`, when an older
+reader could take a record for something else."""
 
 
 class _Part(BaseModel):
@@ -123,13 +126,18 @@ class FitSummary(_Part):
 
 
 class Record(_Part):
-    """The result of one cell, complete enough to explain itself and to be run again."""
+    """The result of one cell, complete enough to explain itself and to be run again.
+
+    `identity` is the object whose hash `cell_hash` is (`bench.suites.cell.Cell.hashed`); None where
+    the record was written before it was kept. `extra` holds what a plug-in adds, by name.
+    """
 
     schema_version: int = SCHEMA
     status: Literal["done", "failed", "skipped"]
     reason: str | None = None
     suite: str
     cell_hash: str
+    identity: dict[str, Any] | None = None
     scenario: str
     datasets: list[str]
     test_datasets: list[str] = []
@@ -164,6 +172,7 @@ class Record(_Part):
     fit: FitSummary | None = None
     command: str
     warnings: list[str] = []
+    extra: dict[str, Any] = {}
     started: str
     ended: str
 
@@ -199,6 +208,16 @@ class Record(_Part):
         if self.budget["name"] == "paper":
             return self.protocol["name"]
         return f"{self.budget['name']} ({self.protocol['name']})"
+
+
+def check_hash(record: Record) -> bool | None:
+    """Tell whether a record's hash is that of the identity it stores; None where it stores none.
+
+    Neither the plug-ins nor the data that the cell was made with are needed.
+    """
+    if record.identity is None:
+        return None
+    return content_hash(record.identity)[: len(record.cell_hash)] == record.cell_hash
 
 
 def summarise(accuracies: Sequence[float] | np.ndarray) -> Accuracy:

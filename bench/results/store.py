@@ -1,23 +1,35 @@
-"""Where records lie: the files of a cell, how a finished one is told, and how all are found."""
+"""Where records lie: the files of a cell, how a finished one is told, and what a record's hold."""
 
 from __future__ import annotations
 
+import functools
+import itertools
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from bench.errors import BenchError
-from bench.results.files import file_sha256, read_parquet, write_json, write_parquet
-from bench.results.record import SCHEMA, Record
+from bench.results.files import (
+    check_parquet,
+    file_sha256,
+    read_parquet,
+    write_json,
+    write_parquet,
+)
+from bench.results.migrations import NewerRecordError, parse_record
+from bench.results.record import Record
 
 DONE = "DONE"
 RECORD = "record.json"
+CONFIG = "config.json"
 ARTIFACTS = "mlartifacts"
 """The folder, below one of runs, where the MLflow store keeps copies of their files."""
 TASKS = "tasks.parquet"
 CURVE = "curve.parquet"
+CURVE_COLUMNS = ("step", "name", "value")
 SIMILARITY = "similarity.parquet"
 
 
@@ -47,77 +59,150 @@ def mark_done(folder: Path) -> None:
     write_json(folder / DONE, {str(p.relative_to(folder)): file_sha256(p) for p in files})
 
 
-def is_finished(folder: Path) -> bool:
-    """Tell whether a folder is complete: `DONE` is there and every file has its digest."""
+def damage(folder: Path) -> str | None:
+    """Return what is wrong with a finished cell's files, or None where all have their digests."""
     try:
         digests = json.loads((folder / DONE).read_text(encoding="utf-8"))
-        return all(file_sha256(folder / name) == digest for name, digest in digests.items())
-    except (OSError, ValueError, AttributeError):
-        return False
+    except FileNotFoundError:
+        return f"it is not finished: {DONE} is missing"
+    except (OSError, ValueError):
+        return f"{DONE} is damaged"
+    if not isinstance(digests, dict) or not digests:
+        return f"{DONE} names no file"
+    for name, digest in digests.items():
+        try:
+            intact = file_sha256(folder / name) == digest
+        except FileNotFoundError:
+            return f"{name} is missing"
+        except OSError as error:
+            return f"{name} cannot be read ({error.strerror})"
+        if not intact:
+            return f"{name} has changed since the cell was finished"
+    return None
+
+
+def is_finished(folder: Path) -> bool:
+    """Tell whether a folder is complete: `DONE` is there and every file has its digest."""
+    return damage(folder) is None
 
 
 @dataclass(frozen=True)
 class StoredRecord:
-    """A record together with the folder that holds it."""
+    """A record together with the folder that holds it.
+
+    `unknown` names its fields that this version does not know; they were left out.
+    """
 
     record: Record
     folder: Path
+    unknown: tuple[str, ...] = ()
+
+    def has(self, name: str) -> bool:
+        """Tell whether the cell has a file of that name that is not damaged."""
+        return (self.folder / name).exists() and name not in self.unreadable
 
     def accuracies(self) -> np.ndarray:
-        """Return the accuracy of every test task, (n,) fractions, in task order."""
+        """Return the accuracy of every test task, (n,) fractions, in task order; see `tasks`."""
         return self.tasks()[0]
 
     def tasks(self) -> tuple[np.ndarray, np.ndarray | None]:
-        """Return accuracies (n,) and classes (n, n_way) in task order, None where not stored."""
-        columns = read_parquet(self.folder / TASKS)
+        """Return accuracies (n,) and classes (n, n_way) in task order, None where not stored.
+
+        Raises:
+            BenchError: the table is missing or damaged, or its mean is not the record's.
+        """
+        return self._tasks
+
+    @functools.cached_property
+    def _tasks(self) -> tuple[np.ndarray, np.ndarray | None]:
+        ways = [f"class_{way}" for way in range(self.record.n_way)]
+        columns = read_parquet(self.folder / TASKS, ("task", "accuracy"))
         order = np.argsort(columns["task"])
-        ways = [columns[f"class_{way}"] for way in range(self.record.n_way) if "class_0" in columns]
-        return columns["accuracy"][order], np.stack(ways, axis=1)[order] if ways else None
+        values, accuracy = columns["accuracy"][order], self.record.accuracy
+        if accuracy is None or len(values) != accuracy.n or not _near(values, accuracy.mean):
+            raise BenchError(f"{TASKS} and the record disagree")
+        if ways[0] not in columns:
+            return values, None
+        if lost := set(ways) - columns.keys():
+            raise BenchError(f"{TASKS} has no column {', '.join(sorted(lost))}")
+        return values, np.stack([columns[way] for way in ways], axis=1)[order]
 
     def similarity(self) -> np.ndarray | None:
-        """Return how alike the pool's teachers are, (N, N), 1 on the diagonal; None: not stored."""
-        path = self.folder / SIMILARITY
-        if self.record.pool is None or not path.exists():
+        """Return the similarity of the pool's teachers, (N, N), 1 on the diagonal, or None."""
+        return self._similarity if self.has(SIMILARITY) else None
+
+    @functools.cached_property
+    def _similarity(self) -> np.ndarray | None:
+        if self.record.pool is None:
             return None
-        columns = read_parquet(path)
-        matrix = np.eye(self.record.pool.n)
-        matrix[columns["a"], columns["b"]] = matrix[columns["b"], columns["a"]] = columns["cka"]
+        n = self.record.pool.n
+        columns = read_parquet(self.folder / SIMILARITY, ("a", "b", "cka"))
+        a, b = columns["a"], columns["b"]
+        if sorted(zip(a, b, strict=True)) != [*itertools.combinations(range(n), 2)]:
+            raise BenchError(f"{SIMILARITY} does not hold the pairs of {n} teachers")
+        matrix = np.eye(n)
+        matrix[a, b] = matrix[b, a] = columns["cka"]
         return matrix
+
+    @functools.cached_property
+    def unreadable(self) -> dict[str, str]:
+        """The tables beside that of the tasks that are damaged, and what is wrong with each."""
+        checks: dict[str, Callable[[], object]] = {
+            SIMILARITY: lambda: self._similarity,
+            CURVE: lambda: check_parquet(self.folder / CURVE, CURVE_COLUMNS),
+        }
+        found = {}
+        for name, check in checks.items():
+            if (self.folder / name).exists():
+                try:
+                    check()
+                except BenchError as error:
+                    found[name] = str(error)
+        return found
+
+
+def _near(values: np.ndarray, mean: float) -> bool:
+    """Tell whether values have a mean, up to the rounding of sums; NaN has none."""
+    return bool(abs(values.mean() - mean) <= 1e-9)
 
 
 def read_record(folder: Path) -> StoredRecord:
-    """Read the record of one cell's folder.
+    """Read the record of one cell's folder, and nothing else.
 
     Raises:
-        BenchError: the file is missing, not JSON, of another schema, or not a record.
+        NewerRecordError: it is of a newer schema.
+        BenchError: the file is missing, not JSON, or not a record.
     """
     path = folder / RECORD
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-        if value.get("schema_version") != SCHEMA:
-            raise BenchError(
-                f"{path} has schema {value.get('schema_version')}, this version reads {SCHEMA}; "
-                "run the cell again or use the version that wrote it"
-            )
-        return StoredRecord(Record.model_validate(value), folder)
-    except (OSError, ValueError, AttributeError) as error:
-        first = str(error).splitlines()[0]
-        raise BenchError(f"{path} is not a readable record ({first}); run the cell again") from None
+        record, unknown = parse_record(json.loads(path.read_text(encoding="utf-8")))
+    except NewerRecordError as error:
+        raise NewerRecordError(f"{path} cannot be read: {error}") from None
+    except (OSError, ValueError, BenchError) as error:
+        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        raise BenchError(
+            f"{path} is not a readable record ({reason}); run the cell again"
+        ) from None
+    return StoredRecord(record, folder, unknown)
 
 
-def find_records(root: Path) -> list[StoredRecord]:
-    """Read every record below a folder: finished cells of a runs folder, and stored results.
+def open_record(folder: Path) -> StoredRecord:
+    """Read the record of one cell's folder with what a report takes from its files, all checked.
 
-    A cell without a valid `DONE` counts only where the folder has no `config.json`, which marks
-    it as stored for reading (`results/<suite>/<cell hash>/`) rather than left half-written. The
-    copies in the MLflow store's folder of artifacts are passed over.
+    A cell without `DONE` is taken only where it has no `config.json` either, which tells results
+    that are stored for reading (`results/<suite>/<cell hash>/`) from a cell that is not finished.
+
+    Raises:
+        NewerRecordError: the record is of a newer schema.
+        BenchError: the record or its table of tasks cannot be used, and why.
     """
-    if not root.is_dir():
-        raise BenchError(f"'{root}' is not a folder; name the folder of runs, as in --runs DIR")
-    folders = sorted(path.parent for path in root.rglob(RECORD))
-    return [
-        read_record(folder)
-        for folder in folders
-        if ARTIFACTS not in folder.relative_to(root).parts
-        and (not (folder / "config.json").exists() or is_finished(folder))
-    ]
+    sealed = (folder / DONE).exists() or (folder / CONFIG).exists()
+    if sealed and (problem := damage(folder)):
+        raise BenchError(f"{folder}: {problem}; run the cell again")
+    stored = read_record(folder)
+    try:
+        if stored.record.status == "done":
+            stored.tasks()
+    except BenchError as error:
+        raise BenchError(f"{folder}: {error}; run the cell again") from None
+    return stored

@@ -100,15 +100,17 @@ class Cell(Config):
         """Return what makes two configurations of the method the same."""
         return settings_identity("method", self.method, self.method_config)
 
+    def hashed(self, dataset_digests: Mapping[str, str]) -> dict[str, Any]:
+        """Return what the cell's hash is of, for records: its configuration, and the data."""
+        return {
+            "cell": self.identity(),
+            "datasets": {name: dataset_digests.get(name, "missing") for name in self.datasets},
+            "schema": 1,  # of the first records; fixed, or every hash would change
+        }
+
     def hash(self, dataset_digests: Mapping[str, str]) -> str:
-        """Return the cell's hash: its configuration, and the data."""
-        return content_hash(
-            {
-                "cell": self.identity(),
-                "datasets": {name: dataset_digests.get(name, "missing") for name in self.datasets},
-                "schema": 1,  # of the first records; fixed, or every hash would change
-            }
-        )[:16]
+        """Return the cell's hash; the folder of its record has this name."""
+        return content_hash(self.hashed(dataset_digests))[:16]
 
 
 def settings_identity(kind: str, name: str, config: Mapping[str, Any]) -> dict[str, Any]:

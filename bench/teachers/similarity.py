@@ -17,9 +17,10 @@ from torch import Tensor
 from bench.contract import Pool, Teacher
 from bench.data.base import ImageData
 from bench.data.reading.images import normalise
+from bench.errors import BenchError
 from bench.learners.resized import resize
 from bench.nets.precision import computing_in
-from bench.results.files import content_hash, write_parquet
+from bench.results.files import content_hash, read_parquet, write_parquet
 
 N_IMAGES = 256
 """Images that similarity is measured on; far less work than an epoch of any teacher."""
@@ -118,13 +119,23 @@ def similarity_file(
     path = cache / "similarity" / f"{key[:20]}.parquet"
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_suffix(".lock")):
-        if not path.exists():
+        if not _is_table(path, len(pool)):
             with computing_in("float32", device):
                 found = pool_similarity(pool, sets, device)
             if found is None:
                 return None
             write_similarity(path, found.numpy())
     return path
+
+
+def _is_table(path: Path, n_teachers: int) -> bool:
+    """Tell whether a file holds a number for each pair of teachers; a damaged one does not."""
+    try:
+        columns = read_parquet(path, ("a", "b", "cka"))
+    except BenchError:
+        return False
+    n_pairs = n_teachers * (n_teachers - 1) // 2
+    return len(columns["cka"]) == n_pairs and bool(np.isfinite(columns["cka"]).all())
 
 
 def write_similarity(path: Path, matrix: np.ndarray) -> None:

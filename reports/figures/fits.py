@@ -30,7 +30,7 @@ def fit_drawings(group: Group, prefix: str) -> list[Drawing]:
     parts = [
         pandas.DataFrame(read_parquet(one.folder / CURVE)).assign(fit=name)
         for name, one in fits.items()
-        if (one.folder / CURVE).exists()
+        if one.has(CURVE)
     ][:MAX_FITS]
     curves = pandas.concat(parts) if parts else pandas.DataFrame({"name": []})
     if curves["name"].isin(list(PANELS)).any():

@@ -69,7 +69,7 @@ def cells(stored: Sequence[StoredRecord], rows: dict[str, dict[str, Any]]) -> li
             cell["same_fit"] = seen[fit]
         else:
             seen[fit] = record.cell_hash
-            cell |= {"curves": small_curves(one.folder), "images": images(one.folder, budget)}
+            cell |= {"curves": small_curves(one), "images": images(one.folder, budget)}
         found.append(cell)
     return found
 
@@ -153,12 +153,11 @@ def _cost(r: Record) -> str:
     return ", ".join(texts)
 
 
-def small_curves(folder: Path) -> list[dict[str, str]]:
+def small_curves(stored: StoredRecord) -> list[dict[str, str]]:
     """Return the validation and loss curves of a fit as paths in a box of 200 × 48."""
-    path = folder / CURVE
-    if not path.exists():
+    if not stored.has(CURVE):
         return []
-    columns = read_parquet(path)
+    columns = read_parquet(stored.folder / CURVE)
     found = []
     for name in ("val_accuracy", "outer_loss"):
         chosen = columns["name"] == name

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from bench.errors import BenchError
 from bench.results.files import canonical_json
 from bench.results.record import Record
-from bench.results.store import TASKS, StoredRecord
+from bench.results.store import StoredRecord
 from bench.seeds import numpy_generator
 from bench.stats import Interval, bca_interval, mean_interval, open_interval, resample_counts
 from reports.rows.memo import Memo
@@ -45,36 +45,6 @@ _ACCURACY = ("accuracy_mean", "ci95", "std", "n")
 _INTERVALS = ("t_low", "t_high", "bca_low", "bca_high", "open_low", "open_high")
 
 
-def task_accuracies(stored: StoredRecord) -> np.ndarray:
-    """Return the accuracy of each test task, (n,) fractions, checked against the record.
-
-    Raises:
-        BenchError: the task table is missing or unreadable, or its mean is not the record's.
-    """
-    return task_table(stored)[0]
-
-
-def task_table(stored: StoredRecord) -> tuple[np.ndarray, np.ndarray | None]:
-    """Return accuracies (n,) and the classes of each task (n, n_way), None where not stored.
-
-    Raises:
-        BenchError: as `task_accuracies`.
-    """
-    path = stored.folder / TASKS
-    try:
-        values, classes = stored.tasks()
-    except (OSError, ValueError, KeyError) as error:
-        raise BenchError(f"{path} is not readable ({_line(error)}); run the cell again") from None
-    accuracy = stored.record.accuracy
-    if accuracy is None or len(values) != accuracy.n or abs(values.mean() - accuracy.mean) > 1e-9:
-        raise BenchError(f"{path} and the record beside it disagree; run the cell again")
-    return values, classes
-
-
-def _line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
-
-
 def record_row(stored: StoredRecord, memo: Memo | None = None) -> dict[str, Any]:
     """Return the record as one flat row; accuracies are fractions, absent values are None."""
     record = stored.record
@@ -104,7 +74,7 @@ def _accuracy_columns(stored: StoredRecord, memo: Memo) -> dict[str, float | Non
     row |= dict.fromkeys(_INTERVALS)
     if accuracy.n < 2:
         return row
-    tasks, classes = task_table(stored)
+    tasks, classes = stored.tasks()
     _, row["t_low"], row["t_high"] = mean_interval(tasks)
     row["bca_low"], row["bca_high"] = memo.numbers(
         "bca", [tasks], lambda: bca_interval(tasks, _counts(len(tasks)))[1:]

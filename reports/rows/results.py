@@ -10,7 +10,6 @@ import numpy as np
 
 from bench.results.store import StoredRecord
 from bench.stats import seed_spread
-from reports.rows.frame import task_table
 
 OTHER_TASKS = "not the same test tasks"
 
@@ -107,7 +106,7 @@ class Result:
     @functools.cached_property
     def by_seed(self) -> np.ndarray:
         """The accuracy of each task for each seed, (seeds, n) fractions."""
-        return np.stack([task_table(one)[0] for one in self.done])
+        return np.stack([one.accuracies() for one in self.done])
 
     @functools.cached_property
     def tasks(self) -> np.ndarray:
@@ -117,7 +116,7 @@ class Result:
     @functools.cached_property
     def classes(self) -> np.ndarray | None:
         """The classes of each task, (n, n_way), where stored and the same for all seeds."""
-        return task_table(self.done[0])[1] if self.task_list else None
+        return self.done[0].tasks()[1] if self.task_list else None
 
 
 class Pair(NamedTuple):

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench.errors import BenchError, unknown_name
+from bench.results.find import Reading, find_records
 from bench.results.record import Record
-from bench.results.store import TASKS, StoredRecord, find_records
+from bench.results.store import TASKS, StoredRecord
 
 KEYS = (
     "suite",
@@ -28,7 +29,9 @@ KEYS = (
 )
 
 
-def load_records(root: Path, only: Sequence[str] = ()) -> list[StoredRecord]:
+def load_records(
+    root: Path, only: Sequence[str] = (), reading: Reading | None = None
+) -> list[StoredRecord]:
     """Read the records below a folder, one for each cell, and keep those that match.
 
     Where several suites hold one cell, a finished one counts, then the latest.
@@ -36,12 +39,13 @@ def load_records(root: Path, only: Sequence[str] = ()) -> list[StoredRecord]:
     Args:
         root: a folder of runs, of one suite, or of stored results.
         only: `key=value`; several values of one key are alternatives.
+        reading: takes note of what is left out; None warns of it.
 
     Raises:
-        BenchError: no folder, no records, an unreadable one, or a condition that nothing meets.
+        BenchError: no folder, no readable record, or a condition that nothing meets.
     """
     cells: dict[str, StoredRecord] = {}
-    for stored in sorted(find_records(root), key=_precedence):
+    for stored in sorted(find_records(root, reading), key=_precedence):
         cells[stored.record.cell_hash] = stored
     if not cells:
         raise BenchError(f"no finished record below '{root}'; run a suite first: bench run micro")

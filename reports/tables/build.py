@@ -44,7 +44,7 @@ def build_tables(stored: Sequence[StoredRecord], kinds: Sequence[str] = ()) -> l
             table of hazards holds already.
 
     Raises:
-        BenchError: an unknown kind, or a task table that cannot be read.
+        BenchError: an unknown kind, or a damaged table of tasks.
     """
     known = (*KINDS, OVERVIEW, HAZARDS, *CLAIMS)
     for kind in kinds:

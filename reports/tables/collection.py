@@ -44,7 +44,7 @@ def compute(stored: Sequence[StoredRecord], memo: Memo | None = None) -> Report:
     """Compute every number of a report.
 
     Raises:
-        BenchError: a task table that cannot be read.
+        BenchError: a damaged table of tasks; `load_records` leaves such records out.
     """
     memo = memo or Memo()
     groups = make_groups(stored, memo)

@@ -13,7 +13,7 @@ from bench.execute.machine import describe_device
 from bench.execute.rates import stored_rates, took, took_here
 from bench.learners.protonet import ProtoNet
 from bench.results.files import write_json
-from bench.results.store import find_records
+from bench.results.find import find_records
 from tests.execute import write_rates
 
 RESULTS = Path(__file__).resolve().parents[2] / "results"

@@ -14,7 +14,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from bench.results.store import StoredRecord, find_records, is_finished
+from bench.results.files import content_hash
+from bench.results.find import find_records
+from bench.results.record import check_hash
+from bench.results.store import StoredRecord, is_finished
 
 TINY = [
     "--set=budget.teacher_epochs=1",
@@ -57,6 +60,8 @@ def test_first_run_second_run_and_mlflow(cache: Path, tmp_path: Path) -> None:
         record = one.record
         assert record.status == "done", record.reason
         assert is_finished(one.folder)
+        assert check_hash(record) is True
+        assert content_hash(record.identity)[:16] == record.cell_hash == one.folder.name
         accuracies = one.accuracies()
         assert len(accuracies) == record.accuracy.n == 12
         assert record.accuracy.mean == pytest.approx(accuracies.mean())

@@ -16,8 +16,8 @@ from typing import Any
 from bench import registry
 from bench.data.base import ImageData, nominal_data
 from bench.execute.rates import Took, Work, took
+from bench.results.find import find_records
 from bench.results.record import Record
-from bench.results.store import find_records
 from bench.teachers.train import recipe_for
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from bench.errors import BenchError
 from bench.results import files, record, store
+from bench.results.migrations import parse_record
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=50))
@@ -96,33 +97,12 @@ def test_classes_of_tasks_round_trip_in_task_order(tmp_path: Path) -> None:
     assert columns["class_1"].dtype == np.int32
     backwards = {name: column[::-1] for name, column in columns.items()}
     files.write_parquet(tmp_path / "tasks.parquet", backwards)
-    stored = store.StoredRecord(SimpleNamespace(n_way=2), tmp_path)
-    values, members = stored.tasks()
+    kept = SimpleNamespace(n_way=2, accuracy=record.summarise([0.1, 0.7, 0.3]))
+    values, members = store.StoredRecord(kept, tmp_path).tasks()
     np.testing.assert_array_equal(values, [0.1, 0.7, 0.3])
     np.testing.assert_array_equal(members, classes)
     store.write_tasks(tmp_path / "tasks.parquet", values)
-    assert stored.tasks()[1] is None
-
-
-@pytest.mark.parametrize(
-    "text", ["", "[]", "{}", '{"schema_version": 99}', '{"schema_version": 1}']
-)
-def test_an_unreadable_record_is_one_line(tmp_path: Path, text: str) -> None:
-    (tmp_path / "record.json").write_text(text)
-    with pytest.raises(BenchError) as caught:
-        store.read_record(tmp_path)
-    assert "\n" not in str(caught.value)
-    assert "record.json" in str(caught.value)
-
-
-def test_copies_in_the_mlflow_store_are_passed_over(tmp_path: Path) -> None:
-    stored = next((Path(__file__).parents[2] / "results").glob("*/*/record.json")).read_bytes()
-    for place in ("suite/cell", "mlartifacts/1/run/artifacts"):
-        (tmp_path / place).mkdir(parents=True)
-        (tmp_path / place / "record.json").write_bytes(stored)
-    (found,) = store.find_records(tmp_path)
-    assert found.folder == tmp_path / "suite" / "cell"
-    assert len(store.find_records(tmp_path / "mlartifacts")) == 1
+    assert store.StoredRecord(kept, tmp_path).tasks()[1] is None
 
 
 def test_an_older_record_has_what_was_added_since_at_its_default() -> None:
@@ -135,3 +115,16 @@ def test_an_older_record_has_what_was_added_since_at_its_default() -> None:
     read = record.Record.model_validate(older)
     assert (read.protocol["precision"], read.protocol["teachers"]) == ("float32", "trained")
     assert record.Record.model_validate(newer).protocol["precision"] == "bfloat16"
+
+
+def test_a_hash_is_checked_from_the_record_alone() -> None:
+    path = sorted((Path(__file__).parent.parent.parent / "results").glob("*/*/record.json"))[0]
+    written, _ = parse_record(json.loads(path.read_text(encoding="utf-8")))
+    identity = {"cell": {"method": "foreign", "rate": 0.1}, "datasets": {"a": "b"}, "schema": 1}
+    update = {"identity": identity, "cell_hash": files.content_hash(identity)[:16]}
+    kept = written.model_copy(update=update)
+    assert record.check_hash(written) is None
+    assert record.check_hash(kept) is True
+    assert record.check_hash(record.Record.model_validate_json(kept.model_dump_json())) is True
+    forged = kept.model_copy(update={"identity": {**identity, "cell": {"method": "ours"}}})
+    assert record.check_hash(forged) is False

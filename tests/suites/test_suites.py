@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from bench.cli.main import main
-from bench.results.store import StoredRecord, find_records
+from bench.results.find import find_records
+from bench.results.store import StoredRecord
 from bench.suites.expand import expand
 from bench.suites.protocols import protocol
 from bench.suites.suite import read_suite

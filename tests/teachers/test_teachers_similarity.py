@@ -10,10 +10,17 @@ import torch
 
 from bench.contract import Pool
 from bench.nets.precision import computing_in
+from bench.results.record import check_hash
 from bench.results.store import SIMILARITY
 from bench.seeds import torch_generator
 from bench.teachers.adapt import adapt_pool
-from bench.teachers.similarity import MIN_IMAGES, linear_cka, pool_similarity, similarity_file
+from bench.teachers.similarity import (
+    MIN_IMAGES,
+    linear_cka,
+    pool_similarity,
+    similarity_file,
+    write_similarity,
+)
 from tests.helpers import cell_of, run_toy, tiny_pool, toy_data
 
 
@@ -94,6 +101,20 @@ def test_a_run_measures_a_pool_once_and_keeps_it_with_every_cell(tmp_path, monke
     assert 0 < matrix[0, 1] < 1
     assert np.array_equal(second.similarity(), matrix)
     assert SIMILARITY in (first.folder / "DONE").read_text()
+    assert check_hash(first.record) is check_hash(second.record) is True
+
+
+@pytest.mark.parametrize("damage", ["empty", "half", "of another pool"])
+def test_a_damaged_table_is_measured_again(tmp_path, damage):
+    data, cpu = toy_data(), torch.device("cpu")
+    pool = tiny_pool(["conv4"] * 3, 3, 16, torch_generator("pool"))
+    path = similarity_file(tmp_path, pool, [data], cpu)
+    intact = path.read_bytes()
+    if damage == "of another pool":
+        write_similarity(path, np.eye(2))
+    else:
+        path.write_bytes(intact[: len(intact) // 2] if damage == "half" else b"")
+    assert similarity_file(tmp_path, pool, [data], cpu).read_bytes() == intact
 
 
 def test_it_is_measured_on_validation_images_alone(tmp_path):

@@ -1,0 +1,84 @@
+"""Records of all versions as records of this one: older ones raised, fields of newer ones left out.
+
+A version of the schema that is newer than `SCHEMA` is refused: its fields may mean something else.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+from collections.abc import Callable
+from typing import Any
+
+from pydantic import ValidationError
+
+from bench.errors import BenchError
+from bench.results.record import SCHEMA, Record
+
+
+class NewerRecordError(BenchError):
+    """A record of a version that this one cannot read, and must not replace."""
+
+
+def _from_1(values: dict[str, Any]) -> dict[str, Any]:
+    """Schema 1 kept neither the hashed object nor what plug-ins add."""
+    return {**values, "identity": None, "extra": {}}
+
+
+MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _from_1}
+"""What makes a record of one version of the schema one of the next."""
+
+
+def parse_record(values: object) -> tuple[Record, tuple[str, ...]]:
+    """Return the record that JSON values of any version stand for, and the fields left out.
+
+    Args:
+        values: the content of a `record.json`.
+
+    Returns:
+        The record, and the dotted names of fields that this version does not know, sorted.
+
+    Raises:
+        NewerRecordError: the record is of a newer schema.
+        BenchError: it is not a record.
+    """
+    if not isinstance(values, dict):
+        raise BenchError(f"it holds a {type(values).__name__}, not a record")
+    values = _migrated(values)
+    try:
+        return Record.model_validate(values), ()
+    except ValidationError as error:
+        unknown = [one["loc"] for one in error.errors() if one["type"] == "extra_forbidden"]
+    for place in unknown:
+        values = _without(values, place)
+    try:
+        record = Record.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise BenchError(f"{_dotted(first['loc'])}: {first['msg']}") from None
+    return record, tuple(sorted({_dotted(place) for place in unknown}))
+
+
+def _migrated(values: dict[str, Any]) -> dict[str, Any]:
+    version = values.get("schema_version")
+    if type(version) is not int or version < 1:
+        raise BenchError(f"its schema_version is {version!r}, not a number from 1 to {SCHEMA}")
+    if version > SCHEMA:
+        raise NewerRecordError(
+            f"it is of schema {version}, this version reads up to {SCHEMA}; update purer-bench"
+        )
+    for step in range(version, SCHEMA):
+        values = MIGRATIONS[step](values)
+    return {**values, "schema_version": SCHEMA}
+
+
+def _without(values: dict[str, Any], place: tuple[int | str, ...]) -> dict[str, Any]:
+    """Return a copy of nested values without the one at a place."""
+    values = copy.deepcopy(values)
+    holder: Any = functools.reduce(lambda part, key: part[key], place[:-1], values)
+    del holder[place[-1]]
+    return values
+
+
+def _dotted(place: tuple[int | str, ...]) -> str:
+    return ".".join(map(str, place)) or "record"
