@@ -1,3 +1,3 @@
-"""The harness: data, tasks, teachers, learners, evaluation, records and the command line."""
+"""The benchmark harness: data, teachers, learners, evaluation, records, command line."""
 
 __version__ = "0.1.0"

@@ -1,4 +1,4 @@
-"""Exceptions whose message is a single line: the value, the rule, the remedy."""
+"""Exceptions whose message is one line with the value, the rule and the remedy."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from collections.abc import Iterable
 
 
 class BenchError(Exception):
-    """A mistake in the input or the surroundings; shown as one line, without a traceback."""
+    """An error in the input or the environment; shown as one line, without a traceback."""
 
 
 class Skip(Exception):
-    """The cell cannot be served: it is recorded as skipped, not failed. The message says why."""
+    """The method cannot run this cell: it is recorded as skipped with this reason, not failed."""
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> BenchError:
-    """Return the error for a name that nothing carries, with near matches first.
+    """Return the error for an unknown name, with near matches first.
 
     Args:
         kind: what was looked up, in the singular ("method", "suite", …).

@@ -1,4 +1,4 @@
-"""Names → plug-ins, through entry points. One way in, one place to look."""
+"""Plug-ins by name, through entry points."""
 
 from __future__ import annotations
 

@@ -110,7 +110,7 @@ def data_rows(data_dir: Path | None, dataset_dirs: Mapping[str, Path]) -> list[d
 
 
 def check_places(data_dir: Path | None, dataset_dirs: Mapping[str, Path]) -> None:
-    """Raise where a place that the user names is not there.
+    """Raise an error if a path that the user names does not exist.
 
     Raises:
         BenchError: the data folder is no folder, or the path of a data set does not exist.

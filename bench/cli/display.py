@@ -17,7 +17,7 @@ LEAST_LABEL = 12
 
 
 class PlainDisplay:
-    """One line a finished cell, and a line every ten seconds for what is under way."""
+    """One line per finished cell, and every ten seconds a line about the current stage."""
 
     def __init__(self, n_cells: int, echo: Any):
         self.n_cells = n_cells
@@ -38,24 +38,24 @@ class PlainDisplay:
         pass
 
     def start_cell(self, label: str) -> None:
-        """Say which cell is under way."""
+        """Print which cell is running."""
         self._label = label
 
     def stage(self, label: str, done: int, total: int) -> None:
-        """Say how far a stage is."""
+        """Print the progress of a stage."""
         if time.monotonic() - self._last >= PLAIN_INTERVAL:
             self._last = time.monotonic()
             self.echo(f"        {self._label}: {label} {done}/{total}")
 
     def end_cell(self, label: str, outcome: str) -> None:
-        """Say how a cell ended."""
+        """Print the outcome of a cell."""
         self.n_done += 1
         self.echo(f"[{self.n_done}/{self.n_cells}] {label}: {outcome}")
         self._last = time.monotonic()
 
 
 class LiveDisplay(PlainDisplay):
-    """The cell under way, and two bars: the cells of the suite, and the stage of that cell.
+    """The current cell and two progress bars: cells of the suite, and stage of the cell.
 
     Args:
         n_cells: cells of the suite.
@@ -78,7 +78,7 @@ class LiveDisplay(PlainDisplay):
         display = self
 
         class Bars(Progress):
-            """Bars with an empty line below: tox passes on whole lines only."""
+            """Progress bars with an empty line below, because tox forwards only whole lines."""
 
             def get_renderables(self) -> Iterator[Any]:
                 yield Text(display._label, no_wrap=True, overflow="ellipsis")
@@ -107,7 +107,7 @@ class LiveDisplay(PlainDisplay):
         self._bars.stop()
 
     def stage(self, label: str, done: int, total: int) -> None:
-        """Move the second bar; a new label starts it afresh."""
+        """Move the second bar; a new label resets it."""
         if label != self._stage_label or done == 0:
             self._stage_label = label
             room = max(LEAST_LABEL, self._bars.console.width - BESIDE_LABEL)

@@ -1,4 +1,4 @@
-"""`bench doctor`: what is installed, which devices are there, which data is found."""
+"""`bench doctor`: installed versions, devices, threads and data sets found."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def doctor(data_dir: Path | None, dataset_dirs: tuple, cache: Path, as_json: boo
 def diagnose(
     cache: Path, data_dir: Path | None, dataset_dirs: Mapping[str, Path]
 ) -> dict[str, str]:
-    """Return what a user would want to know before asking for help."""
+    """Return the facts about the installation that a bug report needs."""
     import torch
 
     from bench.cores import available_cores

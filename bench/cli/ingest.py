@@ -70,7 +70,7 @@ class MlflowView:
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             click.echo(
                 f"MLflow store: {stored.record.cell_hash} was not written ({reason}); its record "
-                f"is: bench ingest --runs {self._runs} tries again",
+                f"was, and bench ingest --runs {self._runs} tries again",
                 err=True,
             )
             return False

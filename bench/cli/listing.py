@@ -1,4 +1,4 @@
-"""`bench list`: what can be named."""
+"""`bench list`: the names of methods, data sets, suites and other plug-ins."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from bench.cli.options import json_option
 )
 @json_option
 def list_names(kind: str, as_json: bool) -> None:
-    """List what can be named."""
+    """List the names of methods, data sets, suites, learners, calibrations or networks."""
     from bench import registry
     from bench.suites.files import suite_names
     from bench.suites.suite import read_suite

@@ -29,7 +29,7 @@ _VERBS = {
 
 
 class _Group(click.Group):
-    """Built-in verbs, and those that other packages offer through entry points."""
+    """Built-in commands, and those that packages offer through entry points."""
 
     def list_commands(self, context: click.Context) -> list[str]:
         return sorted({*_VERBS, *(point.name for point in _offered())})
@@ -54,7 +54,7 @@ def _offered() -> tuple[EntryPoint, ...]:
 @click.version_option(__version__, prog_name="bench")
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
 def cli(debug: bool) -> None:
-    """Benchmark of data-free meta-learning: pools of teachers in, honest comparisons out."""
+    """Benchmark of data-free meta-learning from pools of pre-trained classifiers."""
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -1,4 +1,4 @@
-"""Options that several verbs share, and what they stand for."""
+"""Options that several commands share, and the objects that they stand for."""
 
 from __future__ import annotations
 
@@ -68,14 +68,14 @@ _SUITE_OPTIONS = [
 
 
 def suite_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a verb the argument and the options that name a suite, its cells, data and folders."""
+    """Add the argument and the options that name a suite, its cells, data and folders."""
     for option in reversed(_SUITE_OPTIONS):
         function = option(function)
     return function
 
 
 def resolve(options: dict[str, Any], quiet: bool) -> tuple[ResolvedSuite, Request]:
-    """Return the suite that a verb's options name, resolved into cells, and where to run it.
+    """Return the suite that the options name, resolved into cells, and where to run it.
 
     Args:
         options: what `suite_options` gave the verb, and `threads` where it has that.

@@ -18,7 +18,7 @@ COLUMNS = ("method", "learner", "data", "shape", "seed", "status", "stored", "ti
 
 
 def plan_rows(plan: ResolvedSuite, request: Request) -> list[dict[str, Any]]:
-    """Return one row per cell: what it is, its hash and status, and what it is estimated to take.
+    """Return one row per cell: settings, hash, status, estimated time and memory.
 
     Seconds of a teacher and of a shared fit are counted once, at the first cell that needs them.
     Where data is missing they go by its published counts. Estimates are None for cells that are
@@ -101,7 +101,7 @@ def _sum(rows: list[dict[str, Any]]) -> str:
 
 
 def _is_unknown(row: dict[str, Any]) -> bool:
-    """Tell whether a cell is still to be run and nothing like it was ever timed."""
+    """Tell whether a cell is still to be run and no similar cell was ever timed."""
     return row["status"] not in ("done", "skipped") and row["seconds"] is None
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 @suite_options
 @json_option
 def plan(as_json: bool, **options: Any) -> None:
-    """Show a suite's cells, what is there, what is to come."""
+    """Show the cells of a suite, which of them are finished, and the estimated time."""
     from bench.cli.plan_table import plan_rows, print_plan
 
     resolved, request = resolve(options, quiet=as_json)
@@ -50,7 +50,7 @@ def run(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Run a suite; finished cells are not run again."""
+    """Run the cells of a suite that are not finished, then report."""
     from bench.execute.run import check_plan
 
     live = sys.stdout.isatty() and not as_json

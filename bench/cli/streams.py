@@ -1,4 +1,4 @@
-"""Output in any encoding: what it cannot hold becomes another character, never a traceback."""
+"""Output in any encoding: characters that it lacks are replaced and raise no error."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`bench teachers`: pools trained, listed, exported, and users' own taken in."""
+"""`bench teachers`: train, list, export and import pools of teachers."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def list_pools(name: str | None, cache: Path, as_json: bool) -> None:
 @suite_options
 @click.option("--to", "folder", type=UserPath(), required=True)
 def export(folder: Path, **options: Any) -> None:
-    """Write a suite's pool to a folder: safetensors, cards and digests; trains what lacks."""
+    """Write a suite's pool to a folder: safetensors, cards, digests; train missing teachers."""
     from bench.teachers.transfer import export_pool
 
     if folder.exists():
@@ -81,7 +81,7 @@ def export(folder: Path, **options: Any) -> None:
 @click.option("--allow-pickle", is_flag=True, help="Read a .pth, weights only.")
 @cache_option
 def import_(name: str, path: Path, cache: Path, **options: Any) -> None:
-    """Take teachers into the pool NAME: an exported folder, or one checkpoint at a time.
+    """Import teachers into the pool NAME: an exported folder, or one checkpoint at a time.
 
     A run uses the pool with --pool NAME.
     """
@@ -161,8 +161,8 @@ def class_names(text: str) -> tuple[str, ...]:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "not text"
         raise BenchError(
-            f"--classes '{text}' is no readable file ({reason}); name a file of a class a line, or "
-            "the classes as a,b,c"
+            f"--classes '{text}' is no readable file ({reason}); name a file with one class per "
+            "line, or the classes as a,b,c"
         ) from None
     return tuple(line.strip() for line in lines if line.strip())
 
@@ -178,7 +178,7 @@ def _numbers(flag: str, text: str) -> tuple[float, ...]:
 
 
 def _rows(cache: Path, name: str | None) -> list[dict[str, Any]]:
-    """Return a row a teacher: the trained ones of the cache, then those of imported pools."""
+    """Return one row per teacher: trained ones of the cache, then those of imported pools."""
     from bench.teachers.cards import pool_folder, pool_names, read_card, read_index
 
     rows = [] if name is not None else _trained_rows(cache)

@@ -1,4 +1,4 @@
-"""What a plug-in must offer, and what it is given: the one import path of plug-ins.
+"""The interface of plug-ins: what they import, must implement and are given.
 
 A *method* turns a pool of teachers into a learner without seeing data; a *learner* adapts to a
 support set and predicts a query set; a *network* is the backbone of a teacher or a meta-model.

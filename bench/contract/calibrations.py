@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Calibration(ABC):
-    """Learner → learner that refines itself on each test task; never part of a fit.
+    """Turns a learner into one that refines itself on each test task; not part of a fit.
 
     One subclass, one entry point of the group `purer_bench.calibrations`. Fits and validation
     know nothing of it, so cells with and without it share them.

@@ -50,7 +50,7 @@ class PlannedFit:
 
 
 def old_name(module: str, name: str) -> Any:
-    """Return what an old name of a module stands for, with a warning.
+    """Return the object that an old name of a module stands for, with a warning.
 
     Raises:
         AttributeError: the module never had that name.
@@ -63,7 +63,7 @@ def old_name(module: str, name: str) -> Any:
 
 
 def warn_of_old_attributes(plug_in: type) -> None:
-    """Warn where a plug-in's class declares what has gone."""
+    """Warn if a plug-in's class declares attributes that no longer exist."""
     if vars(plug_in).keys() & OLD_ATTRIBUTES:
         _warn_once()
 

@@ -1,4 +1,4 @@
-"""Methods: pool in, learner out, and what they are given."""
+"""Methods turn a pool into a learner; `FitContext` is what they are given."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Need = Literal["same_architecture", "shared_initialisation", "bn_statistics"]
 
 
 class FitLog(Protocol):
-    """Where a fit reports; the harness decides what becomes of it. Nothing here synchronises."""
+    """Receives what a fit reports, for the record and the display; never synchronises a device."""
 
     def scalars(self, step: int, values: Mapping[str, float | Tensor]) -> None:
         """Note named scalars (floats or 0-d tensors) of one step."""
@@ -42,16 +42,16 @@ class FitLog(Protocol):
         """Add to a counter: `train_tasks`, `pseudo_images`, `teacher_forward_images`, `queries`."""
 
     def note(self, text: str) -> None:
-        """Say a sentence that ends in the record's warnings; equal sentences are kept once."""
+        """Add a sentence to the record's warnings; equal sentences are kept once."""
 
     def backend(self, part: str, name: str) -> None:
-        """Note by which of several equivalent backends a part of the fit is computed.
+        """Record which of several equivalent backends computes a part of the fit.
 
         They differ in speed and rounding; the record's `fit.strategies` keeps the name.
         """
 
     def progress(self, step: int, total: int) -> None:
-        """Say that `step` of `total` steps are done."""
+        """Report that `step` of `total` steps are done."""
 
 
 class MakeLearner(Protocol):
@@ -103,7 +103,7 @@ class FitContext:
 
 
 class Method(ABC):
-    """Pool → learner. One subclass, one file, one entry point; the docstring names the paper.
+    """Turns a pool into a learner. One subclass, one file, one entry point per method.
 
     A fit is a dict of tensors, apart from the learner that is built from it, so that the harness
     can store it, share it between cells (`fit_depends_on`) and restore it without the method's
@@ -173,23 +173,23 @@ class Method(ABC):
         return tuple(context.pool)
 
     def skip(self, context: FitContext) -> str | None:
-        """Return why this pool or shape cannot be served, or None; beyond `needs`."""
+        """Return why the method cannot use this pool or task shape, or None; beyond `needs`."""
         return None
 
     def notes(self, context: FitContext) -> tuple[str, ...]:
-        """Return what a reader of the record should know of a fit to this pool."""
+        """Return notes for the record's warnings about a fit to this pool."""
         return ()
 
     @abstractmethod
     def fit(self, context: FitContext) -> dict[str, Tensor]:
-        """Turn the pool into tensors; the clock runs during this call only.
+        """Turn the pool into tensors; only this call is timed as the fit.
 
         Raises:
             Skip: the method finds now that it cannot serve the cell.
         """
 
     def learner(self, context: FitContext, fitted: Mapping[str, Tensor]) -> Learner:
-        """Build the learner from what `fit` returned; cheap, draws nothing.
+        """Build the learner from what `fit` returned; fast, without random numbers.
 
         Unless a method says otherwise, that is the cell's learner around a meta-model of these
         weights.

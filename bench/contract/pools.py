@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class NetSpec:
-    """What is needed to build a network: registry name, outputs of the head, image side in px."""
+    """The parameters to build a network: name, outputs of the head, image side in pixels."""
 
     architecture: str
     n_classes: int

@@ -1,1 +1,1 @@
-"""Data sets: what one offers, how it is opened and cached, and the tasks drawn from it."""
+"""Data sets: reading, decoding, caching, and the tasks drawn from them."""

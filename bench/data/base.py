@@ -1,4 +1,4 @@
-"""What a data set offers: three splits of labelled images, and where they come from.
+"""The base class of data sets: three splits of labelled images, and their source.
 
 `DatasetSource` is the contract of the entry-point group `purer_bench.datasets`. Nothing here
 imports torch: a second run of a finished suite needs names and digests only.
@@ -195,7 +195,7 @@ class DatasetSource(ABC):
 
 
 def nominal_data(source: DatasetSource) -> ImageData:
-    """Return a data set of the published counts whose images are blank and take no memory."""
+    """Return a data set with the published counts and blank images that take no memory."""
     n_classes = sum(n for n, _ in source.expected.values())
     average = round((source.n_images or 0) / n_classes)
     splits = {}

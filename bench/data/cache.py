@@ -1,4 +1,4 @@
-"""The decoded form of a data set: one `.npy` a split and `meta.json`, complete or absent.
+"""The decoded form of a data set: one `.npy` per split and `meta.json`, complete or absent.
 
 While it is made it lies in `.<folder>.part/`, with a journal of the classes that are safely
 written; a preparation that was killed goes on from there.
@@ -58,7 +58,7 @@ def build(
 
 
 def load(folder: Path) -> dict[str, tuple[list[str], list[int], np.ndarray]]:
-    """Return class names, images a class and the memory-mapped images of each split.
+    """Return class names, images per class and the memory-mapped images of each split.
 
     Raises:
         BenchError: the folder is damaged.
@@ -151,7 +151,7 @@ def _resumed(
 
 
 class _Journal:
-    """How many classes of each split are on the disk for good."""
+    """The number of classes of each split that are safely on the disk."""
 
     def __init__(self, folder: Path, decoded_with: dict[str, str]):
         self._path, self._last = folder / JOURNAL, time.monotonic()

@@ -1,4 +1,4 @@
-"""Digests of files and folders, remembered so that a start does not read 100 MB again."""
+"""Digests of files and folders, remembered so that files are not read again at each start."""
 
 from __future__ import annotations
 

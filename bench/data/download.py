@@ -1,4 +1,4 @@
-"""Downloads by pooch: checked by digest under a temporary name, only then under their own."""
+"""Downloads with pooch: a file gets its name only after its digest was checked."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Opening a data set: decoded into the cache the first time, memory-mapped ever after."""
+"""Opening a data set: decoded into the cache once, then memory-mapped."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Names → data sets: the registered ones, and those that the user names by a path."""
+"""Data sets by name: registered ones, and the user's own by path."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def dataset_source(name: str, dataset_dirs: Mapping[str, Path]) -> DatasetSource
 
 
 def check_name(name: str, dataset_dirs: Mapping[str, Path]) -> None:
-    """Raise where a name stands for no data set.
+    """Raise an error for a name that no data set has.
 
     Raises:
         BenchError: the name is neither registered nor given a path, or is no name.

@@ -1,4 +1,4 @@
-"""Task lists: which classes and which images make up each few-shot task, as indices.
+"""Task lists: the classes and images of each few-shot task, as indices.
 
 A list is drawn in full before anything is read. Frozen lists depend on the base seed, the data
 set, the split and the task shape alone, so that all methods meet the same tasks, and the first
@@ -52,7 +52,7 @@ class TaskList:
         return total.hexdigest()
 
     def rows(self, split: Split) -> tuple[np.ndarray, np.ndarray]:
-        """Return the rows of `split.images`, class after class as labels run.
+        """Return the rows of `split.images`, ordered by label.
 
         Returns:
             Support rows (T, n_way * k_shot) and query rows (T, n_way * n_query), int64.
@@ -109,7 +109,7 @@ class TaskList:
 
 
 def check_shape(split_name: str, counts: np.ndarray, shape: TaskShape) -> None:
-    """Raise where a split cannot serve tasks of a shape.
+    """Raise an error if a split has too few classes or images for tasks of a shape.
 
     Args:
         split_name: named in the message.
@@ -144,7 +144,7 @@ def frozen_tasks(
     n_tasks: int,
     base_seed: int = 0,
 ) -> TaskList:
-    """Return the task list that every method meets.
+    """Return the frozen task list, which is the same for every method.
 
     Args:
         dataset_name: part of the seed.

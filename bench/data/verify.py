@@ -1,4 +1,4 @@
-"""Is this the data set that it says it is? Classes, counts of images, and known digests."""
+"""Checks of a data set's source: classes, counts of images, and known digests."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ SHOWN = 3
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at: as it should be, worth knowing, or wrong."""
+    """The result of one check: ok, note or error."""
 
     level: Literal["ok", "note", "error"]
     text: str
 
 
 def verify(source: DatasetSource, path: Path, cache: Path) -> list[Finding]:
-    """Return what there is to say about a data set's source, without decoding its images.
+    """Return the findings about a data set's source, without decoding its images.
 
     Args:
         source: the data set.

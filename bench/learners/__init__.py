@@ -1,1 +1,1 @@
-"""Learners: adapt to a support set, predict a query set; pure functions of tensors."""
+"""Learners adapt to a support set and predict a query set; pure functions of tensors."""

@@ -1,4 +1,4 @@
-"""What gradient and metric learners share: settings, and a learner given by one function of a task.
+"""Shared parts of gradient and metric learners: settings, batching and losses.
 
 One task is a pure function of (parameters, images, labels); `bench/learners/batching.py` runs many,
 `bench/learners/norms.py` has the batch norm modes.
@@ -25,7 +25,7 @@ Params = Mapping[str, Tensor]
 
 
 class LearnerSettings(Config):
-    """How a learner adapts; the protocol says, once for training and once for testing."""
+    """How a learner adapts; the protocol has one set for training and one for testing."""
 
     inner_lr: float = Field(0.01, gt=0)
     """SGD's rate in the inner loop. Source: the paper's released scripts."""
@@ -120,7 +120,7 @@ class FunctionalLearner(MetaLearner):
         return self._all_tasks(params, *tasks, self.n_way(support_y))
 
     def outer_loss(self, params: Params, tasks: TaskBatch) -> tuple[Tensor, Tensor]:
-        """Return query losses (T,) and logits (T, Q, n_way); see `MetaLearner.outer_loss`."""
+        """Return query losses (T,) and query logits; see `MetaLearner.outer_loss`."""
         images = tasks.support_x, tasks.support_y, tasks.query_x
         logits = self._all_tasks(params, *images, self._known_n_way(tasks))
         losses = F.cross_entropy(logits.transpose(1, 2), tasks.query_y, reduction="none")
@@ -136,7 +136,7 @@ class FunctionalLearner(MetaLearner):
         return functional_call(self.net, dict(params), (x, norm))
 
     def _refuse_labels(self, n_way: int) -> None:
-        """Raise where the learner has no output for a class."""
+        """Raise an error if the learner has no output for a class."""
 
     def _known_n_way(self, tasks: TaskBatch) -> int:
         """Return `n_way`; beside a CPU, labels are read and checked once for a shape of tasks.

@@ -1,4 +1,4 @@
-"""Running a function of one task on many: one after the other, or batched with `vmap`.
+"""Apply a function of one task to many: one after the other, or batched with `vmap`.
 
 On a CPU tasks run one after the other: four to seven times as fast as `torch.func.vmap`, whose
 grouped convolutions and poolings are slow there. Elsewhere they are batched, in chunks that fit in
@@ -28,7 +28,7 @@ def over_tasks(
     support_y: Tensor,
     query_x: Tensor,
 ) -> Tensor:
-    """Apply a function of one task to T tasks, as is fastest on their device.
+    """Apply a function of one task to T tasks, in the way that is fastest on their device.
 
     Args:
         one: (images (S, C, H, W), labels (S,), images (Q, C, H, W)) → logits (Q, n_way).

@@ -1,4 +1,4 @@
-"""Classifiers on embeddings beside the nearest centroid, and what may be done to embeddings first.
+"""Classifiers on embeddings other than the nearest centroid, and transforms of embeddings.
 
 All are `Classify` functions of `bench/learners/centroids.py`, pure and batched over tasks.
 """
@@ -53,7 +53,7 @@ def logistic_logits(
 
 
 def voting(classifiers: Sequence[Classify]) -> Classify:
-    """Return the classifier whose logits are the mean of several's, for each query standardised.
+    """Return the classifier whose logits are the mean of several, standardised per query.
 
     A query's logits are brought to mean 0 and deviation 1 over the classes first, so that none of
     the classifiers outweighs another; no query touches another's logits.
@@ -78,7 +78,7 @@ def _momentum(share: Tensor) -> Tensor:
 
 
 def on_support_statistics(classify: Classify, whiten: bool) -> Classify:
-    """Return a classifier whose embeddings are first moved by the support set's own statistics.
+    """Return a classifier whose embeddings are centred or whitened with the support's statistics.
 
     The support's mean is taken off support and queries; with `whiten` each dimension is divided
     by the support's deviation in it, where that is not 0; then all have length 1 again. SimpleShot
@@ -98,7 +98,7 @@ def on_support_statistics(classify: Classify, whiten: bool) -> Classify:
 
 
 def weighted_by_support(classify: Classify, widths: Sequence[int], power: float) -> Classify:
-    """Return a classifier that weighs blocks of the embedding by how they part the support.
+    """Return a classifier that weights blocks of the embedding by their separation of the support.
 
     A block's weight is the mean squared distance between two class means in it, relative to the
     mean square of its support embeddings, to a power. A block that is 0 throughout weighs 0.

@@ -1,4 +1,4 @@
-"""MAML and ANIL: learn the support set by gradient steps, then predict."""
+"""MAML and ANIL: fit the support set by gradient steps, then predict."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from bench.learners.norms import own_norm, query_output
 
 
 class GradientLearner(FunctionalLearner, InnerLoopLearner):
-    """What MAML and ANIL share: an inner loop, and as many logits as the head has outputs."""
+    """Shared parts of MAML and ANIL: the inner loop, and the number of logits."""
 
     def n_way(self, support_y: Tensor) -> int:
         """Return the outputs of the head, whatever the labels."""

@@ -19,7 +19,7 @@ from bench.nets.norm import BlockNorm, Norm, batch_norm, batch_statistics, runni
 
 
 class SupportStatistics:
-    """A norm for BN mode `support`: collects over the support, then replays on the queries.
+    """The norm of BN mode `support`: collects statistics of the support, applies them to queries.
 
     Written out where it replays, because `batch_norm` lets no gradient into given statistics.
     """
@@ -50,19 +50,19 @@ def _normalise(layer: nn.BatchNorm2d, x: Tensor, mean: Tensor, variance: Tensor)
 
 
 def elementary_batch_norm(layer: nn.BatchNorm2d, x: Tensor) -> Tensor:
-    """Normalise by the batch's own statistics, in operations that `vmap` differentiates rightly."""
+    """Normalise by the batch's own statistics, in operations that work under `vmap`."""
     return _normalise(layer, x, *batch_statistics(x))
 
 
 class TaskBatchNorm(BlockNorm):
-    """A norm by the batch's own statistics, as fast as is right on the device."""
+    """A norm by the batch's own statistics; uses the faster implementation where it is valid."""
 
     def __call__(self, layer: nn.BatchNorm2d, x: Tensor) -> Tensor:
         """Normalise (B, C, H, W)."""
         return (elementary_batch_norm if batching.batches_tasks(x.device) else batch_norm)(layer, x)
 
     def conv_block(self, conv: nn.Conv2d, layer: nn.BatchNorm2d, x: Tensor) -> Tensor:
-        """Do a block of Conv4 at once where tasks are not batched; see `nets/fast`."""
+        """Compute a block of Conv4 with a fast implementation if possible; see `nets/fast`."""
         if batching.batches_tasks(x.device):
             return plain_block(self, conv, layer, x)
         return batch_block(conv, layer, x)
@@ -72,14 +72,14 @@ task_batch_norm = TaskBatchNorm()
 
 
 def own_norm(bn: BnMode) -> Norm:
-    """Return the norm that a support set is passed with."""
+    """Return the norm for the pass of a support set."""
     return running_norm if bn == "running" else task_batch_norm
 
 
 def query_output(
     bn: BnMode, run: Callable[[Tensor, Norm], Tensor], support_x: Tensor, query_x: Tensor
 ) -> Tensor:
-    """Return run(query_x, norm) with the norm that the BN mode asks for.
+    """Return run(query_x, norm) with the norm of the BN mode.
 
     Args:
         bn: the mode; `support` passes the support first to collect its statistics.

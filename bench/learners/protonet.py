@@ -1,4 +1,4 @@
-"""Prototypical networks: the nearest class mean of the features, as they are or of length 1."""
+"""Prototypical networks: nearest class mean of the features, optionally of length 1."""
 
 from __future__ import annotations
 

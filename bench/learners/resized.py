@@ -1,4 +1,4 @@
-"""A learner of one image size that is given tasks of another."""
+"""Learners for tasks whose images have another size than the network's."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def resize_tasks(tasks: TaskBatch, size: int) -> TaskBatch:
 
 
 def resized(learner: Learner, size: int) -> Learner:
-    """Return the learner for tasks of any image size, which it meets at its own.
+    """Return the learner for tasks of any image size; images are resized to its own.
 
     Args:
         learner: what predicts.

@@ -1,1 +1,1 @@
-"""Backbones: a feature extractor and a linear head, with the normalisation chosen by the caller."""
+"""Backbones: feature extractor and linear head; the caller chooses the normalisation."""

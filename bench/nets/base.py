@@ -1,4 +1,4 @@
-"""The shape that every backbone has: `features`, `head`, and a forward pass through both."""
+"""The base class of networks: `features`, `head`, and a forward pass through both."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Backbone(nn.Module, ABC):
     head: nn.Linear
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
-        """Let every backbone compute its features in the precision that the harness sets."""
+        """Wrap `features` so that it computes in the precision that the harness sets."""
         super().__init_subclass__(**kwargs)
         if "features" in cls.__dict__:
             cls.features = in_current_precision(cls.features)
@@ -63,7 +63,7 @@ class Backbone(nn.Module, ABC):
         return trace_channels(self, image_size)
 
     def scale_features(self, factor: float) -> None:
-        """Multiply the features by a positive factor, in place, by the norms they come from.
+        """Multiply the features by a positive factor, in place, through their last norm layers.
 
         Exact up to rounding where norms use the batch's own statistics, whatever the images.
 
@@ -75,13 +75,13 @@ class Backbone(nn.Module, ABC):
 
 @torch.no_grad()
 def scale_norm(layer: nn.BatchNorm2d, factor: float) -> None:
-    """Multiply what a norm layer puts out by a factor, in place."""
+    """Multiply the output of a norm layer by a factor, in place."""
     layer.weight.mul_(factor)
     layer.bias.mul_(factor)
 
 
 def initialise(net: nn.Module, generator: torch.Generator) -> None:
-    """Draw fresh weights in place from a CPU generator, by torch's own default distributions.
+    """Draw new weights in place from a CPU generator, with torch's default distributions.
 
     Convolutions and linear layers: weights and biases uniform in ±1/√fan_in, which is what Kaiming-
     uniform with a = √5 amounts to. Norms: scale 1, shift 0, statistics reset. PReLU: the slope that

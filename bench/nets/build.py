@@ -10,7 +10,7 @@ from bench.errors import unknown_name
 
 
 def check_net(architecture: str) -> None:
-    """Raise where nothing carries an architecture's name: registered, `torchvision:…`, `timm:…`.
+    """Raise an error for an unknown architecture: registered, `torchvision:…` or `timm:…`.
 
     Raises:
         BenchError: the name is unknown.
@@ -26,7 +26,7 @@ def check_net(architecture: str) -> None:
 
 
 def build_net(spec: Any) -> Any:
-    """Build the network of a `NetSpec`; its weights mean nothing until they are drawn or loaded.
+    """Build the network of a `NetSpec`; its weights are still to be drawn or loaded.
 
     Registered classes that are no `Backbone` are taken as classifiers that end in a linear layer.
     The network is in evaluation mode and stays so in training too, where the norm that it is
@@ -55,7 +55,7 @@ def _built(spec: Any) -> Any:
 
 
 def optimiser_recipe(architecture: str) -> OptimiserRecipe:
-    """Return how teachers of an architecture are trained: as its class declares, else as usual."""
+    """Return the optimiser recipe that an architecture's class declares, or the default one."""
     from bench.nets.base import Backbone
 
     kind = Backbone if ":" in architecture else registry.load("net", architecture)

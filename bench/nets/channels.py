@@ -127,7 +127,7 @@ class _Trace(TorchFunctionMode):
     def _after(
         self, name: str, result: Tensor, inputs: Sequence[Tensor], operands: Iterator[Tensor]
     ) -> _Label:
-        """Return the label of what an operation without weights makes of labelled activations."""
+        """Return the label of the result of an operation without weights."""
         x = inputs[0]
         label = self._labels[id(x)][1]
         if name in JOINING:
@@ -150,7 +150,7 @@ class _Trace(TorchFunctionMode):
         )
 
     def _join(self, x: Tensor, other: Tensor) -> None:
-        """Put two operands' channels into one group; what is alike for all channels has none."""
+        """Put two operands' channels into one group; values shared by all channels have none."""
         known = self._labels.get(id(other))
         mine = self._labels[id(x)][1]
         if known is None:

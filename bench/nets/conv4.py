@@ -18,7 +18,7 @@ def plain_block(norm: Norm, conv: nn.Conv2d, bn: nn.BatchNorm2d, x: Tensor) -> T
 
 
 def conv_block(norm: Norm, conv: nn.Conv2d, bn: nn.BatchNorm2d, x: Tensor) -> Tensor:
-    """Do `plain_block`, or what the norm has in its place (`bench/nets/fast`)."""
+    """Compute `plain_block`, or the norm's fast implementation of it (`bench/nets/fast`)."""
     if isinstance(norm, BlockNorm):
         return norm.conv_block(conv, bn, x)
     return plain_block(norm, conv, bn, x)

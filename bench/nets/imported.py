@@ -1,4 +1,4 @@
-"""Networks from elsewhere as backbones: torchvision's and timm's by name, or any module.
+"""Other networks as backbones: of torchvision and timm by name, or any module.
 
 A module becomes a backbone by taking its last linear layer as the head, and what goes into it as
 the features. Its batch norm layers, where it has some, normalise as the caller chooses; those of a
@@ -36,7 +36,7 @@ _chosen_norm: ContextVar[Norm] = ContextVar("chosen_norm", default=running_norm)
 
 
 class _CallersBatchNorm(nn.BatchNorm2d):
-    """Batch norm that normalises as the backbone's caller says."""
+    """Batch norm whose statistics the backbone's caller chooses."""
 
     follows_caller = True
 
@@ -172,7 +172,7 @@ def is_named(architecture: str) -> bool:
 
 
 def check_named(architecture: str) -> None:
-    """Raise where `torchvision:NAME` or `timm:NAME` names no classifier.
+    """Raise an error if `torchvision:NAME` or `timm:NAME` names no classifier.
 
     Raises:
         BenchError: the family's package is not installed, or has no such classifier.
@@ -184,7 +184,7 @@ def check_named(architecture: str) -> None:
 
 
 def build_named(architecture: str, n_classes: int, image_size: int) -> nn.Module:
-    """Return a fresh classifier of `torchvision:NAME` or `timm:NAME`, without stored weights.
+    """Return an untrained classifier `torchvision:NAME` or `timm:NAME`.
 
     Args:
         architecture: the family and the name.
@@ -246,7 +246,7 @@ def _timm() -> Any:
 
 @torch.no_grad()
 def check_backbone(module: nn.Module, image_size: int) -> Imported:
-    """Return the module as a backbone, after seeing that head after features is what it computes.
+    """Return the module as a backbone, after checking that it computes head(features(x)).
 
     Args:
         module: in eval mode; taken over and changed.

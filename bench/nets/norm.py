@@ -82,7 +82,7 @@ def at_least_float32(x: Tensor) -> Tensor:
 
 
 def holds_statistics(state: Mapping[str, Tensor]) -> bool:
-    """Tell whether a state dict holds running statistics of images, not only those of no pass.
+    """Tell whether a state dict holds running statistics that were updated at least once.
 
     Fresh layers, before any pass in training mode, have means of 0 and variances of 1.
     """

@@ -1,4 +1,4 @@
-"""How exactly networks compute: in float32, in TF32 on a GPU, or in bfloat16.
+"""The numeric precision of networks: float32, TF32 on a GPU, or bfloat16.
 
 `float32`   as it says; TF32, which cuDNN uses of its own accord, is switched off.
 `tf32`      convolutions and matrix products round their factors to 10 bits of mantissa. CUDA only.
@@ -30,7 +30,7 @@ _current: list[Precision] = ["float32"]
 
 
 def current_precision() -> Precision:
-    """Return the precision that networks of this process compute in now."""
+    """Return the current precision of the networks of this process."""
     return _current[-1]
 
 
@@ -49,7 +49,7 @@ def check_precision(precision: Precision, device: torch.device) -> None:
 
 @contextlib.contextmanager
 def computing_in(precision: Precision, device: torch.device) -> Iterator[None]:
-    """Let the process compute in a precision within the block, on the device.
+    """Set the precision of the process within the block, on the device.
 
     Raises:
         BenchError: the device does not have it.

@@ -1,4 +1,4 @@
-"""ResNet10 and ResNet18 for small images, as this line of work uses them."""
+"""ResNet10 and ResNet18 for small images, as used in data-free meta-learning."""
 
 from __future__ import annotations
 

@@ -75,7 +75,7 @@ def class_effects(values: np.ndarray, classes: np.ndarray) -> tuple[np.ndarray, 
     if len(names) < 3 or n_tasks < MIN_TASKS_PER_CLASS * len(names):
         raise BenchError(
             f"{n_tasks} tasks of {len(names)} classes; an open interval needs at least 3 classes "
-            f"and {MIN_TASKS_PER_CLASS} tasks a class"
+            f"and {MIN_TASKS_PER_CLASS} tasks per class"
         )
     design = np.zeros((n_tasks, len(names)))
     design[np.arange(n_tasks)[:, None], columns.reshape(members.shape)] = 1

@@ -57,7 +57,7 @@ def hierarchical_interval(values: np.ndarray, level: float = 0.95) -> Interval:
     if array.ndim != 2 or min(array.shape) < 2 or not np.isfinite(array).all():
         raise BenchError(
             f"values of shape {array.shape}; an interval over repetitions and tasks needs finite "
-            "values of at least 2 of each, one row a repetition"
+            "values of at least 2 of each, one row per repetition"
         )
     check_level(level)
     n_seeds, n_tasks = array.shape

@@ -25,7 +25,8 @@ def checked(values: Values, name: str) -> np.ndarray:
     array = np.asarray(values, dtype=np.float64)
     if array.ndim != 1 or len(array) < 2 or not np.isfinite(array).all():
         raise BenchError(
-            f"{name} of shape {array.shape}; an interval needs at least 2 finite values, one a task"
+            f"{name} of shape {array.shape}; an interval needs at least 2 finite values, one per "
+            "task"
         )
     return array
 

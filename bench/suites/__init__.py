@@ -1,1 +1,1 @@
-"""Suites: YAML files that name cells, and how they expand."""
+"""Suites: YAML files and their expansion into cells."""

@@ -1,4 +1,4 @@
-"""A cell is one complete configuration, hashed by content."""
+"""Cells: complete configurations of one experiment, hashed by content."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ class Cell(Config):
         )
 
     def identity(self) -> dict[str, Any]:
-        """Return what makes two cells the same; see `Config.identity`."""
+        """Return the object that is hashed; see `Config.identity`."""
         values = super().identity()
         values["method_config"] = self.method_identity()
         if self.calibration != UNCALIBRATED:
@@ -97,7 +97,7 @@ class Cell(Config):
         return values | ({"versions": versions} if versions else {})
 
     def method_identity(self) -> dict[str, Any]:
-        """Return what makes two configurations of the method the same."""
+        """Return the part of the identity that is the method's configuration."""
         return settings_identity("method", self.method, self.method_config)
 
     def hashed(self, dataset_digests: Mapping[str, str]) -> dict[str, Any]:

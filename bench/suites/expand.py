@@ -1,4 +1,4 @@
-"""From a suite to its cells."""
+"""Expansion of a suite into its cells."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Named protocols and budgets: the constants that make two numbers comparable.
+"""Named protocols and budgets: the constants that must agree before numbers are compared.
 
 What each setting of `ProtocolConstants` means (docs/protocols.md has the table of hazards):
 

@@ -1,4 +1,4 @@
-"""A suite names many cells in a YAML file."""
+"""Suites: YAML files that list methods and settings of many cells."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ def read_suite(name: str, settings: Sequence[str] = ()) -> tuple[Suite, dict[str
 
 
 def _content(name: str) -> dict[str, Any]:
-    """Return what the file of a suite says."""
+    """Return the content of a suite's file."""
     path = suite_file(name)
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -161,7 +161,7 @@ def _take_test_tasks(content: dict[str, Any], given: set[str]) -> None:
 
 
 def suite_parts(suite: Suite) -> list[Suite]:
-    """Return the suites that a suite consists of, with what it says for all; itself if none."""
+    """Return the parts of a suite with the settings that it gives all of them, or itself."""
     if not suite.parts:
         return [suite]
     said = suite.model_fields_set - {"name", "title", "parts"}
@@ -201,7 +201,7 @@ def listed(value: str | list[str]) -> list[str]:
 
 
 def validated(kind: type[Any], values: Mapping[str, Any], where: str) -> Any:
-    """Return a model of some values, or say in one line what is wrong with which of them.
+    """Return a model of some values, or raise an error of one line that names the wrong value.
 
     Raises:
         BenchError: an unknown or missing key, or a value that may not be.

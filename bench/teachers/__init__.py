@@ -1,1 +1,1 @@
-"""Teachers: how they are trained, which pool they form, where they are kept."""
+"""Teachers: training, pools, storage, import and export."""

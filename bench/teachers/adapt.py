@@ -1,4 +1,4 @@
-"""Teachers trained on pixels of another size or normalisation, made to take the cell's."""
+"""Teachers trained with another image size or normalisation, adapted to the cell's."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def adapt(teacher: Teacher, mean: Sequence[float], std: Sequence[float], size: i
 
 
 def normalises_otherwise(teacher: Teacher) -> bool:
-    """Tell whether a teacher's own pixels have another mean or deviation than those it takes."""
+    """Tell whether a teacher was trained with another normalisation than it is given now."""
     features = teacher.net.features
     return isinstance(features, _Adapted) and features.renormalises
 

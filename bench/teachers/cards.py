@@ -1,4 +1,4 @@
-"""A pool on disk: one folder a teacher with its weights and card, and `pool.json` with the digests.
+"""A pool on disk: one folder per teacher (weights, card), and `pool.json` with the digests.
 
 ```
 <pool>/pool.json             format, name, and for each teacher its folder and two digests
@@ -29,7 +29,7 @@ FORMAT = 1
 
 
 class TeacherCard(Config):
-    """All about a teacher but its weights."""
+    """All facts about a teacher except its weights."""
 
     dataset: str
     """the data set it was trained on, by the name used here, or one of the user's"""
@@ -74,7 +74,7 @@ class TeacherCard(Config):
 
 
 class StoredTeacher(Config):
-    """Where a teacher of a pool lies, and the digests of its two files."""
+    """The folder of a pool's teacher, and the digests of its two files."""
 
     folder: str
     card_sha256: str
@@ -127,13 +127,13 @@ def pool_folder(cache: Path, name: str) -> Path:
 
 
 def pool_cards(cache: Path, name: str) -> list[TeacherCard]:
-    """Return the cards of an imported pool, their digests compared."""
+    """Return the cards of an imported pool after comparing their digests."""
     folder = pool_folder(cache, name)
     return [read_card(folder, stored) for stored in read_index(folder).teachers]
 
 
 def check_pool_name(name: str) -> None:
-    """Raise where a name cannot be a pool's.
+    """Raise an error for a name that a pool cannot have.
 
     Raises:
         BenchError: it holds other characters than small letters, digits, `_` and `-`.
@@ -201,7 +201,7 @@ def read_json(path: Path) -> Any:
 
 
 def validated(kind: Any, values: Any, where: Path | str) -> Any:
-    """Return a configuration model of the values, or one line that says what is wrong.
+    """Return a configuration model of the values, or raise an error of one line.
 
     Raises:
         BenchError: a value is missing, unknown or not allowed.

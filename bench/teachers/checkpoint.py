@@ -1,4 +1,4 @@
-"""Users' own checkpoints: weights of a named network become a teacher of a pool."""
+"""Import of users' checkpoints: weights of a named network become a teacher of a pool."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def import_checkpoint(
 
 
 def _as_backbone(spec: NetSpec, state: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
-    """Return the state of the backbone that a module's own state dict stands for."""
+    """Convert a module's own state dict to that of its backbone."""
     module = _own_module(spec)
     _check_outputs(module.state_dict(), state, spec.n_classes, path)
     load_state(module, state, path)

@@ -1,4 +1,4 @@
-"""Pool recipes: which classes and which architecture each teacher gets."""
+"""Pool recipes: the classes and the architecture of each teacher."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class TeacherSpec(Config):
 
     @property
     def content(self) -> dict[str, Any]:
-        """What names the teacher's files.
+        """The content whose hash names the teacher's files.
 
         An independent start is not mentioned, so that such teachers keep the names they had before
         there was another; nor is a version 1.

@@ -1,4 +1,4 @@
-"""How alike the teachers of a pool see images: a number for each pair, of their features.
+"""Similarity of the teachers' features: linear CKA (centred kernel alignment) per pair.
 
 A statement about the pool, made by the harness and for readers only: no method sees it. The images
 are of the validation split, whose classes no teacher was trained on and no test task has.
@@ -108,7 +108,7 @@ def _spread(data: ImageData, n: int) -> np.ndarray:
 def similarity_file(
     cache: Path, pool: Pool, sets: Sequence[ImageData], device: torch.device
 ) -> Path | None:
-    """Return the cached table of a pool's similarity, measured where it is not there yet.
+    """Return the cached table of a pool's similarity; compute it if it is missing.
 
     None where `pool_similarity` has no answer. Cells of all suites and precisions share it, so it
     is measured in float32 whatever the cell computes in.
@@ -139,7 +139,7 @@ def _is_table(path: Path, n_teachers: int) -> bool:
 
 
 def write_similarity(path: Path, matrix: np.ndarray) -> None:
-    """Write how alike teachers are, (N, N) symmetric: `a` < `b` (int32), `cka` (float64)."""
+    """Write similarities of teachers, (N, N) symmetric: `a` < `b` (int32), `cka` (float64)."""
     a, b = np.triu_indices(len(matrix), k=1)
     columns = {"a": a.astype(np.int32), "b": b.astype(np.int32), "cka": matrix[a, b]}
     write_parquet(path, columns)

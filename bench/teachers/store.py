@@ -1,4 +1,4 @@
-"""Where teachers are kept: safetensors and a JSON card, named by content, checked before parsing.
+"""Storage of teachers: safetensors and a JSON card, named by content, checked when read.
 
 `<cache>/teachers/<hash of the plan>/` holds `net.safetensors` and `teacher.json`; the card is
 written last and carries the digest of the weights. Cells and suites that plan the same teacher
@@ -37,7 +37,7 @@ Progress = Callable[[str, int, int], None]
 
 
 def teacher_folder(cache: Path, plan: TeacherSpec) -> Path:
-    """Return the folder that a planned teacher has, or would have."""
+    """Return the folder of a planned teacher, whether it exists or not."""
     return cache / "teachers" / content_hash(plan.content)[:20]
 
 
@@ -87,7 +87,7 @@ def build_pool(
 
 
 def shared_start(plan: TeacherSpec) -> dict[str, Tensor]:
-    """Return the weights that all teachers of a plan's spec and seed start from, on the CPU."""
+    """Return the shared initialisation of a plan's teachers with this spec and seed, on the CPU."""
     net = build_net(plan.spec)
     spec = (plan.architecture, plan.n_outputs, plan.image_size)
     initialise(net, torch_generator("shared initialisation", *spec, plan.seed))
@@ -174,7 +174,7 @@ def split_images(
         if cut == 0 or cut == len(images):
             raise BenchError(
                 f"class '{data.splits['train'].classes[class_index]}' of {data.name} has "
-                f"{len(images)} images; a teacher needs at least 2 a class"
+                f"{len(images)} images; a teacher needs at least 2 per class"
             )
         train.append((images[:cut], torch.full((cut,), label)))
         held_out.append((images[cut:], torch.full((len(images) - cut,), label)))

@@ -1,4 +1,4 @@
-"""Pools in and out: export with digests, import of exported pools.
+"""Export of pools with digests, and import of exported pools.
 
 Digests are compared before anything is parsed. A pool appears in the cache by one rename, complete.
 """
@@ -39,7 +39,7 @@ from bench.teachers.weights import load_state, read_state
 
 
 def load_pool(cache: Path, name: str, device: torch.device | str = "cpu") -> Pool:
-    """Return an imported pool, its digests compared before its weights are parsed.
+    """Return an imported pool; digests are compared before weights are parsed.
 
     Raises:
         BenchError: there is no such pool, or a file of it was changed.
@@ -87,7 +87,7 @@ def _number_classes(cards: Sequence[TeacherCard]) -> dict[tuple[str, str], int]:
 
 
 def export_pool(teachers: Sequence[Teacher], name: str, source: str, folder: Path) -> PoolIndex:
-    """Write a pool to a folder that is not there yet: weights, cards and digests.
+    """Write a pool to a new folder: weights, cards and digests.
 
     Args:
         teachers: in order.
@@ -125,7 +125,7 @@ def _card_of(teacher: Teacher, source: str) -> TeacherCard:
 
 
 def import_pool(cache: Path, name: str, folder: Path) -> PoolIndex:
-    """Take an exported pool into the cache, under a name, after loading it on trial.
+    """Copy an exported pool into the cache under a name, after checking that it loads.
 
     Raises:
         BenchError: the name is taken, or a file is missing, changed or does not fit.

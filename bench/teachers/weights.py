@@ -1,4 +1,4 @@
-"""Weights in files: parsed safely, and loaded only into a network that they fit exactly."""
+"""Files of weights: parsed safely, and loaded only if they match the network exactly."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PICKLES = (".pth", ".pt", ".bin", ".pkl")
 
 
 def read_state(path: Path, allow_pickle: bool = False) -> dict[str, Tensor]:
-    """Return the tensors of a file, whose digest has been compared where one is known."""
+    """Return the tensors of a file; its digest was compared before if one is known."""
     if path.suffix.lower() in PICKLES:
         return _unpickle(path, allow_pickle)
     try:

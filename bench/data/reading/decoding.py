@@ -1,4 +1,4 @@
-"""One image of a data set as RGB of a byte a channel, whatever its file holds."""
+"""Decoding of one image to RGB with one byte per channel, from any file format."""
 
 from __future__ import annotations
 

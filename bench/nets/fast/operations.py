@@ -1,4 +1,4 @@
-"""What the hand-written blocks share: batch statistics, layouts, and the convolution's gradient.
+"""Shared operations of the hand-written blocks: statistics, layouts, gradients.
 
 What the automatic gradient of a block of Conv4 spends its time on is not arithmetic but passes over
 the convolution's output, the largest tensor there is. In the blocks of this folder each value of it

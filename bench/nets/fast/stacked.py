@@ -1,4 +1,4 @@
-"""Many networks of one shape run as one: their parameters stacked, their passes vectorised."""
+"""Networks of one shape computed as one: stacked parameters, vectorised passes."""
 
 from __future__ import annotations
 
