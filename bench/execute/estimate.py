@@ -22,7 +22,7 @@ from bench.execute.fits import fit_folder, fit_key
 from bench.execute.fitting import data_digest
 from bench.execute.machine import describe_device
 from bench.execute.passes import pass_seconds
-from bench.execute.rates import Took, Work, describe_work, stored_rates, took_here
+from bench.execute.rates import Took, Work, describe_work, stored_rates, took_here, trained_here
 from bench.execute.scenario import meta_spec, plan_teachers, refused_by_plan, scenario_data
 from bench.results.files import content_hash
 from bench.results.store import is_finished
@@ -56,7 +56,9 @@ class Estimator:
         sizes = {name: registry.load("dataset", name).image_size for name in names}
         sizes |= {name: one.image_size for name, one in data.items()}
         stored, self._training_passes = stored_rates()
-        self._known = took_here(runs, describe_device(device), sizes)
+        here = describe_device(device)
+        self._trained = trained_here(cache, here)
+        self._known = took_here(runs, here, sizes)
         self._known += stored if device.type == "cpu" else []  # all of these are a CPU's
 
     def estimate(self, cell: Cell) -> dict[str, Any]:
@@ -94,8 +96,10 @@ class Estimator:
             return 0.0
         counts = self._data[plan.dataset].splits["train"].counts
         n_images = plan.recipe.train_fraction * sum(int(counts[c]) for c in plan.classes)
-        passes = self._training_passes * n_images * plan.recipe.epochs
-        return passes * pass_seconds(plan.spec, self._device)
+        seconds = self._trained.get((plan.architecture, plan.image_size))
+        if seconds is None:
+            seconds = self._training_passes * pass_seconds(plan.spec, self._device)
+        return seconds * n_images * plan.recipe.epochs
 
     def _fit_key(self, cell: Cell, method: type[Method], plans: Sequence[TeacherSpec]) -> str:
         """Return the key of a cell's fit; of a pool still to be trained, one that stands for it."""

@@ -10,6 +10,8 @@ from __future__ import annotations
 import contextlib
 import importlib.resources
 import json
+import statistics
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -129,6 +131,19 @@ def took_here(runs: Path, device: Device, sizes: Mapping[str, int]) -> list[Took
             if record.device == device and (one := took(record, sizes)):
                 found.append(one._replace(here=True))
     return found
+
+
+def trained_here(cache: Path, device: Device) -> dict[tuple[str, int], float]:
+    """Return the seconds per training image and epoch of the teachers in a cache that were trained
+    on a device, by architecture and image side: medians."""
+    found: dict[tuple[str, int], list[float]] = defaultdict(list)
+    for path in cache.glob("teachers/*/teacher.json"):
+        with contextlib.suppress(OSError, ValueError, KeyError, ZeroDivisionError):
+            card = json.loads(path.read_text(encoding="utf-8"))
+            if (card["device"], card["threads"]) == (device.type, device.threads):
+                kind = card["plan"]["architecture"], card["plan"]["image_size"]
+                found[kind].append(1 / card["images_per_s"])
+    return {kind: statistics.median(seconds) for kind, seconds in found.items()}
 
 
 def stored_rates() -> tuple[list[Took], float]:

@@ -75,12 +75,12 @@ def estimator(
     """Returns a maker of estimators that know just what they are given, in an empty cache."""
     data = make_plan(suite, [], [], None, cache, None, {}).data
 
-    def make(*known: Took, device: str = "cpu") -> Estimator:
+    def make(*known: Took, device: str = "cpu", trained: dict | None = None) -> Estimator:
         own = [one for one in known if one.here]
         stored = [one for one in known if not one.here]
         monkeypatch.setattr(estimate, "took_here", lambda *_: own)
         monkeypatch.setattr(estimate, "stored_rates", lambda: (stored, TRAINING_PASSES))
-        monkeypatch.setattr(estimate, "describe_device", lambda _: None)
+        monkeypatch.setattr(estimate, "trained_here", lambda *_: trained or {})
         return Estimator(data, tmp_path / "runs", cache, torch.device(device))
 
     return make
@@ -113,6 +113,15 @@ def test_stored_passes_become_seconds_of_this_machine(suite: str, estimator) -> 
     assert found["seconds"] == pytest.approx(pool_s(cell) + 2 + 100 * 0.08, abs=0.1)
     assert found["memory_bytes"] == 7
     assert (found["teachers"], found["teachers_stored"]) == (3, 0)
+
+
+def test_teachers_take_as_long_as_those_that_were_trained_here(suite: str, estimator) -> None:
+    cell = cell_of(suite, "average")
+    known = like(cell, fit=0.0, task=0.0)
+    others = estimator(known, trained={("resnet10", 32): 9.0, ("conv4", 84): 9.0})
+    assert others.estimate(cell)["seconds"] == pytest.approx(pool_s(cell), abs=0.1)
+    own = estimator(known, trained={("conv4", 32): 2 * TRAINING_PASSES * PASS})
+    assert own.estimate(cell)["seconds"] == pytest.approx(2 * pool_s(cell), abs=0.1)
 
 
 def test_a_meta_trained_fit_grows_with_iterations_images_and_teachers(

@@ -10,7 +10,7 @@ import torch
 from bench.contract import Learner, NetSpec
 from bench.execute import passes
 from bench.execute.machine import describe_device
-from bench.execute.rates import stored_rates, took, took_here
+from bench.execute.rates import stored_rates, took, took_here, trained_here
 from bench.learners.protonet import ProtoNet
 from bench.results.files import write_json
 from bench.results.find import find_records
@@ -81,6 +81,19 @@ def test_records_of_this_machine_only_are_its_own(tmp_path: Path) -> None:
     assert one.here
     assert one._replace(here=False) == took(mine, SIZES)
     assert took_here(tmp_path / "nowhere", here, SIZES) == []
+
+
+def test_teachers_trained_here_tell_the_speed_of_training(tmp_path: Path) -> None:
+    here = describe_device(torch.device("cpu"))
+    plan = {"architecture": "conv4", "image_size": 32}
+    card = {"plan": plan, "images_per_s": 500.0, "device": "cpu", "threads": here.threads}
+    cards = [card | {"images_per_s": rate} for rate in (400.0, 500.0, 1.0)]
+    cards += [card | {"threads": here.threads + 1, "images_per_s": 7.0}]  # another number
+    cards += [card | {"images_per_s": 0.0}, {"plan": plan}]  # never trained; of an older version
+    for number, one in enumerate(cards):
+        write_json(tmp_path / "teachers" / str(number) / "teacher.json", one)
+    assert trained_here(tmp_path, here) == {("conv4", 32): 1 / 400}
+    assert trained_here(tmp_path / "nowhere", here) == {}
 
 
 def test_spoiled_passes_are_outvoted(monkeypatch: pytest.MonkeyPatch) -> None:
