@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from baselines.distillation._losses import feature_loss, similarity_loss, soft_label_loss
 from baselines.distillation._pseudo_views import draw_views
-from baselines.distillation._targets import Lessons, LessonSettings, Teaching
+from baselines.distillation._targets import TargetSettings, TeacherEnsemble, TeacherTargets
 from bench.contract import FitLog
 from bench.learners.centroids import unit
 from bench.nets.base import Backbone, initialise
@@ -26,7 +26,7 @@ STATISTICS_BATCH = 256
 STATISTICS_VIEWS = 4 * STATISTICS_BATCH
 
 
-class StudentSettings(LessonSettings):
+class StudentSettings(TargetSettings):
     """How a student learns."""
 
     steps: int | None = Field(None, ge=1)
@@ -90,7 +90,7 @@ class Distiller:
     """Trains one student, round after round of views; can be stopped between rounds.
 
     Args:
-        teaching: the teachers.
+        teachers: the teachers.
         images: their pseudo images (M, 3, H, W).
         net: the student's meta-model, trained in place.
         settings: see `StudentSettings`.
@@ -102,7 +102,7 @@ class Distiller:
 
     def __init__(
         self,
-        teaching: Teaching,
+        teachers: TeacherEnsemble,
         images: Tensor,
         net: Backbone,
         settings: StudentSettings,
@@ -111,12 +111,12 @@ class Distiller:
         log: FitLog,
         first_step: int = 0,
     ):
-        self._teaching, self._images, self._settings = teaching, images, settings
+        self._teachers, self._images, self._settings = teachers, images, settings
         self._generator, self._log, self._first_step = generator, log, first_step
-        self.student = Student(net, *teaching.widths, generator)
+        self.student = Student(net, *teachers.widths, generator)
         self._optimiser = torch.optim.Adam(self.student.trained(), lr=settings.learning_rate)
         self._norm = FusedBatchNorm() if images.device.type == "cpu" else batch_norm
-        self._mean = images.new_zeros(teaching.widths[0])
+        self._mean = images.new_zeros(teachers.widths[0])
         self.steps, self.step = steps, 0
 
     def run(self, save: Callable[[], None], note: Callable[[int], None]) -> None:
@@ -127,14 +127,14 @@ class Distiller:
             note: called after each step with the steps done.
         """
         while self.step < self.steps:
-            lessons = self._next_lessons()
-            for rows in self._batches(len(lessons)):
-                self._learn(lessons, rows)
+            targets = self._next_targets()
+            for rows in self._batches(len(targets)):
+                self._learn(targets, rows)
                 note(self.step)
             if self.step < self.steps:
                 save()
             else:
-                set_statistics(self.student.net, lessons.views)
+                set_statistics(self.student.net, targets.views)
 
     @property
     def _round_steps(self) -> int:
@@ -142,16 +142,16 @@ class Distiller:
         n_rounds = max(1, round(self.steps / ROUND))
         return min(math.ceil(self.steps / n_rounds), self.steps - self.step)
 
-    def _next_lessons(self) -> Lessons:
+    def _next_targets(self) -> TeacherTargets:
         settings = self._settings
         n = math.ceil(self._round_steps * settings.batch / settings.passes)
         n = max(n, settings.batch)
-        teacher = self._teaching.teachers[0]
+        teacher = self._teachers.teachers[0]
         views = draw_views(self._images, n, teacher, settings, self._generator)
-        lessons = self._teaching.ask(views)
+        targets = self._teachers.targets(views)
         if self.step == 0:
-            self._mean = lessons.features.mean(0)
-        return lessons
+            self._mean = targets.features.mean(0)
+        return targets
 
     def _batches(self, n: int) -> list[Tensor]:
         """Return the rows of a round's batches; each pass has its own random order."""
@@ -161,12 +161,12 @@ class Distiller:
             rows += order.split(self._settings.batch)[: n // self._settings.batch]
         return rows[: self._round_steps]
 
-    def _learn(self, lessons: Lessons, rows: Tensor) -> None:
-        """Make one step on some rows of the lessons."""
+    def _learn(self, targets: TeacherTargets, rows: Tensor) -> None:
+        """Make one step on some rows of the targets."""
         rate = self._settings.learning_rate * schedule(self.step, self.steps)
         for group in self._optimiser.param_groups:
             group["lr"] = rate
-        losses = self._losses(lessons, rows)
+        losses = self._losses(targets, rows)
         self._optimiser.zero_grad(set_to_none=True)
         torch.stack([weight * loss for weight, loss in losses.values()]).sum().backward()
         self._optimiser.step()
@@ -174,30 +174,30 @@ class Distiller:
         values = {name: loss.detach() for name, (_, loss) in losses.items()}
         self._log.scalars(self._first_step + self.step, values)
 
-    def _losses(self, lessons: Lessons, rows: Tensor) -> dict[str, tuple[float, Tensor]]:
+    def _losses(self, targets: TeacherTargets, rows: Tensor) -> dict[str, tuple[float, Tensor]]:
         """Return weight and value of each loss by name."""
-        settings, teaching = self._settings, self._teaching
-        features = self.student.net.features(self._shown(lessons, rows), self._norm)
+        settings, teachers = self._settings, self._teachers
+        features = self.student.net.features(self._shown(targets, rows), self._norm)
         rows = rows.to(features.device)
         found = {}
         if settings.feature_weight:
             mapped = self.student.to_features(unit(features))
-            wanted = lessons.features[rows] - self._mean
+            wanted = targets.features[rows] - self._mean
             found["feature_loss"] = settings.feature_weight, feature_loss(mapped, wanted)
         if settings.similarity_weight:
-            loss = similarity_loss(unit(features), lessons.features[rows])
+            loss = similarity_loss(unit(features), targets.features[rows])
             found["similarity_loss"] = settings.similarity_weight, loss
         if settings.soft_label_weight:
             logits = self.student.to_logits(features)
             loss = soft_label_loss(
-                logits, lessons.logits[rows], teaching.classes, settings.temperature
+                logits, targets.logits[rows], teachers.classes, settings.temperature
             )
             found["soft_label_loss"] = settings.soft_label_weight, loss
         return found
 
-    def _shown(self, lessons: Lessons, rows: Tensor) -> Tensor:
+    def _shown(self, targets: TeacherTargets, rows: Tensor) -> Tensor:
         """Return views, some mirrored where the teachers' answers do not tell."""
-        images = lessons.views[rows.to(lessons.views.device)]
+        images = targets.views[rows.to(targets.views.device)]
         if self._settings.mirrored:
             mirrored = torch.rand(len(rows), generator=self._generator) < 0.5
             mirrored = mirrored.to(images.device)[:, None, None, None]

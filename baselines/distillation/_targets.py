@@ -15,7 +15,7 @@ from bench.contract import FitLog, Teacher
 from bench.nets.norm import running_norm
 
 
-class LessonSettings(ViewSettings):
+class TargetSettings(ViewSettings):
     """What teachers are asked for."""
 
     temperature: float = Field(2.0, gt=0)
@@ -29,7 +29,7 @@ class LessonSettings(ViewSettings):
 
 
 @dataclass(frozen=True)
-class Lessons:
+class TeacherTargets:
     """Views (N, 3, H, W), and the teachers' answers: features (N, D), logits (N, C) if asked."""
 
     views: Tensor
@@ -40,7 +40,7 @@ class Lessons:
         return len(self.views)
 
 
-class Teaching:
+class TeacherEnsemble:
     """Asks some teachers about views. Their features are those that serve `ensemble_centroids`
     best, its preset `tuned`: root features, logits and root soft labels, of length 1 each.
 
@@ -54,7 +54,7 @@ class Teaching:
     def __init__(
         self,
         teachers: Sequence[Teacher],
-        settings: LessonSettings,
+        settings: TargetSettings,
         with_logits: bool,
         log: FitLog,
     ):
@@ -82,7 +82,7 @@ class Teaching:
         return [teacher.net.head.out_features for teacher in self.teachers]
 
     @torch.no_grad()
-    def ask(self, views: Tensor) -> Lessons:
+    def targets(self, views: Tensor) -> TeacherTargets:
         """Return the teachers' answers to views (N, 3, H, W)."""
         asked = len(views) * len(self.teachers)
         self._log.count("teacher_forward_images", asked * (self._views + self._with_logits))
@@ -91,7 +91,7 @@ class Teaching:
         logits = None
         if self._with_logits:
             logits = torch.cat([self._logits(part) for part in views.split(CHUNK // 8)])
-        return Lessons(views, features, logits)
+        return TeacherTargets(views, features, logits)
 
     def _logits(self, views: Tensor) -> Tensor:
         return torch.cat([teacher.net(views, running_norm) for teacher in self.teachers], dim=1)

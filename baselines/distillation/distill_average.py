@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from baselines.distillation._course import Course, Distillation, state_of
 from baselines.distillation._pseudo_views import draw_views
 from baselines.distillation._student import STATISTICS_VIEWS, set_statistics
+from baselines.distillation._student_training import Distillation, StudentTraining, state_of
 from baselines.distillation.single_dfkd import SingleConfig
 from bench.contract import FitContext
 from bench.training.initialisation import average_state
@@ -32,12 +32,12 @@ class DistillAverage(Distillation):
     def fit(self, context: FitContext) -> dict[str, Tensor]:
         """Invert each teacher, train its student, and average the students."""
         teachers = self.teachers_used(context)
-        course = Course(context, teachers, [[number] for number in range(len(teachers))])
-        state = average_state(course.run())
+        training = StudentTraining(context, teachers, [[number] for number in range(len(teachers))])
+        state = average_state(training.run())
         net = context.build_net(context.generator("initialisation"))
         net.load_state_dict(state)
         views = draw_views(
-            torch.cat(course.images),
+            torch.cat(training.images),
             STATISTICS_VIEWS,
             teachers[0],
             context.config,

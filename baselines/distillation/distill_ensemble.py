@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from baselines.distillation._course import Course, Distillation
+from baselines.distillation._student_training import Distillation, StudentTraining
 from bench.contract import FitContext
 
 
@@ -30,4 +30,4 @@ class DistillEnsemble(Distillation):
     def fit(self, context: FitContext) -> dict[str, Tensor]:
         """Invert each teacher and train one student on all of them."""
         teachers = self.teachers_used(context)
-        return Course(context, teachers, [range(len(teachers))]).run()[0]
+        return StudentTraining(context, teachers, [range(len(teachers))]).run()[0]

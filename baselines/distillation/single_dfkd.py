@@ -5,7 +5,11 @@ from __future__ import annotations
 from pydantic import Field
 from torch import Tensor
 
-from baselines.distillation._course import Course, Distillation, DistillationConfig
+from baselines.distillation._student_training import (
+    Distillation,
+    DistillationConfig,
+    StudentTraining,
+)
 from bench.contract import FitContext, Teacher
 from bench.training.initialisation import best_teacher
 
@@ -45,4 +49,4 @@ class SingleDfkd(Distillation):
 
     def fit(self, context: FitContext) -> dict[str, Tensor]:
         """Invert the teacher and train the student."""
-        return Course(context, self.teachers_used(context), [[0]]).run()[0]
+        return StudentTraining(context, self.teachers_used(context), [[0]]).run()[0]

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from baselines.distillation._answer_loss import agreeing
+from baselines.distillation._losses import agreeing
 from baselines.recovery._generator import Generator, PixelScale
 from baselines.recovery._zero_order import zero_order_gradient
 

@@ -9,7 +9,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from baselines.distillation._answer_loss import Divergence, distillation_loss
+from baselines.distillation._losses import Divergence, distillation_loss
 from baselines.recovery._black_box import BlackBox
 from baselines.recovery._black_box_recovery import recover, recovery_objective
 from baselines.recovery._generator import fresh_generator

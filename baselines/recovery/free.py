@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
-from baselines.distillation._answer_loss import Divergence, agreeing, distillation_loss
+from baselines.distillation._losses import Divergence, agreeing, distillation_loss
 from baselines.recovery._generator import fresh_generator
 from baselines.recovery._gradient_alignment import FastOptimiser, sequential_displacement
 from baselines.recovery._meta_generator import Adapted, MetaGenerator, adapt

@@ -23,7 +23,7 @@ from baselines.distillation._student import (
     schedule,
     set_statistics,
 )
-from baselines.distillation._targets import Lessons, LessonSettings, Teaching
+from baselines.distillation._targets import TargetSettings, TeacherEnsemble, TeacherTargets
 from baselines.distillation.distill_average import DistillAverage
 from baselines.distillation.distill_ensemble import DistillEnsemble
 from baselines.distillation.single_dfkd import SingleDfkd
@@ -197,16 +197,18 @@ def test_inversion_starts_where_it_is_told_and_blocks_by_hand_change_rounding_on
 
 def test_teachers_answers_do_not_tell_an_image_from_its_mirror_image_where_asked_not_to():
     pool, images, log = conv_pool(), noise(4, 3, 16, 16), RecordingLog()
-    teaching = Teaching(pool, LessonSettings(), True, log)
-    one, other = teaching.ask(images), teaching.ask(images.flip(-1))
+    teachers = TeacherEnsemble(pool, TargetSettings(), True, log)
+    one, other = teachers.targets(images), teachers.targets(images.flip(-1))
     torch.testing.assert_close(one.features, other.features)
-    assert one.features.shape[1] == teaching.widths[0] == 2 * (32 + 5 + 5)
-    assert one.logits.shape[1] == teaching.widths[1] == 10
+    assert one.features.shape[1] == teachers.widths[0] == 2 * (32 + 5 + 5)
+    assert one.logits.shape[1] == teachers.widths[1] == 10
     torch.testing.assert_close(one.logits[:, 5:], pool[1].net(images), rtol=1e-4, atol=1e-5)
     assert log.counters["teacher_forward_images"] == 2 * 4 * 2 * 3
-    plain = Teaching(pool, LessonSettings(mirrored=False), False, log)
-    assert plain.ask(images).logits is None
-    assert not torch.allclose(plain.ask(images).features, plain.ask(images.flip(-1)).features)
+    plain = TeacherEnsemble(pool, TargetSettings(mirrored=False), False, log)
+    assert plain.targets(images).logits is None
+    assert not torch.allclose(
+        plain.targets(images).features, plain.targets(images.flip(-1)).features
+    )
     assert log.counters["teacher_forward_images"] == 2 * 4 * 2 * 3 + 3 * 4 * 2
 
 
@@ -233,8 +235,8 @@ def distiller(pool: Pool, steps: int, images: torch.Tensor, log=None, **config) 
     settings = StudentSettings(batch=16, learning_rate=5e-3, passes=4, **config)
     log = log or RecordingLog()
     net = tiny_net(generator(7))
-    teaching = Teaching(pool, settings, settings.soft_label_weight > 0, log)
-    return Distiller(teaching, images, net, settings, steps, generator(8), log)
+    teachers = TeacherEnsemble(pool, settings, settings.soft_label_weight > 0, log)
+    return Distiller(teachers, images, net, settings, steps, generator(8), log)
 
 
 def test_all_losses_fall():
@@ -381,7 +383,7 @@ def test_a_student_tells_classes_apart():
 
 
 def test_lessons_have_a_length():
-    assert len(Lessons(noise(4, 3, 2, 2), noise(4, 2), None)) == 4
+    assert len(TeacherTargets(noise(4, 3, 2, 2), noise(4, 2), None)) == 4
 
 
 def test_fused_and_plain_normalisation_give_a_student_the_same_features():

@@ -16,7 +16,7 @@ from torch import Tensor
 from baselines.centroids.ensemble_centroids import differing_normalisation
 from baselines.distillation._pseudo_views import invert_teacher, show
 from baselines.distillation._student import Distiller, StudentSettings
-from baselines.distillation._targets import Teaching
+from baselines.distillation._targets import TeacherEnsemble
 from bench.contract import (
     FitContext,
     Learner,
@@ -57,7 +57,7 @@ class Distillation(Method):
         return context.make_learner(fitted, None if trainable else "running")
 
 
-class Course:
+class StudentTraining:
     """Makes the pseudo images and trains the students of a fit.
 
     Args:
@@ -72,7 +72,7 @@ class Course:
         self._context, self._teachers, self._groups = context, teachers, groups
         self._generator = context.generator("pseudo images")
         self.images: list[Tensor] = []
-        self._graduates: list[State] = []
+        self._finished: list[State] = []
         self._current: Mapping[str, Any] | None = None
         total = context.config.n_steps(context.budget.meta_iterations)
         self._steps = max(1, total // len(groups))
@@ -84,12 +84,12 @@ class Course:
         """Return the state of each student, on the CPU, its head at zero."""
         for number in range(len(self.images), len(self._teachers)):
             self._invert(number)
-        for number in range(len(self._graduates), len(self._groups)):
-            self._graduates.append(self._teach(number))
+        for number in range(len(self._finished), len(self._groups)):
+            self._finished.append(self._teach(number))
             self._current = None
             if number + 1 < len(self._groups):
                 self._save(self._done(number + 1))
-        return self._graduates
+        return self._finished
 
     def _invert(self, number: int) -> None:
         context, teacher = self._context, self._teachers[number]
@@ -111,7 +111,7 @@ class Course:
         config = context.config
         net = self._starting_net()
         distiller = Distiller(
-            Teaching(
+            TeacherEnsemble(
                 [self._teachers[i] for i in group],
                 config,
                 config.soft_label_weight > 0,
@@ -153,7 +153,7 @@ class Course:
         state = {
             "images": [images.cpu() for images in self.images],
             "generator": self._generator.get_state(),
-            "graduates": self._graduates,
+            "finished": self._finished,
             "current": self._current,
         }
         self._context.save(step, deepcopy(state))
@@ -162,7 +162,7 @@ class Course:
         saved = deepcopy(dict(saved))
         self.images = [images.to(self._context.device) for images in saved["images"]]
         self._generator.set_state(saved["generator"].cpu())
-        self._graduates, self._current = saved["graduates"], saved["current"]
+        self._finished, self._current = saved["finished"], saved["current"]
 
 
 def state_of(net: Backbone) -> State:
