@@ -9,13 +9,13 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 from bench.contract import (
+    Backbone,
     FitContext,
     Learner,
     MetaLearner,
     Method,
     MetricLearner,
 )
-from bench.nets.base import Backbone
 from bench.nets.norm import norm_parameters
 from bench.training.initialisation import initial_net, zero_head
 from bench.training.meta_training import meta_train

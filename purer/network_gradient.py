@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
+from bench.contract import Backbone
 from bench.inversion.losses import InversionWeights, bn_statistics_term
-from bench.nets.base import Backbone
 from bench.nets.norm import LayerStatistics, StatisticsNorm
 
 

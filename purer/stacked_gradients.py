@@ -8,9 +8,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from bench.contract import Pool
+from bench.contract import Backbone, Pool
 from bench.inversion.losses import TERMS, InversionWeights, inversion_loss
-from bench.nets.base import Backbone
 from bench.nets.fast.graphs import Graphed
 from bench.nets.fast.stacked import StackedNets
 

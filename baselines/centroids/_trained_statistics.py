@@ -7,8 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from bench.contract import Teacher
-from bench.nets.base import Backbone
+from bench.contract import Backbone, Teacher
 from bench.nets.norm import Norm
 
 SAMPLES = 256

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from baselines.distillation._losses import feature_loss, similarity_loss, soft_label_loss
 from baselines.distillation._pseudo_views import draw_views
 from baselines.distillation._targets import TargetSettings, TeacherEnsemble, TeacherTargets
-from bench.contract import FitLog
+from bench.contract import Backbone, FitLog
 from bench.learners.centroids import unit
-from bench.nets.base import Backbone, initialise
+from bench.nets.base import initialise
 from bench.nets.fast.batch_blocks import batch_block
 from bench.nets.norm import BlockNorm, batch_norm, batch_statistics
 

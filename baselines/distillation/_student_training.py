@@ -18,13 +18,13 @@ from baselines.distillation._pseudo_views import invert_teacher, show
 from baselines.distillation._student import Distiller, StudentSettings
 from baselines.distillation._targets import TeacherEnsemble
 from bench.contract import (
+    Backbone,
     FitContext,
     Learner,
     MetaLearner,
     Method,
     Teacher,
 )
-from bench.nets.base import Backbone
 from bench.training.initialisation import fits_body, initial_net, zero_head
 
 State = dict[str, Tensor]

@@ -8,8 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from baselines.merging._channels import groups_of
-from bench.contract import Skip
-from bench.nets.base import Backbone
+from bench.contract import Backbone, Skip
 from bench.nets.channels import Axis
 from bench.nets.norm import running_norm
 

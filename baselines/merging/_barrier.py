@@ -11,8 +11,7 @@ from torch import Tensor
 from torch.func import functional_call
 
 from baselines.merging._channels import State
-from bench.contract import FitLog
-from bench.nets.base import Backbone
+from bench.contract import Backbone, FitLog
 from bench.nets.norm import batch_norm
 from bench.training.initialisation import average_state
 

@@ -10,8 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bench.contract import Skip
-from bench.nets.base import Backbone
+from bench.contract import Backbone, Skip
 from bench.nets.norm import running_norm
 
 

@@ -18,8 +18,7 @@ from baselines.merging._layers import (
 )
 from baselines.merging._merging import Merge, MergeConfig, states_of
 from baselines.merging._pseudo_images import InversionSettings, invert_teachers
-from bench.contract import FitContext, Teacher
-from bench.nets.base import Backbone
+from bench.contract import Backbone, FitContext, Teacher
 from bench.training.initialisation import average_state
 
 IMAGES_PER_CHUNK = 64

@@ -13,11 +13,10 @@ from torch.func import functional_call
 
 from baselines.recovery._generator import PixelScale
 from baselines.recovery._task_memory import TaskMemory
-from bench.contract import FitContext, TaskBatch
+from bench.contract import Backbone, FitContext, TaskBatch
 from bench.errors import BenchError
 from bench.learners.batching import channels_last
 from bench.learners.norms import task_batch_norm
-from bench.nets.base import Backbone
 from bench.training.curriculum import GradientSwitch
 
 RELEASED_META_ITERATIONS = 60_000

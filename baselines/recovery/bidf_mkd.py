@@ -21,6 +21,7 @@ from baselines.recovery._recovered_tasks import (
     student_logits,
 )
 from bench.contract import (
+    Backbone,
     Budget,
     Config,
     FitContext,
@@ -28,7 +29,6 @@ from bench.contract import (
     Method,
     TaskShape,
 )
-from bench.nets.base import Backbone
 from bench.training.meta_training import meta_train
 
 ADVERSARIAL_SHARE = 4_000 / 60_000

@@ -22,6 +22,7 @@ from baselines.recovery._recovered_tasks import (
     student_logits,
 )
 from bench.contract import (
+    Backbone,
     Budget,
     Config,
     FitContext,
@@ -34,7 +35,6 @@ from bench.contract import (
 from bench.inversion.losses import bn_statistics_loss
 from bench.learners.batching import channels_last
 from bench.learners.resized import resize
-from bench.nets.base import Backbone
 from bench.nets.norm import RecordingNorm
 from bench.training.initialisation import initial_net
 from bench.training.meta_training import meta_train

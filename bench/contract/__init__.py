@@ -26,13 +26,14 @@ from bench.contract.methods import (
     Method,
     Need,
 )
-from bench.contract.pools import NetSpec, Pool, Teacher
+from bench.contract.pools import Backbone, NetSpec, Pool, Teacher
 from bench.contract.protocol import BnMode, Budget, ProtocolConstants
 from bench.contract.recipes import Checkpoint, OptimiserRecipe, TeacherRecipe
 from bench.contract.tasks import TaskBatch, TaskShape
 from bench.errors import Skip
 
 __all__ = [
+    "Backbone",
     "BnMode",
     "Budget",
     "Calibration",

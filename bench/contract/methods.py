@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 from bench.contract.config import Config
 from bench.contract.deprecated import warn_of_old_attributes
 from bench.contract.learners import Learner, MetaLearner
-from bench.contract.pools import NetSpec, Pool, Teacher
+from bench.contract.pools import Backbone, NetSpec, Pool, Teacher
 from bench.contract.protocol import BnMode, Budget, ProtocolConstants
 from bench.contract.tasks import TaskBatch, TaskShape
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor, nn
+    from torch import Tensor
 
 
 Knowledge = Literal["parameters", "inversion", "features", "real_data"]
@@ -93,8 +93,8 @@ class FitContext:
     device: torch.device
     log: FitLog
     generator: Callable[[str], torch.Generator]
-    build_net: Callable[[torch.Generator], nn.Module]
-    training_learner: Callable[[nn.Module], MetaLearner]
+    build_net: Callable[[torch.Generator], Backbone]
+    training_learner: Callable[[Backbone], MetaLearner]
     make_learner: MakeLearner
     validate: Callable[[Learner], float] | None
     resume: dict[str, Any] | None

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+    Module = nn.Module
+else:
+    Module = object  # the contract does without torch; `bench.nets.base.Backbone` derives from both
 
 
 @dataclass(frozen=True)
@@ -17,6 +21,20 @@ class NetSpec:
     architecture: str
     n_classes: int
     image_size: int
+
+
+class Backbone(Module):
+    """What a method may use of a network, teacher or meta-model: features, then a linear head.
+
+    Networks derive from `bench.nets.base.Backbone`. All else is that of `torch.nn.Module`.
+    """
+
+    n_features: int
+    head: nn.Linear
+
+    def features(self, x: Tensor, norm: Callable[[nn.BatchNorm2d, Tensor], Tensor] = ...) -> Tensor:
+        """Return the features (B, n_features) of images (B, 3, H, W), normalised by `norm`."""
+        ...  # noqa: PIE790  type checkers take it for an interface
 
 
 @dataclass(frozen=True)
@@ -38,7 +56,7 @@ class Teacher:
     std: tuple[float, ...]
     accuracy: float
     sha256: str
-    net: nn.Module = field(repr=False)
+    net: Backbone = field(repr=False)
 
 
 class Pool(Sequence[Teacher]):

@@ -91,8 +91,11 @@ def make_split(
 
 @dataclass(frozen=True, eq=False)
 class ImageData:
-    """A data set, opened. `digest` is the SHA-256 (hex) that identifies its content;
-    `mean` and `std` (3,) are for pixels in [0, 1]; `image_size` is the side in pixels."""
+    """A data set, opened.
+
+    `digest` is the SHA-256 (hex) that identifies its content; `mean` and `std` (3,) are for pixels
+    in [0, 1]; `image_size` is the side in pixels.
+    """
 
     name: str
     image_size: int
@@ -139,11 +142,11 @@ class DatasetSource(ABC):
     `reader_version` is part of the digest, and counts the changes of how this set is read.
     """
 
-    name: ClassVar[str]
-    image_size: ClassVar[int]
-    mean: ClassVar[tuple[float, ...]]
-    std: ClassVar[tuple[float, ...]]
-    licence: ClassVar[str]
+    name: str
+    image_size: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    licence: str
     how_to_get: ClassVar[str]
     expected: ClassVar[Mapping[str, tuple[int, int | None]]]
     official: ClassVar[str | None] = None
@@ -152,9 +155,9 @@ class DatasetSource(ABC):
     downloads: ClassVar[Sequence[Download]] = ()
     reader_version: ClassVar[int] = READER_VERSION
 
-    def class_split(self) -> ClassSplit | None:
-        """Return the official classes of each split, or None where there is no such split."""
-        return None if self.official is None else class_split(self.official)
+    def class_split(self) -> ClassSplit:
+        """Return the official classes of each split; nothing where there is no such split."""
+        return {} if self.official is None else class_split(self.official)
 
     @abstractmethod
     def find(self, data_dir: Path | None, explicit: Path | None = None) -> Path | None:

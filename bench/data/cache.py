@@ -13,7 +13,7 @@ import shutil
 import time
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
@@ -98,7 +98,7 @@ def _build_alone(
         write_json(part / META, _describe(source, listing, digest))
         (part / JOURNAL).unlink()
         sync_folder(part)
-        os.rename(part, folder)
+        part.rename(folder)
         sync_folder(folder.parent)
     except Exception:
         shutil.rmtree(part, ignore_errors=True)
@@ -138,7 +138,7 @@ def _resumed(
     path: Path, parts: list[ClassImages], shape: tuple[int, ...], classes: int
 ) -> BinaryIO:
     """Open a split's file after its header and the classes that are safely there."""
-    file = open(path, "r+b" if classes else "w+b")  # noqa: SIM115  the caller closes it
+    file = path.open("r+b" if classes else "w+b")
     header = {
         "descr": "|u1",
         "fortran_order": False,
@@ -153,27 +153,28 @@ def _resumed(
 class _Journal:
     """The number of classes of each split that are safely on the disk."""
 
-    def __init__(self, folder: Path, decoded_with: dict[str, str]):
+    def __init__(self, folder: Path, decoded_with: dict[str, str]) -> None:
         self._path, self._last = folder / JOURNAL, time.monotonic()
-        self._content = {"decoded_with": decoded_with, "classes": {}}
+        self._decoded_with, self._classes = decoded_with, dict[str, int]()
         try:
             found = json.loads(self._path.read_text(encoding="utf-8"))
             if found["decoded_with"] == decoded_with:
-                self._content["classes"] = dict(found["classes"])
+                self._classes = dict(found["classes"])
         except (OSError, ValueError, KeyError, TypeError):
             pass
 
     def classes(self, split: str) -> int:
         """Return the number of classes of a split that need not be read again."""
-        return self._content["classes"].get(split, 0)
+        return self._classes.get(split, 0)
 
     def wrote(self, file: BinaryIO, split: str, classes: int, last: bool) -> None:
         """Note that so many classes were written; every two seconds and at a split's end."""
         if last or time.monotonic() - self._last >= _EVERY:
             file.flush()
             os.fsync(file.fileno())
-            self._content["classes"][split] = classes
-            write_json(self._path, self._content)
+            self._classes[split] = classes
+            content = {"decoded_with": self._decoded_with, "classes": self._classes}
+            write_json(self._path, content)
             self._last = time.monotonic()
 
 
@@ -187,7 +188,7 @@ def _read_class(part: ClassImages, shape: tuple[int, ...]) -> np.ndarray:
     return images
 
 
-def _describe(source: DatasetSource, listing: Listing, digest: str) -> dict:
+def _describe(source: DatasetSource, listing: Listing, digest: str) -> dict[str, Any]:
     return {
         "name": source.name,
         "digest": digest,

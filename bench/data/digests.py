@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from bench.results.files import file_sha256, write_json
 
@@ -18,7 +18,7 @@ class DigestMemory:
     memory is missing or unreadable everything is read again.
     """
 
-    def __init__(self, cache: Path):
+    def __init__(self, cache: Path) -> None:
         self.store = cache / "digests.json"
 
     def file(self, path: Path) -> str:
@@ -38,7 +38,7 @@ class DigestMemory:
             path, stamp, lambda: _digest([name, file_sha256(path / name)] for name in ordered)
         )
 
-    def _recall(self, path: Path, stamp: str, read) -> str:
+    def _recall(self, path: Path, stamp: str, read: Callable[[], str]) -> str:
         key = str(path.resolve())
         known = self._load().get(key)
         if isinstance(known, dict) and known.get("stamp") == stamp:
@@ -47,7 +47,7 @@ class DigestMemory:
         write_json(self.store, self._load() | {key: {"stamp": stamp, "sha256": digest}})
         return digest
 
-    def _load(self) -> dict:
+    def _load(self) -> dict[str, Any]:
         try:
             value = json.loads(self.store.read_text(encoding="utf-8"))
         except (OSError, ValueError):
@@ -56,11 +56,11 @@ class DigestMemory:
 
 
 def _stamp(path: Path) -> str:
-    status = os.stat(path)
+    status = path.stat()
     return f"{status.st_size} {status.st_mtime_ns}"
 
 
-def _digest(rows) -> str:
+def _digest(rows: Iterable[Sequence[str]]) -> str:
     total = hashlib.sha256()
     for row in rows:
         total.update(json.dumps(row).encode() + b"\n")

@@ -49,9 +49,13 @@ def fetch(download: Download, target: Path, progress: Progress | None = None) ->
     receive = _Receiver(download, progress)
     try:
         pooch.retrieve(
-            download.url, download.digest, target.name, target.parent, downloader=receive
+            download.url,
+            download.digest,
+            target.name,
+            target.parent,
+            downloader=receive,  # pyright: ignore[reportArgumentType]  # see `_Receiver`
         )
-        os.chmod(target, 0o644)
+        target.chmod(0o644)
         sync_folder(target.parent)
     except RequestException as error:
         raise BenchError(
@@ -73,22 +77,25 @@ def _line(error: Exception) -> str:
 
 
 class _Receiver:
-    """A downloader of pooch that refuses web pages, and the progress bar that it draws on."""
+    """A downloader of pooch that refuses web pages, and the progress bar that it draws on.
 
-    def __init__(self, download: Download, report: Progress | None):
+    Pooch documents both as any such object, and annotates them more narrowly.
+    """
+
+    def __init__(self, download: Download, report: Progress | None) -> None:
         self._download, self._report = download, report
         self.total = self._done = 0
 
     def __call__(self, url: str, output_file: str, _: object) -> None:
         """Write what the address gives to a file, down to the disk."""
         http = pooch.HTTPDownloader(
-            progressbar=self if self._report else False,
+            progressbar=self if self._report else False,  # pyright: ignore[reportArgumentType]
             chunk_size=_CHUNK,
             timeout=_TIMEOUT,
             headers={"Accept-Encoding": "identity"},
         )
         http(url, output_file, None)
-        with open(output_file, "rb+") as file:
+        with Path(output_file).open("rb+") as file:
             if file.read(64).lstrip().lower().startswith(_PAGE_STARTS):
                 raise BenchError(
                     f"{url} answered with a web page, not with {self._download.file}; open it in a "

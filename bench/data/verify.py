@@ -130,7 +130,7 @@ def _published_finding(file: Path, published: str) -> Finding:
 def digest_of(path: Path, like: str) -> str:
     """Return a file's digest, `algorithm:hex`, by the algorithm of another one."""
     algorithm = like.partition(":")[0]
-    with open(path, "rb") as file:
+    with path.open("rb") as file:
         return f"{algorithm}:{hashlib.file_digest(file, algorithm).hexdigest()}"
 
 

@@ -15,8 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.linalg import vector_norm
 
-from bench.nets.base import Backbone
-from bench.nets.norm import LayerStatistics, RecordingNorm, StatisticsNorm
+from bench.contract import Backbone
+from bench.nets.norm import LayerStatistics, RecordingNorm, StatisticsNorm, running_statistics
 
 
 @dataclass(frozen=True)
@@ -78,12 +78,11 @@ def bn_statistics_loss(layers: Iterable[LayerStatistics]) -> Tensor:
     Returns:
         0-d tensor: sum over layers of ‖running_var − variance‖₂ + ‖running_mean − mean‖₂.
     """
-    return torch.stack(
-        [
-            vector_norm(layer.running_var - variance) + vector_norm(layer.running_mean - mean)
-            for layer, mean, variance in layers
-        ]
-    ).sum()
+    distances = []
+    for layer, mean, variance in layers:
+        seen_mean, seen_variance = running_statistics(layer)
+        distances.append(vector_norm(seen_variance - variance) + vector_norm(seen_mean - mean))
+    return torch.stack(distances).sum()
 
 
 def bn_statistics_term(layers: Sequence[LayerStatistics], like: Tensor) -> Tensor:

@@ -11,9 +11,8 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from bench.contract import Config
+from bench.contract import Backbone, Config
 from bench.inversion.losses import InversionWeights, inversion_loss, roll
-from bench.nets.base import Backbone
 from bench.nets.fast.frozen_blocks import FoldedBlock, FrozenStatisticsNorm
 from bench.nets.norm import RecordingNorm
 

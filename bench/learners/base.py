@@ -15,10 +15,9 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from bench.contract import BnMode, Config, MetaLearner, TaskBatch
+from bench.contract import Backbone, BnMode, Config, MetaLearner, TaskBatch
 from bench.errors import BenchError
 from bench.learners import batching
-from bench.nets.base import Backbone
 from bench.nets.norm import Norm
 
 Params = Mapping[str, Tensor]
@@ -55,7 +54,7 @@ def count_ways(support_y: Tensor) -> int:
 
 
 class _Features(nn.Module):
-    def __init__(self, net: Backbone):
+    def __init__(self, net: Backbone) -> None:
         super().__init__()
         self.net = net
 
@@ -71,7 +70,7 @@ class FunctionalLearner(MetaLearner):
         settings: see `LearnerSettings`.
     """
 
-    def __init__(self, net: Backbone, settings: LearnerSettings):
+    def __init__(self, net: Backbone, settings: LearnerSettings) -> None:
         self.net, self.settings = net, settings
         self._features = _Features(net)
         self._ways: dict[tuple[torch.Size, torch.Size], int] = {}

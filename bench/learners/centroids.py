@@ -8,11 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bench.contract import BnMode, EmbeddingLearner, Learner
+from bench.contract import Backbone, BnMode, EmbeddingLearner, Learner
 from bench.learners.base import LearnerSettings, count_ways
 from bench.learners.batching import channels_last, over_tasks
 from bench.learners.norms import own_norm, query_output
-from bench.nets.base import Backbone
 from bench.nets.norm import Norm, running_norm
 
 Embedding = Callable[[Tensor, Norm], Tensor]
@@ -107,7 +106,7 @@ class FixedCentroids(EmbeddingLearner):
 
     def __init__(
         self, embedding: Embedding, n_parameters: int, classify: Classify = centroid_logits
-    ):
+    ) -> None:
         self._embedding, self._n_parameters = embedding, n_parameters
         self._classify = classify
 
@@ -151,8 +150,9 @@ class BatchCentroids(Learner):
         n_parameters: int,
         bn: BnMode,
         classify: Classify = centroid_logits,
-    ):
-        self._embedding, self._n_parameters, self._bn = embedding, n_parameters, bn
+    ) -> None:
+        self._embedding, self._n_parameters = embedding, n_parameters
+        self._bn: BnMode = bn
         self._classify = classify
 
     @property
@@ -180,12 +180,20 @@ class BatchCentroids(Learner):
 def centroid_learner(
     embedding: Embedding, n_parameters: int, bn: BnMode, classify: Classify = centroid_logits
 ) -> Learner:
-    """Return the nearest-centroid learner of an embedding, or one that classifies otherwise; with
-    stored statistics, one whose embeddings can be kept (`EmbeddingLearner`).
+    """Return the nearest-centroid learner of an embedding, or one that classifies otherwise.
+
+    With stored statistics its embeddings can be kept (`EmbeddingLearner`).
     """
     if bn == "running":
         return FixedCentroids(embedding, n_parameters, classify)
     return BatchCentroids(embedding, n_parameters, bn, classify)
+
+
+def normalised_centroids(net: Backbone, bn: BnMode) -> Learner:
+    """Return the nearest-centroid learner of a network's features of length 1; see `Centroids`."""
+    head = sum(parameter.numel() for parameter in net.head.parameters())
+    total = sum(parameter.numel() for parameter in net.parameters())
+    return centroid_learner(lambda x, norm: unit(net.features(x, norm)), total - head, bn)
 
 
 class Centroids(Learner):
@@ -196,10 +204,6 @@ class Centroids(Learner):
     an `EmbeddingLearner` where the settings ask for stored BN statistics.
     """
 
-    def __new__(cls, net: Backbone, settings: LearnerSettings) -> Learner:
+    def __new__(cls, net: Backbone, settings: LearnerSettings) -> Learner:  # type: ignore[misc]  # see above
         """Return the learner around a backbone."""
-        head = sum(parameter.numel() for parameter in net.head.parameters())
-        total = sum(parameter.numel() for parameter in net.parameters())
-        return centroid_learner(
-            lambda x, norm: unit(net.features(x, norm)), total - head, settings.bn
-        )
+        return normalised_centroids(net, settings.bn)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from torch import Tensor
+from typing import TYPE_CHECKING
 
-from bench.contract import MetricLearner
+from bench.contract import Backbone, MetricLearner
 from bench.learners.base import FunctionalLearner, LearnerSettings, Params, count_ways
 from bench.learners.centroids import centroid_logits, unit
 from bench.learners.norms import own_norm, query_output
-from bench.nets.base import Backbone
 from bench.nets.norm import Norm
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class ProtoNet(FunctionalLearner, MetricLearner):
@@ -64,7 +66,7 @@ class NormalisedProtoNet(ProtoNet):
         temperature: divisor of the squared distances, above 0; it matters in training only.
     """
 
-    def __init__(self, net: Backbone, settings: LearnerSettings, temperature: float):
+    def __init__(self, net: Backbone, settings: LearnerSettings, temperature: float) -> None:
         super().__init__(net, settings)
         self._scale = temperature**-0.5
 

@@ -38,7 +38,7 @@ def resized(learner: Learner, size: int) -> Learner:
 
 
 class _Resized(Learner):
-    def __init__(self, learner: Learner, size: int):
+    def __init__(self, learner: Learner, size: int) -> None:
         self.learner, self.size = learner, size
 
     @property
@@ -63,7 +63,7 @@ class _ResizedDrawing(_Resized, DrawingLearner):
 
 
 class _ResizedEmbedding(EmbeddingLearner):
-    def __init__(self, learner: EmbeddingLearner, size: int):
+    def __init__(self, learner: EmbeddingLearner, size: int) -> None:
         self.learner, self.size = learner, size
 
     @property

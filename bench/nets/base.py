@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
+from bench import contract
 from bench.contract import OptimiserRecipe
 from bench.errors import BenchError
 from bench.nets.channels import Axis, trace_channels
@@ -19,7 +20,7 @@ _WITH_DEFAULTS = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.PReLU)
 """Layers whose parameters start at fixed values, which `reset_parameters` sets."""
 
 
-class Backbone(nn.Module, ABC):
+class Backbone(contract.Backbone, nn.Module, ABC):
     """A feature extractor and a linear head.
 
     Args of the constructor: n_classes, outputs of the head; image_size, side of the square
@@ -32,14 +33,12 @@ class Backbone(nn.Module, ABC):
         optimiser="sgd", lr=0.01, momentum=0.9, weight_decay=5e-4
     )
     """how teachers of the architecture are trained. Source: the paper's pre-training script"""
-    n_features: int
-    head: nn.Linear
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Wrap `features` so that it computes in the precision that the harness sets."""
         super().__init_subclass__(**kwargs)
         if "features" in cls.__dict__:
-            cls.features = in_current_precision(cls.features)
+            cls.features = in_current_precision(cls.features)  # type: ignore[method-assign]  # meant
 
     @abstractmethod
     def features(self, x: Tensor, norm: Norm = running_norm) -> Tensor:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from bench import registry
-from bench.contract import OptimiserRecipe
+from bench.contract import Backbone, NetSpec, OptimiserRecipe
 from bench.errors import unknown_name
 
 
@@ -25,7 +23,7 @@ def check_net(architecture: str) -> None:
         registry.entry("net", architecture)
 
 
-def build_net(spec: Any) -> Any:
+def build_net(spec: NetSpec) -> Backbone:
     """Build the network of a `NetSpec`; its weights are still to be drawn or loaded.
 
     Registered classes that are no `Backbone` are taken as classifiers that end in a linear layer.
@@ -39,24 +37,24 @@ def build_net(spec: Any) -> Any:
         return _built(spec).eval()
 
 
-def _built(spec: Any) -> Any:
-    from bench.nets.base import Backbone
+def _built(spec: NetSpec) -> Backbone:
+    from bench.nets import base
 
-    named = ":" in spec.architecture
-    if not named:
-        net = registry.load("net", spec.architecture)(spec.n_classes, spec.image_size)
-        if isinstance(net, Backbone):
-            return net
-    from bench.nets.imported import Imported, build_named
+    if ":" in spec.architecture:
+        from bench.nets.imported import Imported, build_named
 
-    if named:
-        net = build_named(spec.architecture, spec.n_classes, spec.image_size)
+        return Imported(build_named(spec.architecture, spec.n_classes, spec.image_size))
+    net = registry.load("net", spec.architecture)(spec.n_classes, spec.image_size)
+    if isinstance(net, base.Backbone):
+        return net
+    from bench.nets.imported import Imported
+
     return Imported(net)
 
 
 def optimiser_recipe(architecture: str) -> OptimiserRecipe:
     """Return the optimiser recipe that an architecture's class declares, or the default one."""
-    from bench.nets.base import Backbone
+    from bench.nets import base
 
-    kind = Backbone if ":" in architecture else registry.load("net", architecture)
-    return getattr(kind, "recipe", Backbone.recipe)
+    kind = base.Backbone if ":" in architecture else registry.load("net", architecture)
+    return getattr(kind, "recipe", base.Backbone.recipe)

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from bench.errors import Skip
+from bench.contract import Backbone, Skip
 
 KEEPING = frozenset(
     [
@@ -63,7 +63,7 @@ class _Label:
 
 
 @torch.no_grad()
-def trace_channels(net: nn.Module, image_size: int) -> tuple[Axis, ...]:
+def trace_channels(net: Backbone, image_size: int) -> tuple[Axis, ...]:
     """Return the channel axes of a network, groups in the order in which a pass meets them.
 
     It serves networks of convolutions (plain or depthwise), batch norm, linear layers,
@@ -86,7 +86,7 @@ def trace_channels(net: nn.Module, image_size: int) -> tuple[Axis, ...]:
 class _Trace(TorchFunctionMode):
     """Labels activations with their channels while a network computes."""
 
-    def __init__(self, net: nn.Module):
+    def __init__(self, net: Backbone) -> None:
         super().__init__()
         self._network = type(getattr(net, "body", net)).__name__
         entries = [*net.named_parameters(), *net.named_buffers()]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import cast
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -35,7 +36,7 @@ class Conv4(Backbone):
 
     recipe = OptimiserRecipe(optimiser="adam", lr=0.01)
 
-    def __init__(self, n_classes: int, image_size: int, channels: int = 32):
+    def __init__(self, n_classes: int, image_size: int, channels: int = 32) -> None:
         super().__init__()
         if image_size < 16:
             raise ValueError(f"image_size {image_size}: four poolings need at least 16 pixels")
@@ -47,13 +48,17 @@ class Conv4(Backbone):
 
     def features(self, x: Tensor, norm: Norm = running_norm) -> Tensor:
         """Return the flattened last feature map (B, channels · (image_size // 16)²)."""
-        for conv, bn in zip(self.convs, self.norms, strict=True):
+        for conv, bn in self._layers():
             x = conv_block(norm, conv, bn, x)
         return x.flatten(1)
 
     def scale_features(self, factor: float) -> None:
         """Scale the last norm; pooling and ReLU pass a positive factor on."""
-        scale_norm(self.norms[-1], factor)
+        scale_norm(self._layers()[-1][1], factor)
+
+    def _layers(self) -> list[tuple[nn.Conv2d, nn.BatchNorm2d]]:
+        pairs = list(zip(self.convs, self.norms, strict=True))
+        return cast("list[tuple[nn.Conv2d, nn.BatchNorm2d]]", pairs)  # a ModuleList does not say so
 
 
 class Conv4Pooled(Conv4):
@@ -62,13 +67,13 @@ class Conv4Pooled(Conv4):
     The meta-model of pools across data sets of different image sizes.
     """
 
-    def __init__(self, n_classes: int, image_size: int, channels: int = 32):
+    def __init__(self, n_classes: int, image_size: int, channels: int = 32) -> None:
         super().__init__(n_classes, image_size, channels)
         self.n_features = channels
         self.head = nn.Linear(channels, n_classes)
 
     def features(self, x: Tensor, norm: Norm = running_norm) -> Tensor:
         """Return the mean of the last feature map (B, channels) of images of any size."""
-        for conv, bn in zip(self.convs, self.norms, strict=True):
+        for conv, bn in self._layers():
             x = conv_block(norm, conv, bn, x)
         return x.mean((2, 3))

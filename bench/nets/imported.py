@@ -8,7 +8,9 @@ kind derived from `nn.BatchNorm2d` do all else that they did.
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -40,18 +42,24 @@ class _CallersBatchNorm(nn.BatchNorm2d):
 
     follows_caller = True
 
-    def forward(self, x: Tensor) -> Tensor:
-        return _chosen_norm.get()(self, x)
+    def forward(self, input: Tensor) -> Tensor:
+        return _chosen_norm.get()(self, input)
 
 
 class _CallersNormWithin(TorchFunctionMode):
     """Gives the normalisation by a layer's own scale and shift to the backbone's caller."""
 
-    def __init__(self, layer: nn.BatchNorm2d):
+    def __init__(self, layer: nn.BatchNorm2d) -> None:
         super().__init__()
         self._layer = layer
 
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> object:
         """Run one operation."""
         kwargs = kwargs or {}
         if func is F.batch_norm and self._is_own(*args, **kwargs):
@@ -71,14 +79,15 @@ class _CallersNormWithin(TorchFunctionMode):
         return weight is self._layer.weight and bias is self._layer.bias
 
 
-@functools.cache
+_FOLLOWING: dict[type[nn.BatchNorm2d], type[nn.BatchNorm2d]] = {nn.BatchNorm2d: _CallersBatchNorm}
+"""Kinds of batch norm, by what they were made from, that normalise as the caller says."""
+
+
 def _following_caller(kind: type[nn.BatchNorm2d]) -> type[nn.BatchNorm2d]:
     """Return a kind of batch norm that does all it did, but normalises as the caller says.
 
     What it does before and after normalising, as timm's `BatchNormAct2d` its activation, stays.
     """
-    if kind is nn.BatchNorm2d:
-        return _CallersBatchNorm
     if getattr(kind, "follows_caller", False):
         return kind
 
@@ -86,7 +95,10 @@ def _following_caller(kind: type[nn.BatchNorm2d]) -> type[nn.BatchNorm2d]:
         with _CallersNormWithin(self):
             return kind.forward(self, *args, **kwargs)
 
-    return type(kind.__name__, (kind,), {"forward": forward, "follows_caller": True})
+    if kind not in _FOLLOWING:
+        members = {"forward": forward, "follows_caller": True}
+        _FOLLOWING[kind] = type(kind.__name__, (kind,), members)
+    return _FOLLOWING[kind]
 
 
 def _follow_caller(part: _BatchNorm) -> bool:
@@ -130,17 +142,16 @@ class Imported(Backbone):
             not leave normalising to torch.
     """
 
-    def __init__(self, module: nn.Module):
+    def __init__(self, module: nn.Module) -> None:
         super().__init__()
-        linear = [name for name, part in module.named_modules() if isinstance(part, nn.Linear)]
+        linear = {name: one for name, one in module.named_modules() if isinstance(one, nn.Linear)}
         if not linear:
             raise BenchError(
                 f"network {type(module).__name__} has no linear layer to take as its head; only "
                 "classifiers that end in one can be teachers"
             )
-        self.head_name = linear[-1]
+        self.head_name, self.head = list(linear.items())[-1]
         parent, _, child = self.head_name.rpartition(".")
-        self.head = module.get_submodule(self.head_name)
         setattr(module.get_submodule(parent), child, nn.Identity())
         for name, part in module.named_modules():
             if isinstance(part, _BatchNorm) and not _follow_caller(part):
@@ -236,7 +247,7 @@ def _torchvision_names() -> list[str]:
     return models.list_models(module=models)
 
 
-def _timm() -> Any:
+def _timm() -> ModuleType:
     try:
         import timm
     except ImportError:
@@ -265,7 +276,7 @@ def check_backbone(module: nn.Module, image_size: int) -> Imported:
             "size that it was trained at"
         ) from None
     net = Imported(module)
-    reason = ""
+    reason, after = "", before
     try:
         features = net.features(images)
         after = net.head(features)

@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from bench.errors import BenchError
+
 Norm = Callable[[nn.BatchNorm2d, Tensor], Tensor]
 
 LayerStatistics = tuple[nn.BatchNorm2d, Tensor, Tensor]
@@ -25,6 +27,7 @@ class StatisticsNorm(Protocol):
 
     layers: list[LayerStatistics]
 
+    @abstractmethod
     def __call__(self, layer: nn.BatchNorm2d, x: Tensor, /) -> Tensor:
         """Normalise (B, C, H, W)."""
 
@@ -55,16 +58,21 @@ def batch_norm(layer: nn.BatchNorm2d, x: Tensor) -> Tensor:
 
 def training_norm(layer: nn.BatchNorm2d, x: Tensor) -> Tensor:
     """Normalise with the batch's statistics and update the running ones (supervised training)."""
+    rate = 0.1 if layer.momentum is None else layer.momentum  # torch's own
     return F.batch_norm(
-        x,
-        layer.running_mean,
-        layer.running_var,
-        layer.weight,
-        layer.bias,
-        True,
-        layer.momentum,
-        layer.eps,
+        x, layer.running_mean, layer.running_var, layer.weight, layer.bias, True, rate, layer.eps
     )
+
+
+def running_statistics(layer: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
+    """Return the stored mean and variance (C,), (C,) of a layer's input.
+
+    Raises:
+        BenchError: the layer stores none.
+    """
+    if layer.running_mean is None or layer.running_var is None:
+        raise BenchError(f"{layer} stores no running statistics; build it with them")
+    return layer.running_mean, layer.running_var
 
 
 def batch_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -114,5 +122,6 @@ class RecordingNorm:
         self.layers: list[LayerStatistics] = []
 
     def __call__(self, layer: nn.BatchNorm2d, x: Tensor) -> Tensor:
+        """Normalise (B, C, H, W)."""
         self.layers.append((layer, *batch_statistics(x)))
         return running_norm(layer, x)

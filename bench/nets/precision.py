@@ -14,12 +14,12 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from bench.errors import BenchError
@@ -66,7 +66,7 @@ def computing_in(precision: Precision, device: torch.device) -> Iterator[None]:
 
 
 def _allows_tf32() -> tuple[bool, bool]:
-    return torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    return bool(torch.backends.cuda.matmul.allow_tf32), torch.backends.cudnn.allow_tf32
 
 
 def allow_tf32(products: bool, convolutions: bool | None = None) -> None:
@@ -84,7 +84,13 @@ class _BFloat16Products(TorchFunctionMode):
 
     PRODUCTS = (F.conv2d, F.linear)
 
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> object:
         """Run one operation."""
         kwargs = kwargs or {}
         if func in self.PRODUCTS:
@@ -101,7 +107,7 @@ def in_current_precision(features: Callable[..., Tensor]) -> Callable[..., Tenso
     """
 
     @functools.wraps(features)
-    def run(net: Any, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    def run(net: nn.Module, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         if current_precision() != "bfloat16":
             return features(net, x, *args, **kwargs)
         autocast = torch.autocast(x.device.type, torch.bfloat16, cache_enabled=False)

@@ -12,7 +12,7 @@ from bench.nets.norm import Norm, running_norm
 class BasicBlock(nn.Module):
     """Two 3×3 convolutions with BN and a shortcut (1×1 convolution and BN where shapes change)."""
 
-    def __init__(self, n_in: int, n_out: int, stride: int):
+    def __init__(self, n_in: int, n_out: int, stride: int) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(n_in, n_out, 3, stride, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(n_out)
@@ -26,7 +26,7 @@ class BasicBlock(nn.Module):
         """Map (B, n_in, H, W) to (B, n_out, H / stride, W / stride)."""
         y = F.relu(norm(self.bn1, self.conv1(x)))
         y = norm(self.bn2, self.conv2(y))
-        if self.shortcut is not None:
+        if self.shortcut is not None and self.shortcut_bn is not None:
             x = norm(self.shortcut_bn, self.shortcut(x))
         return F.relu(y + x)
 
@@ -37,7 +37,7 @@ class ResNet(Backbone):
     The stem is a 3×3 convolution of stride 1 and BN, with no ReLU and no pooling after it.
     """
 
-    def __init__(self, blocks: tuple[int, int, int, int], n_classes: int, image_size: int):
+    def __init__(self, blocks: tuple[int, int, int, int], n_classes: int, image_size: int) -> None:
         super().__init__()
         if image_size < 8:
             raise ValueError(f"image_size {image_size}: three halvings need at least 8 pixels")
@@ -62,7 +62,7 @@ class ResNet(Backbone):
 
     def scale_features(self, factor: float) -> None:
         """Scale both branches of the last block, and of those before it that it passes on."""
-        for block in reversed(self.blocks):
+        for block in reversed([one for one in self.blocks if isinstance(one, BasicBlock)]):
             scale_norm(block.bn2, factor)
             if block.shortcut_bn is not None:
                 scale_norm(block.shortcut_bn, factor)
@@ -72,12 +72,12 @@ class ResNet(Backbone):
 class ResNet10(ResNet):
     """1-1-1-1 basic blocks; 4,900,677 parameters five-way, 12 BN layers."""
 
-    def __init__(self, n_classes: int, image_size: int):
+    def __init__(self, n_classes: int, image_size: int) -> None:
         super().__init__((1, 1, 1, 1), n_classes, image_size)
 
 
 class ResNet18(ResNet):
     """2-2-2-2 basic blocks; 11,171,397 parameters five-way, 20 BN layers."""
 
-    def __init__(self, n_classes: int, image_size: int):
+    def __init__(self, n_classes: int, image_size: int) -> None:
         super().__init__((2, 2, 2, 2), n_classes, image_size)

@@ -7,9 +7,8 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from bench.contract import Pool, Teacher
+from bench.contract import Backbone, Pool, Teacher
 from bench.learners.resized import resize
-from bench.nets.base import Backbone
 from bench.nets.norm import Norm, running_norm
 
 

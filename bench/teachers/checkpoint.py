@@ -10,9 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from bench import registry
-from bench.contract import NetSpec
+from bench.contract import Backbone, NetSpec
 from bench.errors import BenchError
-from bench.nets.base import Backbone
 from bench.nets.build import check_net
 from bench.nets.imported import build_named, check_backbone, is_named
 from bench.results.files import file_sha256

@@ -6,6 +6,7 @@ the released code.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Any, Protocol
 
@@ -14,19 +15,24 @@ from torch import Tensor
 
 
 class Switch(Protocol):
-    """Decides which pixel steps are adversarial: `take()` before one, `observe()` after the meta
-    step of the same meta-iteration."""
+    """Decides which pixel steps are adversarial.
+
+    Call `take()` before one, and `observe()` after the meta step of the same meta-iteration.
+    """
 
     @property
+    @abstractmethod
     def armed(self) -> bool:
         """Whether the next pixel step will be adversarial."""
 
+    @abstractmethod
     def take(self) -> bool:
         """Return whether this meta-iteration's pixel step is adversarial, and disarm."""
 
     def observe(self, iteration: int, accuracy: float | Tensor) -> None:
         """Take note of the mean pseudo-query accuracy of a meta step."""
 
+    @abstractmethod
     def state_dict(self) -> dict[str, Any]:
         """Return what is needed to continue."""
 
@@ -46,7 +52,7 @@ class GradientSwitch:
         patience: accuracies without improvement that arm it again.
     """
 
-    def __init__(self, start: int, patience: int):
+    def __init__(self, start: int, patience: int) -> None:
         self.start = start
         self.patience = patience
         self._armed = False
@@ -112,8 +118,9 @@ class NoSwitch:
 
 
 class RandomSwitch:
-    """Arms itself at random meta-iterations, whatever the accuracies are. Ours: the control that
-    tells how much of the curriculum's worth is the timing of the gradient switch.
+    """Arms itself at random meta-iterations, whatever the accuracies are.
+
+    Ours: the control that tells how much of the curriculum's worth is the timing of the switch.
 
     Args:
         start: first meta-iteration (from 1) that may arm it, as in `GradientSwitch`.
@@ -122,7 +129,7 @@ class RandomSwitch:
         generator: CPU generator of the times.
     """
 
-    def __init__(self, start: int, total: int, count: int, generator: torch.Generator):
+    def __init__(self, start: int, total: int, count: int, generator: torch.Generator) -> None:
         times = torch.randperm(max(0, total - start), generator=generator)[:count]
         self._times = frozenset((times + start).tolist())
         self._armed = False

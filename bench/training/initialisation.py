@@ -8,9 +8,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from bench.contract import FitContext, NetSpec, Pool, Teacher
+from bench.contract import Backbone, FitContext, NetSpec, Pool, Teacher
 from bench.errors import BenchError
-from bench.nets.base import Backbone
 
 Initialisation = Literal["auto", "random", "average", "best_teacher"]
 HeadPolicy = Literal["average", "zero", "drop"]

@@ -3,33 +3,36 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from abc import abstractmethod
+from collections.abc import Collection, Iterable, Mapping
 from copy import deepcopy
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from bench.contract import FitContext, TaskBatch
+from bench.contract import Backbone, FitContext, TaskBatch
 from bench.errors import BenchError
-from bench.nets.base import Backbone
 
 
 class TaskSource(Protocol):
     """A source of training tasks, which may adapt to the accuracy on them."""
 
+    @abstractmethod
     def next_tasks(self, iteration: int) -> TaskBatch:
         """Return the tasks of a meta-iteration, counted from 1; detached, on the device."""
 
     def observe(self, iteration: int, accuracy: float) -> None:
         """Receive the mean query accuracy on the iteration's tasks, a fraction."""
 
+    @abstractmethod
     def watched(self) -> Mapping[str, Tensor]:
         """Return 0-d tensors of the iteration's own losses by name, causes before effects.
 
         They are read together with the outer loss; one that is not finite stops the run.
         """
 
+    @abstractmethod
     def state_dict(self) -> dict[str, Any]:
         """Return copies of all that is needed to continue bit by bit."""
 
@@ -73,7 +76,7 @@ class _MetaTraining:
         net: Backbone,
         source: TaskSource,
         trained: Collection[str] | None,
-    ):
+    ) -> None:
         self.context, self.net, self.source = context, net, source
         for name, parameter in net.named_parameters():
             parameter.requires_grad_(trained is None or name in trained)
@@ -177,13 +180,14 @@ class _MetaTraining:
         return saved["iteration"]
 
 
-def _first_not_finite(state: Any, name: str = "") -> str | None:
+def _first_not_finite(state: object, name: str = "") -> str | None:
     """Return the dotted name of the first tensor of a nested state that is not finite, or None."""
     if isinstance(state, Tensor):
         return None if bool(state.isfinite().all()) else name
+    parts: Iterable[tuple[object, object]] = ()
     if isinstance(state, Mapping):
         parts = state.items()
-    else:
-        parts = enumerate(state) if isinstance(state, list | tuple) else ()
+    elif isinstance(state, list | tuple):
+        parts = enumerate(state)
     names = (_first_not_finite(part, f"{name}.{key}".lstrip(".")) for key, part in parts)
     return next((found for found in names if found is not None), None)

@@ -62,8 +62,9 @@ def budgets_drawing(stored: Sequence[StoredRecord], dataset: str) -> Drawing | N
     )
     curves = _curves(groups)
     points = "; ".join(
-        f"{row.line} {row.k_shot}-shot after {row.meta_iterations}: {100 * row.mean:.1f} %"
-        for row in lines.sort_values(["k_shot", "line", "meta_iterations"]).itertuples()
+        f"{row['line']} {row['k_shot']}-shot after {row['meta_iterations']}: "
+        f"{100 * row['mean']:.1f} %"
+        for row in lines.sort_values(["k_shot", "line", "meta_iterations"]).to_dict("records")
     )
     return Drawing(
         "budgets",
@@ -165,15 +166,15 @@ def budgets_figure(
 
 def _draw_references(axes: Axes, references: pandas.DataFrame) -> None:
     """Draw horizontal lines, named right of the axes, no name over another."""
-    rows = list(references.drop_duplicates("method").itertuples())
-    means = [100 * row.mean for row in rows]
+    rows = references.drop_duplicates("method").to_dict("records")
+    means = [100 * row["mean"] for row in rows]
     for mean in means:
         axes.axhline(mean, color=KNOWLEDGE["real_data"], lw=0.9, ls="--")
     low, high = axes.get_ylim()
     places = spread_out(means, (high - low) * LINE / (72 * HEIGHT))
     for row, place in zip(rows, places, strict=True):
         axes.annotate(
-            str(row.method), (1.01, place), va="center", fontsize=FONT, color="#555555",
+            str(row["method"]), (1.01, place), va="center", fontsize=FONT, color="#555555",
             xycoords=axes.get_yaxis_transform(), annotation_clip=False,
         )  # fmt: skip
 

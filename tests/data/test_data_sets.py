@@ -56,7 +56,7 @@ def test_every_set_describes_itself(kind) -> None:
     assert source.how_to_get
     assert list(source.expected) == list(SPLITS)
     split = source.class_split()
-    if split is not None:
+    if split:
         assert {name: len(part) for name, part in split.items()} == {
             name: n_classes for name, (n_classes, _) in source.expected.items()
         }

@@ -1,6 +1,6 @@
-"""Archives are read by an own allow-list: regular files with relative names inside, of bounded
-size; one member that is anything else, and the whole archive is refused in one line.
+"""Archives are read by an own allow-list: regular files with relative names, of bounded size.
 
+One member that is anything else, and the whole archive is refused in one line.
 `tarfile`'s own filters were escapable in several releases, and neither they nor `zipfile` bound
 what an archive unpacks to.
 """
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import io
 import lzma
 import shutil
 import stat
@@ -19,7 +20,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from bench.errors import BenchError
 
@@ -53,7 +54,7 @@ def is_tar(path: Path) -> bool:
 class _AllowList:
     """Checks members one after another, in the order of the archive."""
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path) -> None:
         self.path = path
         self.seen: set[str] = set()
         self.limit = max(LEAST_TOTAL, GROWTH * path.stat().st_size)
@@ -101,7 +102,7 @@ def refuse(path: Path, why: str) -> NoReturn:
 
 
 def _not_an_archive(path: Path, kind: str, error: Exception) -> NoReturn:
-    with open(path, "rb") as file:
+    with path.open("rb") as file:
         start = file.read(24)
     reason = " ".join(str(error).split())
     raise BenchError(
@@ -155,25 +156,25 @@ def _zip_kind(info: zipfile.ZipInfo) -> str | None:
     return None
 
 
-class _Bounded:
+class _Bounded(io.RawIOBase):
     """A decompressed stream that gives no read and no total beyond the bounds.
 
     A tar's extended headers are read whole, whatever size they claim.
     """
 
-    def __init__(self, file: Any, allowed: _AllowList):
+    def __init__(self, file: io.BufferedIOBase, allowed: _AllowList) -> None:
         self._file, self._allowed = file, allowed
         self.last = b""
         """What was read last."""
 
-    def read(self, size: int = -1) -> bytes:
+    def read(self, size: int = -1, /) -> bytes:
         if not 0 <= size <= MEMBER_BYTES:
             refuse(self._allowed.path, f"a header claims {size} bytes")
         self._allowed.check_total(self._file.tell() + size - MEMBER_BYTES)
         self.last = self._file.read(size)
         return self.last
 
-    def seek(self, position: int, whence: int = 0) -> int:
+    def seek(self, position: int, whence: int = 0, /) -> int:
         self._allowed.check_total(position - MEMBER_BYTES)
         return self._file.seek(position, whence)
 
@@ -191,7 +192,7 @@ def unpack_tar(path: Path, folder: Path, wanted: Callable[[str], bool]) -> None:
     """
     allowed = _AllowList(path)
     try:
-        with open(path, "rb") as file:
+        with path.open("rb") as file:
             start = file.read(6)
         opener = next((opener for magic, opener in _OPENERS if start.startswith(magic)), open)
         with opener(path, "rb") as stream:
@@ -234,5 +235,7 @@ def _tar_kind(member: tarfile.TarInfo) -> str | None:
 
 def _write(archive: tarfile.TarFile, member: tarfile.TarInfo, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
-    with archive.extractfile(member) as source, open(target, "xb") as file:
+    source = archive.extractfile(member)
+    assert source is not None, "a regular member has content"
+    with source, target.open("xb") as file:
         shutil.copyfileobj(source, file, _CHUNK)

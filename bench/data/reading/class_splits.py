@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from functools import cache
 from importlib import resources
+from typing import Any
 
 SPLITS = ("train", "val", "test")
 
@@ -13,7 +14,7 @@ ClassSplit = Mapping[str, Mapping[str, int | None]]
 """For each split, class name → number of images (None: not known here)."""
 
 
-def read_split(name: str) -> dict:
+def read_split(name: str) -> dict[str, Any]:
     """Return `splits/<name>.json` as it is written."""
     path = resources.files("bench.data.sets").joinpath(f"splits/{name}.json")
     return json.loads(path.read_text("utf-8"))

@@ -39,8 +39,8 @@ def normalise(images: Tensor | np.ndarray, mean: Sequence[float], std: Sequence[
     *lead, height, width, channels = images.shape
     x = torch.empty((*lead, channels, height, width), dtype=torch.float32, device=images.device)
     x.copy_(images.movedim(-1, -3))
-    mean, std = _per_channel(mean, x), _per_channel(std, x)
-    return x.mul_(1 / (255 * std)).sub_(mean / std)
+    scale = _per_channel(std, x)
+    return x.mul_(1 / (255 * scale)).sub_(_per_channel(mean, x) / scale)
 
 
 def denormalise(x: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:

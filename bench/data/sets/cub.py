@@ -6,7 +6,9 @@ look at few-shot classification", ICLR 2019. Whole images, resized to a square.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import PurePosixPath
+from typing import ClassVar
 
 from bench.data.base import IMAGENET_MEAN, IMAGENET_STD, Download
 from bench.data.reading.folders import (
@@ -40,8 +42,8 @@ class Cub(FolderSource):
     expected = {"train": (100, None), "val": (50, None), "test": (50, None)}
     official = "cub"
     n_images = 11_788
-    split_files = ("images.txt",)
-    downloads = (
+    split_files: ClassVar[tuple[str, ...]] = ("images.txt",)
+    downloads: ClassVar[Sequence[Download]] = (
         Download(
             f"{OFFICIAL}.tgz",
             f"https://data.caltech.edu/records/65de6-vp158/files/{OFFICIAL}.tgz",

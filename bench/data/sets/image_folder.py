@@ -38,7 +38,7 @@ LEAST_CLASSES = 5
 class FolderSettings(Config):
     """What `dataset.json`, beside the class folders, may say; everything may be left out."""
 
-    image_size: int | None = Field(None, ge=16, le=512)
+    image_size: int | None = Field(default=None, ge=16, le=512)
     """side of the square that images are resized to, pixels; by the images' own size if absent"""
     mean: tuple[float, float, float] = IMAGENET_MEAN
     """of the channels, for pixels in [0, 1]"""
@@ -72,7 +72,7 @@ class ImageFolder(FolderSource):
     split_files = (SETTINGS,)
     reader_version = READER_VERSION
 
-    def __init__(self, name: str, path: Path):
+    def __init__(self, name: str, path: Path) -> None:
         self.name = name
         find_one_of(name, (), None, path)
         with open_tree(path, _Glance()) as tree:

@@ -124,7 +124,7 @@ def letter_mask(letter: str, face: Path) -> Image:
 def font_folder() -> Path:
     """Return the folder of matplotlib's font files; does not import matplotlib where it can."""
     spec = find_spec("matplotlib")
-    for place in spec.submodule_search_locations if spec else ():
+    for place in (spec and spec.submodule_search_locations) or ():
         folder = Path(place, "mpl-data", "fonts", "ttf")
         if (folder / FACES[0]).is_file():
             return folder

@@ -91,7 +91,8 @@ def _read_labels(tree: Tree, member: str) -> list[int]:
     from scipy.io import loadmat
 
     try:
-        labels = loadmat(io.BytesIO(tree.read(member)))["labels"].ravel().tolist()
+        content = loadmat(io.BytesIO(tree.read(member)))  # type: ignore[arg-type]  # files are taken
+        labels = content["labels"].ravel().tolist()
     except Exception as error:  # scipy raises many kinds for damaged input
         reason = " ".join(str(error).split())
         raise BenchError(

@@ -49,7 +49,8 @@ class _BatchBlock(torch.autograd.Function):
         ctx.save_for_backward(x, weight, gamma, *output)
 
     @staticmethod
-    def backward(ctx: Any, gy: Tensor | None, *_: None) -> tuple[Any, ...]:
+    def backward(ctx: Any, *gradients: Any) -> tuple[Any, ...]:
+        gy = gradients[0]
         if gy is None:
             return (None,) * 6
         x, weight, gamma, y, *rest = ctx.saved_tensors
@@ -107,14 +108,8 @@ class _BatchBlockGradient(torch.autograd.Function):
         ctx.save_for_backward(*inputs[1:-1], *output[3:])
 
     @staticmethod
-    def backward(
-        ctx: Any,
-        hx: Tensor | None,
-        hw: Tensor | None,
-        h_gamma: Tensor | None,
-        h_beta: Tensor | None,
-        *_: None,
-    ) -> tuple[Any, ...]:
+    def backward(ctx: Any, *gradients: Any) -> tuple[Any, ...]:
+        hx, hw, h_gamma, h_beta, *_ = gradients
         refuse_graph("a block of a meta-model is differentiable twice")
         x, weight, gamma, y, z, index, pooled, mean, inverse, s0, g, s1, gz = ctx.saved_tensors
         sign, size, n = sign_of(gamma), gamma.abs(), z.numel() // z.shape[1]

@@ -21,7 +21,7 @@ from bench.nets.fast.operations import (
     through_statistics,
     unpool,
 )
-from bench.nets.norm import BlockNorm, LayerStatistics, at_least_float32
+from bench.nets.norm import BlockNorm, LayerStatistics, at_least_float32, running_statistics
 
 
 class _NormWithStatistics(torch.autograd.Function):
@@ -35,7 +35,8 @@ class _NormWithStatistics(torch.autograd.Function):
         return y, mean, variance
 
     @staticmethod
-    def backward(ctx: Any, gy: Tensor, g_mean: Tensor, g_variance: Tensor) -> tuple[Any, ...]:
+    def backward(ctx: Any, *gradients: Any) -> tuple[Any, ...]:
+        gy, g_mean, g_variance = gradients
         refuse_graph("a frozen layer is differentiable once")
         x, scale, mean = ctx.saved_tensors
         constant, slope = through_statistics(x, mean, g_mean, g_variance)
@@ -66,14 +67,15 @@ class FoldedBlock:
 @torch.no_grad()
 def fold(conv: nn.Conv2d, bn: nn.BatchNorm2d) -> FoldedBlock:
     """Return the constants of a frozen 3×3 convolution and the BN layer after it."""
-    scale = bn.weight * torch.rsqrt(bn.running_var + bn.eps)
+    mean, variance = running_statistics(bn)
+    scale = bn.weight * torch.rsqrt(variance + bn.eps)
     sign, weight = sign_of(scale), sign_turned(conv.weight, scale)
     return FoldedBlock(
         weight,
-        conv.bias * sign,
+        sign * (0.0 if conv.bias is None else conv.bias),
         sign,
         scale.abs().view(1, -1, 1, 1),
-        (bn.bias - bn.running_mean * scale).view(1, -1, 1, 1),
+        (bn.bias - mean * scale).view(1, -1, 1, 1),
         quad_weight(weight) if weight.shape[1] == 3 else None,
     )
 
@@ -93,7 +95,8 @@ class _FrozenBlock(torch.autograd.Function):
         return y, mean * block.sign, variance
 
     @staticmethod
-    def backward(ctx: Any, gy: Tensor, g_mean: Tensor, g_variance: Tensor) -> tuple[Any, ...]:
+    def backward(ctx: Any, *gradients: Any) -> tuple[Any, ...]:
+        gy, g_mean, g_variance = gradients
         refuse_graph("a frozen layer is differentiable once")
         x, z, index, y, mean = ctx.saved_tensors
         block = ctx.block
@@ -114,13 +117,15 @@ class FrozenStatisticsNorm(BlockNorm):
             ones are added.
     """
 
-    def __init__(self, folded: dict[nn.BatchNorm2d, FoldedBlock]):
+    def __init__(self, folded: dict[nn.BatchNorm2d, FoldedBlock]) -> None:
         self.layers: list[LayerStatistics] = []
         self._folded = folded
 
     def __call__(self, layer: nn.BatchNorm2d, x: Tensor) -> Tensor:
-        scale = layer.weight * torch.rsqrt(layer.running_var + layer.eps)
-        shift = layer.bias - layer.running_mean * scale
+        """Normalise (B, C, H, W)."""
+        seen_mean, seen_variance = running_statistics(layer)
+        scale = layer.weight * torch.rsqrt(seen_variance + layer.eps)
+        shift = layer.bias - seen_mean * scale
         y, mean, variance = _NormWithStatistics.apply(x, scale, shift)
         self.layers.append((layer, mean, variance))
         return y

@@ -22,7 +22,9 @@ class Graphed:
         examples: inputs of the shapes to come, on one CUDA device.
     """
 
-    def __init__(self, function: Callable[..., Sequence[Tensor]], examples: Sequence[Tensor]):
+    def __init__(
+        self, function: Callable[..., Sequence[Tensor]], examples: Sequence[Tensor]
+    ) -> None:
         self._inputs = [example.detach().clone() for example in examples]
         device = self._inputs[0].device
         stream = torch.cuda.Stream(device)

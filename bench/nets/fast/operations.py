@@ -52,7 +52,8 @@ def through_statistics(
     Args:
         x: the activations (B, C, H, W) whose statistics they are.
         mean: their mean (C,).
-        mean_gradient, variance_gradient: the loss's gradients on mean and variance, (C,), (C,).
+        mean_gradient: the loss's gradient on the mean (C,).
+        variance_gradient: the same on the variance (C,).
     """
     n = x.numel() // x.shape[1]
     slope = variance_gradient * (2 / n)

@@ -7,13 +7,13 @@ from collections.abc import Callable, Sequence
 from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 
-from bench.nets.base import Backbone
+from bench.contract import Backbone
 
 
 class _Applied(nn.Module):
     """A function of a network, as a module, so that the network's state can be replaced in it."""
 
-    def __init__(self, net: Backbone, function: Callable[..., Tensor]):
+    def __init__(self, net: Backbone, function: Callable[..., Tensor]) -> None:
         super().__init__()
         self.net = net
         self._function = function
@@ -32,12 +32,11 @@ class StackedNets:
         function: (network, inputs …) → tensor, in operations that `vmap` knows.
     """
 
-    def __init__(self, nets: Sequence[Backbone], function: Callable[..., Tensor]):
-        parameters, buffers = stack_module_state(list(nets))
-        self._state = {
-            f"net.{name}": value.detach() for name, value in {**parameters, **buffers}.items()
-        }
-        self._module = _Applied(nets[0], function)
+    def __init__(self, nets: Sequence[Backbone], function: Callable[..., Tensor]) -> None:
+        applied = [_Applied(net, function) for net in nets]
+        parameters, buffers = stack_module_state(applied)
+        self._state = {name: value.detach() for name, value in {**parameters, **buffers}.items()}
+        self._module = applied[0]
 
     def __call__(self, members: Tensor, *inputs: Tensor) -> Tensor:
         """Return the results (m, …) of some of the networks; differentiable in the inputs.
