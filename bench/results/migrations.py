@@ -6,7 +6,6 @@ A version of the schema that is newer than `SCHEMA` is refused: its fields may m
 from __future__ import annotations
 
 import copy
-import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -75,7 +74,9 @@ def _migrated(values: dict[str, Any]) -> dict[str, Any]:
 def _without(values: dict[str, Any], place: tuple[int | str, ...]) -> dict[str, Any]:
     """Return a copy of nested values without the one at a place."""
     values = copy.deepcopy(values)
-    holder: Any = functools.reduce(lambda part, key: part[key], place[:-1], values)
+    holder: Any = values
+    for key in place[:-1]:
+        holder = holder[key]
     del holder[place[-1]]
     return values
 

@@ -126,7 +126,7 @@ def test_two_that_want_the_same_data_build_it_once(tiny, tree, tmp_path, monkeyp
 
     monkeypatch.setattr(tiny, "contents", counted)
     threads = [
-        threading.Thread(target=tiny.open, args=(tmp_path / "cache", tree)) for _ in range(4)
+        threading.Thread(target=open_data, args=(tiny, tmp_path / "cache", tree)) for _ in range(4)
     ]
     for thread in threads:
         thread.start()
