@@ -97,7 +97,7 @@ def test_teachers_trained_here_tell_the_speed_of_training(tmp_path: Path) -> Non
 
 
 def test_spoiled_passes_are_outvoted(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The clock is the test's own: ten passes, each fourth a hundred times as slow."""
+    """The clock is the test's own: some passes take a thousand times as long as the others."""
 
     class Clock:
         now, passes = 0.0, 0
@@ -109,7 +109,7 @@ def test_spoiled_passes_are_outvoted(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def predict(self: Learner, support_x: torch.Tensor, _: object, query_x: torch.Tensor):
         clock.passes += 1
-        spoiled = 100 if clock.passes % 4 == 0 else 1
+        spoiled = 1000 if clock.passes in (1, 4, 6) else 1
         clock.now += 1e-3 * spoiled * (support_x.shape[1] + query_x.shape[1])
         return query_x
 
