@@ -18,6 +18,7 @@ from bench.cli.options import (
     pairs,
     preparing,
 )
+from bench.cli.streams import print_columns
 from bench.errors import BenchError
 
 
@@ -38,8 +39,7 @@ def data_list(data_dir: Path | None, dataset_dirs: tuple, cache: Path, as_json: 
     if as_json:
         click.echo(json.dumps(rows, indent=1))
         return
-    for row in rows:
-        click.echo(f"{row['name']:<22}{row['found'] or 'not found; ' + row['how_to_get']}")
+    print_columns({row["name"]: row["found"] or f"not found; {row['how_to_get']}" for row in rows})
 
 
 @data.command()

@@ -11,6 +11,7 @@ import click
 
 from bench.cli.data import data_rows
 from bench.cli.options import cache_option, data_option, dataset_dir_option, json_option, pairs
+from bench.cli.streams import print_columns
 
 
 @click.command()
@@ -24,8 +25,7 @@ def doctor(data_dir: Path | None, dataset_dirs: tuple, cache: Path, as_json: boo
     if as_json:
         click.echo(json.dumps(findings, indent=1))
         return
-    for name, value in findings.items():
-        click.echo(f"{name:<22}{value}")
+    print_columns(findings)
 
 
 def diagnose(
@@ -40,15 +40,14 @@ def diagnose(
     environment = describe_environment()
     found: dict[str, str] = {"python": f"{environment.python} on {environment.platform}"}
     found |= dict(environment.packages)
-    found["commit"] = f"{environment.git_commit} {'dirty' if environment.git_dirty else ''}".strip()
+    dirty = " with uncommitted changes" if environment.git_dirty else ""
+    found["commit"] = (environment.git_commit or "none: not a checkout of git") + dirty
     found["cpu"] = cpu_name()
     found["threads"] = f"{torch.get_num_threads()} of {available_cores()} cores"
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     for index in range(count):
         found[f"cuda:{index}"] = torch.cuda.get_device_name(index)
     found["device chosen"] = "cuda:0" if count else "cpu (no CUDA device found)"
-    compiler = next(filter(None, map(shutil.which, ("cc", "gcc", "clang"))), None)
-    found["compiler"] = compiler or "none: torch.compile is not used"
     found["dask"] = "installed" if _importable("distributed") else "not installed: extra 'dask'"
     usage = shutil.disk_usage(cache if cache.exists() else Path.cwd())
     found["cache"] = f"{cache} ({usage.free / 2**30:.0f} GiB free)"

@@ -6,6 +6,9 @@ import codecs
 import io
 import sys
 import unicodedata
+from collections.abc import Mapping
+
+import click
 
 HANDLER = "purer_bench.similar"
 _SIMILAR = {"–": "-", "—": "-", "−": "-", "─": "-", "×": "x", "·": "*", "…": ".", "→": ">"}
@@ -34,3 +37,10 @@ def accept_all_characters() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors=HANDLER)
+
+
+def print_columns(rows: Mapping[str, str]) -> None:
+    """Print names, and beside each what is said of it, two columns apart."""
+    width = max(map(len, rows), default=0)
+    for name, text in rows.items():
+        click.echo(f"{name:<{width}}  {text}")

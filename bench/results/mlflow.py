@@ -78,6 +78,8 @@ class Tracker:
     def _experiment(self) -> str:
         found = self.client.get_experiment_by_name(EXPERIMENT)
         if found is not None:
+            if found.lifecycle_stage == "deleted":  # in MLflow's page; its runs come back with it
+                self.client.restore_experiment(found.experiment_id)
             return found.experiment_id
         for mark in self.runs.glob(f"*/*/{MARK}"):  # a fresh store holds nothing
             mark.unlink()

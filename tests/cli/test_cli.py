@@ -198,6 +198,24 @@ def test_lists_and_doctor_answer_in_json(
     assert all(row["licence"] and row["how_to_get"] for row in rows)
 
 
+def test_doctor_and_data_list_stand_in_columns(
+    capsys: pytest.CaptureFixture[str], cache: Path
+) -> None:
+    texts = []
+    for words in (["doctor", "--cache", str(cache)], ["data", "list"]):
+        with pytest.raises(SystemExit) as end:
+            main(words)
+        assert end.value.code == 0
+        texts.append(capsys.readouterr().out)
+    for text, longest in zip(texts, ("data cub_subset_cropped", "cub_subset_cropped"), strict=True):
+        lines = text.splitlines()
+        width = max(len(line.split("  ")[0]) for line in lines)
+        assert width >= len(longest)
+        assert all(line[width : width + 2] == "  " for line in lines)
+        assert all(line[width + 2] != " " for line in lines)
+    assert "compile" not in texts[0]
+
+
 def test_verify_says_what_differs(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     folder(tmp_path / "cifar_fs")
     words = ["data", "verify", "cifar_fs", "--data", str(tmp_path), "--cache", str(tmp_path / "c")]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -9,13 +11,17 @@ import torch
 from bench import registry
 from bench.contract import NetSpec, TaskShape
 from bench.data.base import ImageData, make_split
+from bench.data.opening import open_data
+from bench.data.reading.images import normalise
+from bench.data.sets.glyphs import Glyphs
 from bench.data.tasks import frozen_tasks
 from bench.execute.cost import inference_cost
 from bench.execute.evaluate import EmbeddingTable, evaluate
 from bench.learners.base import LearnerSettings
 from bench.nets.build import build_net
 from bench.seeds import numpy_generator, torch_generator
-from tests.helpers import tiny_net
+from bench.teachers.similarity import pool_similarity
+from tests.helpers import tiny_net, tiny_pool
 
 CPU = torch.device("cpu")
 
@@ -121,3 +127,22 @@ def test_the_cost_of_adapting_includes_calibration(data: ImageData) -> None:
 
 def test_networks_are_built_from_a_spec_alone() -> None:
     assert build_net(NetSpec("conv4", 3, 32)).head.out_features == 3
+
+
+def test_a_memory_map_is_read_by_rows_and_without_a_warning(glyphs_cache: Path) -> None:
+    """torch warns, once a process, of tensors on memory that must not be written."""
+    opened = open_data(Glyphs(), glyphs_cache)
+    split = opened.splits["val"]
+    assert isinstance(split.images, np.memmap)
+    assert not split.images.flags.writeable
+    some = frozen_tasks("glyphs", "val", split.counts, TaskShape(5, 1, 4), 2)
+    pool = tiny_pool(["conv4"] * 2, 3, 32, torch_generator("map"))
+    always = torch.is_warn_always_enabled()
+    torch.set_warn_always(True)
+    try:
+        for name in ("protonet", "centroids"):
+            assert evaluate(learner(name), opened, split, some, CPU).shape == (2,)
+        assert normalise(split.class_images(0), opened.mean, opened.std).isfinite().all()
+        assert pool_similarity(pool, [opened], CPU, 40) is not None
+    finally:
+        torch.set_warn_always(always)
