@@ -49,3 +49,17 @@ def seed_global_state(*parts: str | int) -> None:
     random.seed(seed)
     np.random.seed(seed % 2**32)  # noqa: NPY002  the global stream is what is meant here
     torch.manual_seed(seed)
+
+
+def global_state() -> dict[str, str]:
+    """Return a digest of the state of each global stream, by the package that it belongs to."""
+    import random
+
+    import torch
+
+    states = {
+        "random": repr(random.getstate()).encode(),
+        "numpy": repr(np.random.get_state()).encode(),  # noqa: NPY002
+        "torch": torch.get_rng_state().numpy().tobytes(),
+    }
+    return {name: hashlib.sha256(state).hexdigest() for name, state in states.items()}

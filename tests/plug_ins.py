@@ -26,9 +26,9 @@ from bench.nets.norm import Norm, running_norm
 
 
 def register(monkeypatch: pytest.MonkeyPatch, kind: registry.Kind, **objects: Any) -> None:
-    """Offer objects of this module, by name, as an installed distribution would."""
+    """Offer classes by name, as an installed distribution would."""
     for name, value in objects.items():
-        point = EntryPoint(name, f"{__name__}:{value.__name__}", f"purer_bench.{kind}s")
+        point = EntryPoint(name, f"{value.__module__}:{value.__name__}", f"purer_bench.{kind}s")
         monkeypatch.setitem(registry._entries(kind), name, point)
 
 

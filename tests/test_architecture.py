@@ -46,6 +46,10 @@ MAY_IMPORT: dict[str, set[str]] = {
         *{"bench.nets", "bench.data", "bench.learners", "bench.training", "bench.inversion"},
         *{"bench.teachers", "bench.suites"},
     },
+    "bench.testing": {
+        *{"bench.contract", "bench.registry", "bench.seeds", "bench.nets", "bench.data"},
+        *{"bench.learners", "bench.suites"},
+    },
     "bench.cli": {"bench"},
     "bench.__main__": {"bench.cli.main"},  # python -m bench
     "purer": PLUG_IN,

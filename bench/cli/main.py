@@ -17,6 +17,7 @@ from bench.errors import unknown_name
 _NO_ARGUMENTS = getattr(click.exceptions, "NoArgsIsHelpError", ())
 """What click raises, from 8.2 on, for a group without a command."""
 _VERBS = {
+    "check": "bench.cli.check:check",
     "data": "bench.cli.data:data",
     "doctor": "bench.cli.doctor:doctor",
     "ingest": "bench.cli.ingest:ingest",

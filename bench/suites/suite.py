@@ -100,10 +100,7 @@ def read_suite(name: str, settings: Sequence[str] = ()) -> tuple[Suite, dict[str
     content = _content(name)
     overrides: dict[str, dict[str, Any]] = {}
     for setting in settings:
-        key, separator, text = setting.partition("=")
-        if not separator or not key:
-            raise BenchError(f"--set '{setting}' is not KEY=VALUE, as in --set budget=short")
-        value = text or None if key in TEXTS else _value(setting, text)
+        key, value = parse_setting(setting)
         room, dot, leaf = key.partition(".")
         if dot:
             overrides.setdefault(room, {})[leaf] = value
@@ -138,6 +135,18 @@ def _content(name: str) -> dict[str, Any]:
         raise BenchError(f"suite file '{path}' holds no mapping; see 'micro.yaml'")
     content.setdefault("name", path.stem)
     return content
+
+
+def parse_setting(setting: str) -> tuple[str, Any]:
+    """Return key and value of `KEY=VALUE`, the value in YAML.
+
+    Raises:
+        BenchError: it is not of that form.
+    """
+    key, separator, text = setting.partition("=")
+    if not separator or not key:
+        raise BenchError(f"--set '{setting}' is not KEY=VALUE, as in --set budget=short")
+    return key, text or None if key in TEXTS else _value(setting, text)
 
 
 def _value(setting: str, text: str) -> Any:

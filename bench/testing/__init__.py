@@ -1,0 +1,1 @@
+"""Conformance checks of plug-ins, and the small pools and tasks that they run on."""

@@ -1,0 +1,126 @@
+"""Checks of calibrations, around the learners that they serve."""
+
+from __future__ import annotations
+
+import functools
+
+import torch
+
+from bench import registry
+from bench.contract import Calibration, DrawingLearner, Learner, TaskBatch
+from bench.seeds import torch_generator
+from bench.testing.checks import Check, require
+from bench.testing.learners import LearnerSubject
+from bench.testing.rules import (
+    learners_beside,
+    predicted,
+    require_config,
+    require_docstring,
+    require_public_imports,
+    require_tasks_apart,
+    require_unchanged,
+    some_tasks,
+    state_of,
+    untouched_global_state,
+)
+
+
+class CalibrationSubject:
+    """A calibration and the learners that it serves.
+
+    Args:
+        name: the registered name.
+        net: architecture of the learners' network.
+    """
+
+    def __init__(self, name: str, net: str = "conv4"):
+        self.name, self.net = name, net
+        self.kind: type[Calibration] = registry.load("calibration", name)
+
+    def verdicts(self) -> dict[str, str | None]:
+        """Return why each registered learner cannot be calibrated, None where it can."""
+        names = learners_beside("calibration", self.name)
+        return {name: self.kind.refuse(registry.load("learner", name)) for name in names}
+
+    def learners(self) -> list[Learner]:
+        """Return learners that are served, each with the test settings."""
+        served = [name for name, reason in self.verdicts().items() if reason is None]
+        require(served, "it refuses every registered learner")
+        return [LearnerSubject(name, self.net).make() for name in served]
+
+    def wrap(self, learner: Learner, seed: int = 0) -> Learner:
+        """Return a learner calibrated, whose draws follow from a seed and the task's place."""
+        generator = functools.partial(torch_generator, "calibration", self.name, seed)
+        return self.kind().wrap(learner, self.kind.Config(), generator)
+
+
+def describes_itself(subject: CalibrationSubject) -> str:
+    """Is a subclass of Calibration with a docstring, and one below each setting."""
+    require(issubclass(subject.kind, Calibration), f"{subject.kind} is no subclass of Calibration")
+    require(subject.kind.name == subject.name, f"name is '{subject.kind.name}'")
+    require_config(subject.kind.Config)
+    return require_docstring(subject.kind)
+
+
+def imports_only_what_plug_ins_may(subject: CalibrationSubject) -> None:
+    """Imports no part of the harness that is not meant for plug-ins."""
+    require_public_imports(subject.kind)
+
+
+def says_whom_it_serves(subject: CalibrationSubject) -> str:
+    """Serves a registered learner; gives a reason where it refuses one."""
+    verdicts = subject.verdicts()
+    silent = [name for name, reason in verdicts.items() if reason is not None and not reason]
+    require(not silent, f"refuses {', '.join(silent)} without a reason")
+    served = [name for name, reason in verdicts.items() if reason is None]
+    require(served, "it refuses every registered learner")
+    return f"serves {', '.join(served)}"
+
+
+def predicts_every_task(subject: CalibrationSubject) -> None:
+    """Predicts with each learner that it serves, the same twice, and changes none."""
+    for learner in subject.learners():
+        net = getattr(learner, "net", None)
+        before = None if net is None else state_of(net)
+        with untouched_global_state():
+            first = predicted(subject.wrap(learner), some_tasks())
+            again = predicted(subject.wrap(learner), some_tasks())
+        require(torch.equal(first, again), "predicts otherwise under equal draws")
+        if before is not None:
+            require_unchanged(net, before, "the learner's network")
+
+
+def calibrates_each_task_by_itself(subject: CalibrationSubject) -> None:
+    """Predicts a task alone as among others; draws by its place in the list."""
+
+    def predict(learner: Learner, tasks: TaskBatch, first: int) -> torch.Tensor:
+        given = tasks.support_x, tasks.support_y, tasks.query_x
+        if isinstance(learner, DrawingLearner):
+            return learner.predict_from(first, *given)
+        return learner.predict(*given)
+
+    for learner in subject.learners():
+        require_tasks_apart(functools.partial(predict, subject.wrap(learner)), some_tasks())
+
+
+def changes_predictions(subject: CalibrationSubject) -> None:
+    """Changes what some learner predicts."""
+    tasks, learners = some_tasks(), subject.learners()
+    changed = [
+        not torch.equal(predicted(one, tasks), predicted(subject.wrap(one), tasks))
+        for one in learners
+    ]
+    require(any(changed), "predictions are those without it; let the defaults do something")
+
+
+SUBJECTS = {"calibration": CalibrationSubject}
+CHECKS: dict[str, tuple[Check, ...]] = {
+    "calibration": (
+        describes_itself,
+        imports_only_what_plug_ins_may,
+        says_whom_it_serves,
+        predicts_every_task,
+        calibrates_each_task_by_itself,
+        changes_predictions,
+    )
+}
