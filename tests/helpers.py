@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
+import signal
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,6 +14,7 @@ from bench.data.base import ImageData, make_split
 from bench.execute.cell import run_cell
 from bench.execute.state import RunState
 from bench.results.store import StoredRecord, read_record
+from bench.stops import Stopped
 from bench.suites.cell import Cell
 from bench.suites.expand import expand
 from bench.suites.suite import read_suite
@@ -28,6 +32,7 @@ __all__ = [
     "MEAN",
     "STD",
     "RecordingLog",
+    "Saves",
     "cell_of",
     "run_toy",
     "tiny_context",
@@ -36,6 +41,26 @@ __all__ = [
     "tiny_tasks",
     "toy_data",
 ]
+
+
+class Saves:
+    """A `save` that keeps every state, as read from a file, and may break off after one of them."""
+
+    def __init__(self, break_after: int | None = None):
+        self.states: list[dict[str, Any]] = []
+        self.steps: list[int] = []
+        self._break_after = break_after
+
+    def __call__(self, step: int, state: dict[str, Any]) -> None:
+        """Keep a state."""
+        buffer = io.BytesIO()
+        torch.save(state, buffer)
+        buffer.seek(0)
+        self.states.append(torch.load(buffer, weights_only=True))
+        self.steps.append(step)
+        if len(self.states) == self._break_after:
+            raise Stopped(signal.SIGTERM)
+
 
 SMALL = (
     "budget.teacher_epochs=1",

@@ -28,6 +28,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "bench.contract": set(),
     "bench.results": {"bench.contract"},
     "bench.stats": {"bench.contract"},
+    "bench.stops": set(),
+    "bench.checkpoints": {"bench.results.files", "bench.stops"},
     "bench.nets": {"bench.contract", "bench.registry"},
     "bench.data": {"bench.contract", "bench.registry", "bench.results.files", "bench.seeds"},
     "bench.learners": {"bench.contract", "bench.nets"},
@@ -35,7 +37,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "bench.training": {"bench.contract", "bench.nets", "bench.learners"},
     "bench.teachers": {
         *{"bench.contract", "bench.registry", "bench.results.files", "bench.nets", "bench.data"},
-        *{"bench.seeds", "bench.learners.resized"},
+        *{"bench.seeds", "bench.learners.resized", "bench.checkpoints"},
     },
     "bench.suites": {
         *{"bench.contract", "bench.registry", "bench.results.files", "bench.data.sources"},
@@ -44,7 +46,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "bench.execute": {
         *{"bench.contract", "bench.registry", "bench.results", "bench.stats", "bench.seeds"},
         *{"bench.nets", "bench.data", "bench.learners", "bench.training", "bench.inversion"},
-        *{"bench.teachers", "bench.suites"},
+        *{"bench.teachers", "bench.suites", "bench.checkpoints", "bench.stops"},
     },
     "bench.testing": {
         *{"bench.contract", "bench.registry", "bench.seeds", "bench.nets", "bench.data"},

@@ -76,10 +76,12 @@ class FitContext:
     settings (a `MetaLearner`); `make_learner(state)` wraps a state dict of the meta-model in the
     cell's learner with the test settings. `learner_class` is the class that the name `learner` is
     registered for. `validate(learner)` returns the mean accuracy on
-    validation tasks; None where the protocol takes the last state. `resume` is what
-    `save(step, state)` was given last, or None; states are nested dicts, lists, numbers and
-    tensors. `train_tasks(generator, n)` draws real tasks of the meta-train split; None unless the
-    method's knowledge is `real_data`.
+    validation tasks; None where the protocol takes the last state. `train_tasks(generator, n)`
+    draws real tasks of the meta-train split; None unless the method's knowledge is `real_data`.
+
+    A long fit calls `checkpoint` after each step. `save(step, state)` writes a state at once,
+    whether or not it is time; `due()` tells whether it is. `resume` is the state that was written
+    last, or None; states are nested dicts, lists, numbers, strings and tensors.
     """
 
     pool: Pool
@@ -100,6 +102,20 @@ class FitContext:
     resume: dict[str, Any] | None
     save: Callable[[int, dict[str, Any]], None]
     train_tasks: Callable[[torch.Generator, int], TaskBatch] | None
+    due: Callable[[], bool] = lambda: True
+
+    def checkpoint(self, step: int, make_state: Callable[[], dict[str, Any]]) -> None:
+        """Write a checkpoint where it is time for one, or where the user has asked for the end.
+
+        In the latter case the call does not return: what it raises is no `Exception`, and ends the
+        fit, which goes on from this state when the same command is run again.
+
+        Args:
+            step: how far the fit is.
+            make_state: returns all that is needed to go on bit by bit; called only when it is time.
+        """
+        if self.due():
+            self.save(step, make_state())
 
 
 class Method(ABC):

@@ -67,6 +67,7 @@ class CellContext:
             validate=run.untimed(self.validate) if validates else None,
             resume=None,
             save=run.save,
+            due=run.due,
             train_tasks=self.train_tasks if method.knowledge == "real_data" else None,
         )
 

@@ -2,24 +2,24 @@
 resumed from their last checkpoint.
 
 `<cache>/fits/<hash>/` holds `fit.safetensors`, `fit.json`, `curve.parquet`, `images/` and last
-`DONE`; while a fit is under way, `checkpoint.pt`.
+`DONE`; while a fit is under way, its last checkpoints.
 """
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from filelock import FileLock
 from safetensors.torch import load as parse_safetensors
 from safetensors.torch import save as serialise_safetensors
 from torch import Tensor
 
+from bench.checkpoints import Checkpoints, Keeping
 from bench.contract import FitContext, Learner, Method, NetSpec
 from bench.errors import BenchError, Skip
 from bench.execute.log import CellLog
@@ -111,12 +111,14 @@ def fit_folder(cache: Path, key: str) -> Path:
 
 
 class FitRun:
-    """A fit under way: its clock and log, and the checkpoint that it goes on from.
+    """A fit under way: its clock and log, and the checkpoints that it goes on from.
 
     Args:
         folder: of the fit, as `fit_folder` names it.
         device: whose clock counts.
         progress: called with (steps done, steps).
+        keeping: how often checkpoints are written, and whether to end.
+        what: the fit, in words.
     """
 
     def __init__(
@@ -124,42 +126,49 @@ class FitRun:
         folder: Path,
         device: torch.device,
         progress: Callable[[int, int], None],
+        keeping: Keeping = Keeping(),  # noqa: B008  frozen
+        what: str = "fit",
     ):
         self.folder = folder
         self.log = CellLog(self._advance)
-        self._progress = progress
+        self._progress, self._stop = progress, keeping.stop
+        self._checkpoints = Checkpoints(folder, what, keeping)
         self._clock = Stopwatch(device)
         self._pace = Pace(self._clock)
         self._seconds_before = 0.0
 
-    @property
-    def _checkpoint(self) -> Path:
-        return self.folder / "checkpoint.pt"
-
     def resume(self) -> dict[str, Any] | None:
         """Take up what an interrupted fit had saved; return the method's state, None without."""
-        content = _read_checkpoint(self._checkpoint)
+        content = self._checkpoints.load()
         if content is None:
             return None
         self.log.load_state_dict(content["log"])
-        self._pace = Pace(self._clock, content.get("pace"))
+        self._pace = Pace(self._clock, content["pace"])
         self._seconds_before = content["seconds"]
         return content["state"]
 
+    def due(self) -> bool:
+        """Tell whether it is time for a checkpoint, or for the end."""
+        return self._checkpoints.due()
+
     def save(self, step: int, state: dict[str, Any]) -> None:
-        """Write a checkpoint; the time that it takes does not count."""
+        """Write a checkpoint; the time that it takes does not count.
+
+        Raises:
+            Stopped: the end was asked for.
+        """
         with self._clock.paused():
             content = {
-                "step": step,
                 "state": state,
                 "log": self.log.state_dict(),
                 "seconds": self._seconds_before + self._clock.running_seconds,
                 "pace": self._pace.state_dict(),
             }
-            buffer = io.BytesIO()
-            torch.save(content, buffer)
-            with atomic_path(self._checkpoint) as temporary:
-                temporary.write_bytes(buffer.getvalue())
+            self._checkpoints.write(content, f"step {step}")
+
+    def locked(self) -> AbstractContextManager[None]:
+        """Hold the fit's folder against other processes."""
+        return self._stop.locked(self.folder / ".lock")
 
     def untimed(self, score: Callable[[Learner], float]) -> Callable[[Learner], float]:
         """Return a function whose time does not count as the fit's."""
@@ -177,7 +186,7 @@ class FitRun:
             with self._clock.running():
                 fitted = method.fit(context)
         except Skip:
-            self._checkpoint.unlink(missing_ok=True)
+            self._checkpoints.clear()
             raise
         with atomic_path(self.folder / "fit.safetensors") as temporary:
             tensors = {name: t.detach().cpu().contiguous() for name, t in fitted.items()}
@@ -191,7 +200,7 @@ class FitRun:
             "notes": self.log.notes,
         }
         write_json(self.folder / "fit.json", summary)
-        self._checkpoint.unlink(missing_ok=True)
+        self._checkpoints.clear()
         mark_done(self.folder)
 
     def _advance(self, done: int, total: int) -> None:
@@ -211,22 +220,11 @@ def obtain_fit(run: FitRun, method: Method, context: FitContext) -> Fit:
         Skip: the method found during the fit that it cannot serve the cell.
     """
     run.folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(run.folder / ".lock"):
+    with run.locked():
         reused = is_finished(run.folder)
         if not reused:
             run.make(method, context)
         return _load(run.folder, reused)
-
-
-def _read_checkpoint(path: Path) -> dict[str, Any] | None:
-    """Return the checkpoint's content; None where there is none or it cannot be read."""
-    if not path.exists():
-        return None
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception:
-        path.unlink(missing_ok=True)
-        return None
 
 
 def _load(folder: Path, reused: bool) -> Fit:

@@ -75,7 +75,8 @@ def _fit_run(known: CellContext, state: RunState) -> FitRun:
         (data.mean, data.std),
     )
     say = functools.partial(state.progress, "fit")
-    return FitRun(fit_folder(state.cache, key), state.device, say)
+    what = f"fit of {known.cell.label}"
+    return FitRun(fit_folder(state.cache, key), state.device, say, state.keeping, what)
 
 
 def data_digest(sets: Sequence[ImageData]) -> str:

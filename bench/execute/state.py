@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from bench.checkpoints import Keeping
 from bench.contract import Pool
 from bench.data.base import ImageData
 from bench.errors import BenchError
@@ -42,6 +43,7 @@ class RunState:
     data: dict[str, ImageData]
     command: str
     progress: Progress = _silent
+    keeping: Keeping = field(default_factory=Keeping)
     pools: dict[str, Pool] = field(default_factory=dict)
     embeddings: dict[str, EmbeddingTable] = field(default_factory=dict)
 

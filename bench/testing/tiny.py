@@ -149,12 +149,12 @@ def tiny_context(
     protocol: Mapping[str, Any] | None = None,
     validate: Any = None,
     resume: dict[str, Any] | None = None,
-    save: Any = lambda step, state: None,
+    save: Any = None,
 ) -> FitContext:
     """Return a context as the harness would build it, of six meta-iterations on 16-pixel images.
 
     Its log is a `RecordingLog`; real tasks are noise around a random image per class; `budget`
-    and `protocol` override single constants.
+    and `protocol` override single constants. With `save`, every checkpoint is due, else none.
     """
     net = net or NetSpec("conv4", shape.n_way, 16)
     learner = learner or method.default_learner
@@ -203,7 +203,8 @@ def tiny_context(
         make_learner=make_learner,
         validate=validate,
         resume=resume,
-        save=save,
+        save=save or (lambda step, state: None),
+        due=lambda: save is not None,
         train_tasks=(
             (lambda generator, n: tiny_tasks(generator, n, shape, net.image_size))
             if method.knowledge == "real_data"

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from abc import abstractmethod
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from copy import deepcopy
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -40,6 +41,19 @@ class TaskSource(Protocol):
         """Continue from what `state_dict` returned."""
 
 
+@runtime_checkable
+class PreparedSource(TaskSource, Protocol):
+    """A source that has long work to do before the tasks of some iterations."""
+
+    @abstractmethod
+    def prepare(self, iteration: int) -> Iterator[None]:
+        """Do the work that comes before the tasks of a meta-iteration, piece by piece.
+
+        After each piece the run may be saved; `prepare` of the same iteration then goes on from
+        what `load_state_dict` was given.
+        """
+
+
 def meta_train(
     context: FitContext, net: Backbone, source: TaskSource, trained: Collection[str] | None = None
 ) -> dict[str, Tensor]:
@@ -48,11 +62,12 @@ def meta_train(
     Each meta-iteration is one Adam step on the sum of the query losses of the source's tasks.
     Where the context validates, the start, every `validate_every`-th and the last iteration are
     scored, and the best state (the earliest of equals) is returned; otherwise the last one.
-    An interrupted run continues bit by bit from its last save.
+    After each step, and before each validation, it offers a checkpoint; an interrupted run
+    continues bit by bit from the last one that was taken.
 
     Args:
         context: gives the learner's training settings, budget, outer rate, log, validation,
-            resume state and `save`.
+            resume state and `checkpoint`.
         net: the meta-model at its starting point, on the device.
         source: the tasks.
         trained: names of the parameters that learn; None takes all.
@@ -68,7 +83,11 @@ def meta_train(
 
 
 class _MetaTraining:
-    """One run. `best` is (score, state); `last_saved` the iteration of the last save, or None."""
+    """One run.
+
+    `best` is (score, state); `validated` the iteration that was scored last; `last_saved` that of
+    the last save; None before.
+    """
 
     def __init__(
         self,
@@ -86,25 +105,24 @@ class _MetaTraining:
         learning = [p for p in self.parameters.values() if p.requires_grad]
         self.optimiser = torch.optim.Adam(learning, lr=lr, fused=True)
         self.best: tuple[float, dict[str, Tensor]] | None = None
+        self.validated: int | None = None
         self.last_saved: int | None = None
 
     def run(self) -> dict[str, Tensor]:
-        total, every = self.context.budget.meta_iterations, self.context.budget.validate_every
-        if self.context.resume is None:
-            start = 0
-            self._validate(0)
-        else:
-            start = self._restore(self.context.resume)
+        total, resume = self.context.budget.meta_iterations, self.context.resume
+        start = 0 if resume is None else self._restore(resume)
+        self._validate(start)
         for iteration in range(start + 1, total + 1):
             self._step(iteration)
-            if iteration % every == 0 or iteration == total:
-                self._validate(iteration)
+            self._validate(iteration)
             self.context.log.progress(iteration, total)
-            if iteration % every == 0:
-                self._save(iteration)
+            self._offer(iteration)
         return self._state() if self.best is None else self.best[1]
 
     def _step(self, iteration: int) -> None:
+        if isinstance(self.source, PreparedSource):
+            for _ in self.source.prepare(iteration):
+                self._offer(iteration - 1)
         tasks = self.source.next_tasks(iteration)
         self.optimiser.zero_grad(set_to_none=True)
         losses, logits = self.learner.outer_loss(self.parameters, tasks)
@@ -130,16 +148,34 @@ class _MetaTraining:
             raise self._not_finite(f"outer loss is {loss}", iteration)
 
     def _validate(self, iteration: int) -> None:
-        """Score the state if the context validates; keep it if it is the best so far."""
+        """Score the state where it is time and the context validates; keep it if it is the best."""
+        budget = self.context.budget
+        due = iteration % budget.validate_every == 0 or iteration == budget.meta_iterations
+        if not due or iteration == self.validated:
+            return
         state = self._state()
         if _first_not_finite(state) is not None:
             raise self._not_finite("a weight is not finite", iteration)
-        if self.context.validate is None:
-            return
-        score = self.context.validate(self.context.make_learner(state))
-        self.context.log.scalars(iteration, {"val_accuracy": score})
-        if self.best is None or score > self.best[0]:
-            self.best = (score, state)
+        if (validate := self.context.validate) is not None:
+            self._offer(iteration)
+            score = self._score(validate, iteration, state)
+            self.context.log.scalars(iteration, {"val_accuracy": score})
+            if self.best is None or score > self.best[0]:
+                self.best = (score, state)
+        self.validated = iteration
+
+    def _score(
+        self, validate: Callable[[Learner], float], iteration: int, state: dict[str, Tensor]
+    ) -> float:
+        """Return the validation accuracy; an interruption saves the state, to be scored later."""
+        try:
+            return validate(self.context.make_learner(state))
+        except KeyboardInterrupt:
+            self._offer(iteration)
+            raise
+
+    def _offer(self, iteration: int) -> None:
+        self.context.checkpoint(iteration, functools.partial(self._saved, iteration))
 
     def _not_finite(
         self, what: str, iteration: int, remedy: str = "lower outer_lr or pixel_lr"
@@ -155,9 +191,11 @@ class _MetaTraining:
         """Return clones of all parameters and buffers, on the CPU."""
         return {name: v.detach().cpu().clone() for name, v in self.net.state_dict().items()}
 
-    def _save(self, iteration: int) -> None:
+    def _saved(self, iteration: int) -> dict[str, Any]:
+        """Return a copy of all that is needed to go on after an iteration."""
         state = {
             "iteration": iteration,
+            "validated": self.validated,
             "net": self._state(),
             "optimiser": self.optimiser.state_dict(),
             "best": None if self.best is None else {"score": self.best[0], "net": self.best[1]},
@@ -165,8 +203,8 @@ class _MetaTraining:
         }
         if (name := _first_not_finite(state)) is not None:
             raise self._not_finite(f"state {name} is not finite", iteration)
-        self.context.save(iteration, deepcopy(state))
         self.last_saved = iteration
+        return deepcopy(state)
 
     def _restore(self, saved: Mapping[str, Any]) -> int:
         """Continue from a saved state; return its iteration."""
@@ -176,6 +214,7 @@ class _MetaTraining:
         self.source.load_state_dict(saved["source"])
         if saved["best"] is not None:
             self.best = (saved["best"]["score"], saved["best"]["net"])
+        self.validated = saved["validated"]
         self.last_saved = saved["iteration"]
         return saved["iteration"]
 

@@ -137,13 +137,13 @@ def test_an_interrupted_fit_goes_on_with_all_it_had_noted(tmp_path: Path) -> Non
     with pytest.raises(KeyboardInterrupt):
         obtain(tmp_path / "a", broken)
     folder = fit_folder(tmp_path / "a", "key")
-    assert (folder / "checkpoint.pt").exists()
+    assert list(folder.glob("checkpoint-*.pt"))
     assert not is_finished(folder)
     resumed, undisturbed = obtain(tmp_path / "a", Counting()), obtain(tmp_path / "b", Counting())
     assert torch.equal(resumed.tensors["total"], undisturbed.tensors["total"])
     assert resumed.counters == undisturbed.counters == {"train_tasks": 12}
     assert resumed.strategies == undisturbed.strategies == {"sum": "one by one"}
-    assert not (folder / "checkpoint.pt").exists()
+    assert not list(folder.glob("checkpoint-*.pt"))
     curves = [read_parquet(fit_folder(tmp_path / x, "key") / "curve.parquet") for x in "ab"]
     for name in ("step", "name", "value"):
         assert curves[0][name].tolist() == curves[1][name].tolist()
@@ -163,7 +163,7 @@ def test_a_finished_fit_is_not_made_again(tmp_path: Path) -> None:
 def test_an_unreadable_checkpoint_starts_afresh(tmp_path: Path) -> None:
     folder = fit_folder(tmp_path, "key")
     folder.mkdir(parents=True)
-    (folder / "checkpoint.pt").write_bytes(b"half a file")
+    (folder / "checkpoint-00000001-0.pt").write_bytes(b"half a file")
     assert obtain(tmp_path, Counting()).counters == {"train_tasks": 12}
 
 

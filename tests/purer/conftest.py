@@ -147,6 +147,7 @@ def make_context(make_pool) -> Callable[..., FitContext]:
             validate=None,
             resume=None,
             save=lambda step, state: None,
+            due=lambda: False,
             train_tasks=None,
         )
 

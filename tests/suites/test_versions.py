@@ -13,7 +13,7 @@ from bench.suites import cell as cells
 from bench.suites.cell import Cell
 from bench.suites.expand import expand
 from bench.suites.suite import read_suite
-from bench.teachers.pool import TeacherPlan, plan_pool
+from bench.teachers.pool import TeacherSpec, plan_pool
 
 DIGESTS = {"glyphs": "a" * 64}
 
@@ -23,7 +23,7 @@ def cell_of(method: str) -> Cell:
     return next(c for c in expand(*read_suite("micro")) if c.method == method)
 
 
-def teacher() -> TeacherPlan:
+def teacher() -> TeacherSpec:
     """Return the first teacher of a pool."""
     cell = cell_of("average")
     return plan_pool("glyphs", "d" * 64, 10, 16, ["conv4"], cell.budget, cell.protocol, 0)[0]

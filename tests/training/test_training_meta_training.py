@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import signal
 from copy import deepcopy
 
 import pytest
@@ -11,9 +12,10 @@ import torch
 from baselines.simple.oracle import OracleMaml, RealTasks
 from bench.contract import Pool
 from bench.errors import BenchError
+from bench.stops import Stopped
 from bench.training.initialisation import initial_net
 from bench.training.meta_training import meta_train
-from tests.helpers import tiny_context
+from tests.helpers import Saves, tiny_context
 
 EMPTY = Pool([], "")
 
@@ -152,7 +154,7 @@ def test_a_killed_run_resumes_bit_by_bit(learner):
     killed = context(scores, save=lambda step, state: saves.update({step: stored(state)}))
     with pytest.raises(Killed):
         train(killed, kill_at=5)
-    assert list(saves) == [2, 4]
+    assert list(saves) == [0, 1, 2, 3, 4]
     untouched = stored(saves[4])
     resumed = context(scores, resume=saves[4])
     resumed_state, resumed_source = train(resumed)
@@ -160,6 +162,83 @@ def test_a_killed_run_resumes_bit_by_bit(learner):
     assert resumed_source.seen == source.seen[4:]
     assert resumed.log.curve("outer_loss")[6] == whole_context.log.curve("outer_loss")[6]
     assert same(saves[4]["net"], untouched["net"])
+
+
+def by_weights(learner):
+    """Score a learner in a way that neither rises nor falls steadily."""
+    return abs(learner.net.head.weight.sum().item())
+
+
+def test_a_run_resumes_from_every_state_that_it_offers():
+    """After each step, and before each validation, whose score is then made once."""
+    saves = Saves()
+    whole_context = tiny_context(OracleMaml, EMPTY, validate=by_weights, save=saves)
+    whole, _ = train(whole_context)
+    assert saves.steps == [0, 1, 2, 2, 3, 4, 4, 5, 6, 6]
+    for state in saves.states:
+        context = tiny_context(OracleMaml, EMPTY, validate=by_weights, resume=state)
+        assert same(train(context)[0], whole)
+        scores = context.log.curve("val_accuracy")
+        assert scores.items() <= whole_context.log.curve("val_accuracy").items()
+        assert min(scores, default=8) > (-1 if state["validated"] is None else state["validated"])
+
+
+@pytest.mark.parametrize("at", [0, 1, 2, 3])
+def test_a_validation_that_is_interrupted_is_made_again(at):
+    whole, _ = train(tiny_context(OracleMaml, EMPTY, validate=by_weights))
+    saves, calls, asked = Saves(), [], []
+
+    def interrupted(learner):
+        calls.append(learner)
+        if len(calls) == at + 1:
+            asked.append(True)
+            raise Stopped(signal.SIGTERM)
+        return by_weights(learner)
+
+    context = tiny_context(OracleMaml, EMPTY, validate=interrupted, save=saves)
+    context.due = lambda: bool(asked)
+    with pytest.raises(Stopped):
+        train(context)
+    assert saves.steps == [2 * at]
+    resumed = tiny_context(OracleMaml, EMPTY, validate=by_weights, resume=saves.states[0])
+    assert same(train(resumed)[0], whole)
+
+
+class Prepared(Recorder):
+    """Real tasks that draw some numbers first, one piece at a time."""
+
+    def __init__(self, context):
+        super().__init__(context)
+        self.left, self.drawn = 3, 0.0
+
+    def prepare(self, iteration):
+        while iteration == 2 and self.left:
+            self.left -= 1
+            self.drawn += float(torch.rand((), generator=self._generator))
+            yield
+
+    def state_dict(self):
+        return super().state_dict() | {"left": self.left, "drawn": self.drawn}
+
+    def load_state_dict(self, state):
+        super().load_state_dict(state)
+        self.left, self.drawn = state["left"], state["drawn"]
+
+
+def test_a_run_resumes_within_the_preparation_of_an_iteration():
+    def run(**keywords):
+        context = tiny_context(OracleMaml, EMPTY, budget={"meta_iterations": 3}, **keywords)
+        source = Prepared(context)
+        return meta_train(context, initial_net(context, "random"), source), source
+
+    saves = Saves()
+    whole, source = run(save=saves)
+    assert saves.steps == [1, 1, 1, 1, 2, 3]
+    assert source.drawn > 0
+    for state in saves.states:
+        resumed, again = run(resume=state)
+        assert same(resumed, whole)
+        assert again.drawn == source.drawn
 
 
 def test_without_validation_a_resumed_run_ends_in_the_same_last_state():
@@ -177,7 +256,7 @@ def test_without_validation_a_resumed_run_ends_in_the_same_last_state():
     [(1, "no earlier state was saved"), (5, "the last good state, of iteration 4, is kept")],
 )
 def test_a_loss_that_is_not_finite_stops_the_run(spoil_at, end):
-    context = tiny_context(OracleMaml, EMPTY)
+    context = tiny_context(OracleMaml, EMPTY, save=Saves())
     with pytest.raises(BenchError) as caught:
         train(context, spoil_at=spoil_at)
     assert str(caught.value) == (
@@ -198,7 +277,7 @@ def test_the_first_watched_loss_that_is_not_finite_is_named_before_the_outer_los
         "inversion term b is inf at meta-iteration 3; lower pixel_lr or set clip_pixels; "
         "the last good state, of iteration 2, is kept"
     )
-    assert list(saves) == [2]
+    assert list(saves) == [1, 2]
     resumed, _ = train(tiny_context(OracleMaml, EMPTY, resume=saves[2]))
     assert same(resumed, train(tiny_context(OracleMaml, EMPTY))[0])
 

@@ -1,0 +1,122 @@
+"""Requests to end: noticed between two steps of long work, so that what is done is saved first."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+
+from filelock import FileLock, Timeout
+
+SIGNALS = tuple(
+    getattr(signal, name)
+    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1")
+    if hasattr(signal, name)
+)
+LOOK_EVERY = 1.0
+"""Seconds between two looks for a request while another process holds a lock."""
+
+
+class Stopped(KeyboardInterrupt):
+    """Work ended because that was asked for, and its state is saved.
+
+    Not an `Exception`, as Ctrl-C is none: what handles failures lets it pass.
+
+    Args:
+        signum: the signal that asked.
+        kept: what was saved, in a few words; empty where nothing was under way.
+    """
+
+    def __init__(self, signum: int, kept: str = ""):
+        super().__init__(signum, kept)
+        self.signum, self.kept = signum, kept
+
+    @property
+    def exit_status(self) -> int:
+        """The status with which a process ends that this signal stopped."""
+        return 128 + self.signum
+
+
+class Stop:
+    """Whether work is to end: set by a signal, or by a program, and looked at between steps."""
+
+    def __init__(self) -> None:
+        self.signum: int | None = None
+
+    @property
+    def requested(self) -> bool:
+        """Whether work is to end."""
+        return self.signum is not None
+
+    def request(self, signum: int = signal.SIGINT) -> None:
+        """Ask for the end; the first signal counts."""
+        self.signum = self.signum or int(signum)
+
+    def check(self, kept: str = "") -> None:
+        """Raise where the end was asked for.
+
+        Args:
+            kept: what was saved.
+
+        Raises:
+            Stopped: it was.
+        """
+        if self.signum is not None:
+            raise Stopped(self.signum, kept)
+
+    @contextlib.contextmanager
+    def on_signals(self) -> Iterator[None]:
+        """Take the first signal of `SIGNALS` inside the block as a request; the second one ends the
+        process at once.
+
+        Signals that are ignored stay so (`nohup`); outside the main thread nothing changes.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {one: signal.getsignal(one) for one in SIGNALS}
+        taken = [one for one in SIGNALS if before[one] is not signal.SIG_IGN]
+        for one in taken:
+            signal.signal(one, self._handle)
+        try:
+            yield
+        finally:
+            for one in taken:
+                signal.signal(one, before[one])
+
+    @contextlib.contextmanager
+    def locked(self, path: Path) -> Iterator[None]:
+        """Hold a lock file during the block; a request ends the wait for it.
+
+        Raises:
+            Stopped: the end was asked for while another process held the lock.
+        """
+        lock = FileLock(path)
+        while True:
+            with contextlib.suppress(Timeout):
+                lock.acquire(timeout=LOOK_EVERY)
+                break
+            self.check()
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def _handle(self, signum: int, frame: FrameType | None) -> None:
+        if self.requested:
+            _write("\x1b[?25h" if sys.stderr.isatty() else "")  # shows the cursor again
+            os._exit(128 + signum)
+        self.request(signum)
+        name = signal.Signals(signum).name
+        _write(f"{name}: ends after the step under way; a second signal ends at once\n")
+
+
+def _write(text: str) -> None:
+    """Write to standard error from a signal handler, where buffered streams may be busy."""
+    with contextlib.suppress(OSError):
+        os.write(2, text.encode())
