@@ -6,6 +6,7 @@ are kept; one whose content does not have the digest of its name is passed over.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import time
@@ -110,6 +111,8 @@ class Checkpoints:
         """Delete all: the work is done, or goes no further."""
         for path in (*self._paths(), *self._folder.glob(".checkpoint-*")):
             path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # other files lie there, or it never was
+            self._folder.rmdir()
 
     def _paths(self) -> list[Path]:
         return sorted(self._folder.glob("checkpoint-*.pt"))

@@ -14,7 +14,7 @@ from bench.data.base import ImageData, make_split
 from bench.execute.cell import run_cell
 from bench.execute.state import RunState
 from bench.results.store import StoredRecord, read_record
-from bench.stops import Stopped
+from bench.stops import Stop, Stopped
 from bench.suites.cell import Cell
 from bench.suites.expand import expand
 from bench.suites.suite import read_suite
@@ -33,6 +33,7 @@ __all__ = [
     "STD",
     "RecordingLog",
     "Saves",
+    "StopAfter",
     "cell_of",
     "run_toy",
     "tiny_context",
@@ -60,6 +61,22 @@ class Saves:
         self.steps.append(step)
         if len(self.states) == self._break_after:
             raise Stopped(signal.SIGTERM)
+
+
+class StopAfter(Stop):
+    """A request to end that comes at the n-th look for one, counted from 1."""
+
+    def __init__(self, looks: int):
+        super().__init__()
+        self.looks = looks
+
+    @property
+    def requested(self) -> bool:
+        """Count a look."""
+        self.looks -= 1
+        if self.looks == 0:
+            self.request(signal.SIGTERM)
+        return self.signum is not None
 
 
 SMALL = (

@@ -88,7 +88,9 @@ def own_pool(cell: Cell, state: RunState) -> Pool:
     if cell.pool is None:
         plans = plan_teachers(cell, state.data)
         with computing_in("float32", state.device):
-            return build_pool(state.cache, plans, state.data, state.device, state.progress)
+            return build_pool(
+                state.cache, plans, state.data, state.device, state.progress, state.keeping
+            )
     from bench.teachers.transfer import load_pool
 
     pool = load_pool(state.cache, cell.pool.name, state.device)

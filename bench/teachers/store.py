@@ -15,11 +15,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
-from filelock import FileLock
 from safetensors.torch import load as parse_safetensors
 from safetensors.torch import save as serialise_safetensors
 from torch import Tensor
 
+from bench.checkpoints import Checkpoints, Keeping
 from bench.contract import Pool, Teacher
 from bench.data.base import ImageData
 from bench.data.reading.images import normalise
@@ -61,6 +61,7 @@ def build_pool(
     data: dict[str, ImageData],
     device: torch.device,
     progress: Progress = lambda label, done, total: None,
+    keeping: Keeping = Keeping(),  # noqa: B008  frozen
 ) -> Pool:
     """Return the planned pool on a device, training the teachers that are not stored yet.
 
@@ -74,7 +75,7 @@ def build_pool(
         folder = teacher_folder(cache, plan)
         if not is_stored(cache, plan):
             label = f"teacher {index + 1} of {len(plans)} ({plan.architecture}, {plan.dataset})"
-            _train_once(cache, plan, data[plan.dataset], device, label, progress)
+            _train_once(cache, plan, data[plan.dataset], device, label, progress, keeping)
         teachers.append(_load(folder, plan, f"{plan.dataset}/{index:02d}", ids))
     for teacher in teachers:
         teacher.net.to(device=device, memory_format=torch.channels_last)
@@ -109,6 +110,7 @@ def _train_once(
     device: torch.device,
     label: str,
     progress: Progress,
+    keeping: Keeping,
 ) -> None:
     """Train a teacher, and store its best and its last epoch, each under a plan of its own."""
     twins = {kind: _with_checkpoint(plan, kind) for kind in ("best", "last")}
@@ -116,9 +118,11 @@ def _train_once(
         twins = {plan.recipe.checkpoint: plan}
     training = content_hash([twin.content for twin in twins.values()])[:20]
     (cache / "teachers").mkdir(parents=True, exist_ok=True)
-    with FileLock(cache / "teachers" / f".{training}.lock"):
+    folder = cache / "teachers" / f".{training}"
+    with keeping.stop.locked(folder.with_suffix(".lock")):
         if is_stored(cache, plan):
             return
+        checkpoints = Checkpoints(folder, label, keeping)
         train, held_out = split_images(plan, data)
         trained = train_teacher(
             plan.spec,
@@ -128,11 +132,13 @@ def _train_once(
             torch_generator("teacher", plan.dataset, plan.architecture, *plan.classes, plan.seed),
             device,
             lambda done, total: progress(label, done, total),
-            start=shared_start(plan) if plan.shared_initialisation else None,
+            shared_start(plan) if plan.shared_initialisation else None,
+            checkpoints,
         )
         for kind, twin in twins.items():
             if not is_stored(cache, twin):
                 _store(teacher_folder(cache, twin), twin, data, trained, trained.snapshots[kind])
+        checkpoints.clear()
 
 
 def _with_checkpoint(plan: TeacherSpec, checkpoint: Checkpoint) -> TeacherSpec:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from bench.checkpoints import Checkpoints
 from bench.contract import Checkpoint, NetSpec, TeacherRecipe
 from bench.errors import BenchError
 from bench.nets.base import initialise
@@ -54,6 +56,7 @@ def train_teacher(
     device: torch.device,
     progress: Callable[[int, int], None] = lambda done, total: None,
     start: Mapping[str, Tensor] | None = None,
+    checkpoints: Checkpoints | None = None,
 ) -> TrainedTeacher:
     """Train a network on normalised images; no augmentation. Keep the best epoch and the last.
 
@@ -67,11 +70,14 @@ def train_teacher(
         recipe: the constants.
         generator: CPU generator of initialisation and batch order.
         device: where to train.
-        progress: called with (epochs done, epochs) after each epoch.
+        progress: called with (batches done, batches) after each batch.
         start: where to start; None draws fresh weights.
+        checkpoints: of an interrupted training, to go on from bit by bit and to write more; None
+            keeps nothing.
 
     Raises:
         BenchError: the loss became non-finite.
+        Stopped: the end was asked for; the checkpoint is written.
 
     Source: the paper's released pre-training script (facts).
     """
@@ -84,30 +90,122 @@ def train_teacher(
     images, labels = (t.to(device) for t in train)
     images = images.contiguous(memory_format=torch.channels_last)
     held_out = held_out[0].to(device), held_out[1].to(device)
-    optimiser = _optimiser(net, recipe)
-    schedule = torch.optim.lr_scheduler.MultiStepLR(
-        optimiser, [round(f * recipe.epochs) for f in recipe.milestones], recipe.decay
-    )
     if recipe.epochs == 0:
         drawn = Snapshot(_state(net), held_out_accuracy(net, *held_out), 0)
         return TrainedTeacher({"best": drawn, "last": drawn}, 0.0)
-    best, last, seconds = None, None, 0.0
-    for epoch in range(recipe.epochs):
-        start = time.perf_counter()
-        loss = _train_epoch(net, images, labels, optimiser, recipe, generator)
-        if not torch.isfinite(loss):
+    training = _Training(net, images, labels, recipe, generator, progress, checkpoints)
+    while training.epoch < recipe.epochs:
+        training.run_epoch()
+        training.end_epoch(held_out_accuracy(net, *held_out))
+    rate = recipe.epochs * len(labels) / training.seconds
+    return TrainedTeacher(training.snapshots, rate)
+
+
+class _Training:
+    """A training under way: what changes from batch to batch, and its checkpoints.
+
+    `epoch` counts the epochs that are done, `batch` the batches of the next one.
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        images: Tensor,
+        labels: Tensor,
+        recipe: TeacherRecipe,
+        generator: torch.Generator,
+        progress: Callable[[int, int], None],
+        checkpoints: Checkpoints | None,
+    ):
+        self._net, self._images, self._labels, self._recipe = net, images, labels, recipe
+        self._generator, self._progress, self._checkpoints = generator, progress, checkpoints
+        self._optimiser = _optimiser(net, recipe)
+        self.snapshots: dict[Checkpoint, Snapshot] = {}
+        self.epoch = self.batch = 0
+        self.seconds = 0.0
+        self._order = generator.get_state()
+        self._loss = images.new_zeros(())
+        self._decay()
+        saved = checkpoints.load() if checkpoints else None
+        if saved is not None:
+            self._restore(saved)
+
+    def run_epoch(self) -> None:
+        """Train on the batches of an epoch that are left.
+
+        Raises:
+            BenchError: the loss of the last one is not finite.
+        """
+        n_batches = -(-len(self._labels) // self._recipe.batch_size)
+        order = torch.randperm(len(self._labels), generator=self._generator)
+        batches = order.to(self._labels.device).split(self._recipe.batch_size)
+        for index in batches[self.batch :]:
+            start = time.perf_counter()
+            self._loss = self._step(index)
+            self.batch += 1
+            if self.batch == n_batches:
+                self._check_loss()  # waits for the device
+            self.seconds += time.perf_counter() - start
+            self._progress(self.epoch * n_batches + self.batch, self._recipe.epochs * n_batches)
+            self._offer()
+
+    def end_epoch(self, accuracy: float) -> None:
+        """Keep the state of an epoch with its held-out accuracy, and decay the rate."""
+        self.epoch, self.batch = self.epoch + 1, 0
+        self._decay()
+        self._order = self._generator.get_state()
+        last = Snapshot(_state(self._net), accuracy, self.epoch)
+        best = self.snapshots.get("best")
+        self.snapshots["last"] = last
+        if best is None or accuracy > best.accuracy:
+            self.snapshots["best"] = last
+        self._offer()
+
+    def _decay(self) -> None:
+        """Lower the rate where the epochs that are done are a milestone; see `TeacherRecipe`."""
+        milestones = [round(share * self._recipe.epochs) for share in self._recipe.milestones]
+        for group in self._optimiser.param_groups:
+            group["lr"] *= self._recipe.decay ** milestones.count(self.epoch)
+
+    def _step(self, index: Tensor) -> Tensor:
+        loss = F.cross_entropy(self._net(self._images[index], training_norm), self._labels[index])
+        self._optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(self._net.parameters(), self._recipe.max_grad_norm)
+        self._optimiser.step()
+        return loss.detach()
+
+    def _check_loss(self) -> None:
+        if not torch.isfinite(self._loss):
             raise BenchError(
-                f"teacher loss is {loss.item()} in epoch {epoch + 1}; "
-                f"lower the learning rate {recipe.lr} of the recipe"
+                f"teacher loss is {self._loss.item()} in epoch {self.epoch + 1}; "
+                f"lower the learning rate {self._recipe.lr} of the recipe"
             )
-        seconds += time.perf_counter() - start
-        schedule.step()
-        last = Snapshot(_state(net), held_out_accuracy(net, *held_out), epoch + 1)
-        if best is None or last.accuracy > best.accuracy:
-            best = last
-        progress(epoch + 1, recipe.epochs)
-    rate = recipe.epochs * len(labels) / seconds
-    return TrainedTeacher({"best": best, "last": last}, rate)
+
+    def _offer(self) -> None:
+        if self._checkpoints is not None and self._checkpoints.due():
+            at = f"epoch {self.epoch + 1} of {self._recipe.epochs}"
+            self._checkpoints.write(self._saved(), at)
+
+    def _saved(self) -> dict[str, Any]:
+        """Return all that is needed to go on, the order of an epoch's batches by what drew it."""
+        return {
+            "epoch": self.epoch,
+            "batch": self.batch,
+            "seconds": self.seconds,
+            "order": self._order,
+            "net": self._net.state_dict(),
+            "optimiser": self._optimiser.state_dict(),
+            "snapshots": {kind: vars(one) for kind, one in self.snapshots.items()},
+        }
+
+    def _restore(self, saved: Mapping[str, Any]) -> None:
+        self.epoch, self.batch = saved["epoch"], saved["batch"]
+        self.seconds, self._order = saved["seconds"], saved["order"]
+        self._net.load_state_dict(saved["net"])
+        self._optimiser.load_state_dict(saved["optimiser"])
+        self.snapshots = {kind: Snapshot(**one) for kind, one in saved["snapshots"].items()}
+        self._generator.set_state(self._order)
 
 
 def _optimiser(net: nn.Module, recipe: TeacherRecipe) -> torch.optim.Optimizer:
@@ -122,25 +220,6 @@ def _optimiser(net: nn.Module, recipe: TeacherRecipe) -> torch.optim.Optimizer:
         weight_decay=recipe.weight_decay,
         fused=True,
     )
-
-
-def _train_epoch(
-    net: nn.Module,
-    images: Tensor,
-    labels: Tensor,
-    optimiser: torch.optim.Optimizer,
-    recipe: TeacherRecipe,
-    generator: torch.Generator,
-) -> Tensor:
-    order = torch.randperm(len(labels), generator=generator).to(labels.device)
-    loss = images.new_zeros(())
-    for index in order.split(recipe.batch_size):
-        loss = F.cross_entropy(net(images[index], training_norm), labels[index])
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(net.parameters(), recipe.max_grad_norm)
-        optimiser.step()
-    return loss.detach()
 
 
 @torch.inference_mode()

@@ -12,7 +12,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from bench.contract import Backbone, FitContext, TaskBatch
+from bench.contract import Backbone, FitContext, Learner, TaskBatch
 from bench.errors import BenchError
 
 
