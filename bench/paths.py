@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -20,7 +19,7 @@ def user_path(text: str | os.PathLike[str]) -> Path:
     Raises:
         BenchError: there is no such home folder.
     """
-    path = os.path.expanduser(text)
+    path = os.path.expanduser(text)  # noqa: PTH111  Path takes ./~x for a home folder
     if os.fspath(path).startswith("~"):
         raise BenchError(f"path '{path}' names a home folder that is not known; write it in full")
     return Path(path)
@@ -37,6 +36,6 @@ class UserPath(click.Path):
         value: str | os.PathLike[str],
         param: click.Parameter | None,
         ctx: click.Context | None,
-    ) -> Any:
+    ) -> str | bytes | os.PathLike[str]:
         """Convert a value from the command line, an environment variable or a default."""
         return super().convert(user_path(value), param, ctx)

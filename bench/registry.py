@@ -72,7 +72,7 @@ def version(kind: Kind, name: str) -> int:
 
 
 @cache
-def load(kind: Kind, name: str) -> Any:
+def load(kind: Kind, name: str) -> Any:  # noqa: ANN401  what it is depends on the kind
     """Return the plug-in that a name stands for.
 
     Raises:

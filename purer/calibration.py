@@ -15,7 +15,7 @@ from bench.learners.norms import query_output
 from purer.icfil import IcfilConfig, calibrate
 
 
-class Icfil(Calibration):
+class Icfil(Calibration[IcfilConfig]):
     """Inversion calibration following the inner loop (ICFIL), in our reading.
 
     Hu et al., "Architecture, Dataset and Model-Scale Agnostic Data-free Meta-Learning",
@@ -45,6 +45,8 @@ class Icfil(Calibration):
         generator: Callable[[int], torch.Generator],
     ) -> Learner:
         """Return the calibrated learner; see `Calibration.wrap`."""
+        if not isinstance(learner, GradientLearner):
+            raise TypeError(self.refuse(type(learner)))
         return CalibratedLearner(learner, config, generator)
 
 
@@ -65,7 +67,7 @@ class CalibratedLearner(DrawingLearner):
         learner: GradientLearner,
         config: IcfilConfig,
         generator: Callable[[int], torch.Generator],
-    ):
+    ) -> None:
         self._learner, self._config, self._generator = learner, config, generator
         self.net = learner.net
 

@@ -45,7 +45,7 @@ class DynamicDataset:
         device: torch.device | str = "cpu",
         label_order: LabelOrder = "aligned",
         image_size: int | None = None,
-    ):
+    ) -> None:
         names = {
             class_id: name
             for teacher in pool

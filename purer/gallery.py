@@ -16,7 +16,8 @@ def denormalised(images: Tensor, mean: Sequence[float], std: Sequence[float]) ->
 
     Args:
         images: images in normalised units.
-        mean, std: 3 numbers each, for pixels in [0, 1].
+        mean: 3 numbers, for pixels in [0, 1].
+        std: 3 numbers, likewise.
     """
     scale = images.new_tensor(std)[:, None, None]
     shift = images.new_tensor(mean)[:, None, None]

@@ -12,6 +12,7 @@ environment variable `PURER_BENCH_STRATEGY` names another one where the device o
 from __future__ import annotations
 
 import os
+from abc import abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Protocol
 
@@ -35,6 +36,7 @@ PEAK = 2.5
 class TeacherGradients(Protocol):
     """Computes the gradients of some teachers of a pool on their blocks."""
 
+    @abstractmethod
     def __call__(
         self, teachers: Sequence[int], blocks: Sequence[Tensor]
     ) -> tuple[list[Tensor], Tensor]:
@@ -61,7 +63,7 @@ class FusedGradients:
 
     def __init__(
         self, pool: Pool, labels: Sequence[Tensor], weights: InversionWeights, memory: int
-    ):
+    ) -> None:
         self._teachers, self._labels, self._weights = tuple(pool), labels, weights
         self._memory = memory
         self._folded: dict[nn.BatchNorm2d, FoldedBlock] = {}
@@ -141,4 +143,4 @@ def chosen_backend(offered: Collection[str]) -> str:
         raise BenchError(
             f"{VARIABLE} = {named}; use {', '.join(BACKENDS[:-1])} or {BACKENDS[-1]}, or unset it"
         )
-    return named if named in offered else next(iter(offered))
+    return named if named and named in offered else next(iter(offered))

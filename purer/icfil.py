@@ -62,7 +62,7 @@ class IcfilConfig(Config):
 class StatisticsNorm:
     """A norm that records the statistics of each layer's input; one instance per pass."""
 
-    def __init__(self, norm: Norm):
+    def __init__(self, norm: Norm) -> None:
         self._norm = norm
         self.statistics: Statistics = []
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 from torch import Tensor, nn
 
@@ -56,7 +56,7 @@ ABLATION: Mapping[str, Mapping[str, Any]] = {
 """The released constants less one part of the method each."""
 
 
-class Purer(Method):
+class Purer(Method[PurerConfig]):
     """PURER's episode curriculum inversion (ECI): meta-training on inverted pseudo tasks.
 
     Hu et al., "Architecture, Dataset and Model-Scale Agnostic Data-free Meta-Learning",
@@ -94,7 +94,7 @@ class Purer(Method):
     }
     learner_presets: ClassVar = {("tuned", MetricLearner): TUNED_PROTONET}
 
-    def skip(self, context: FitContext) -> str | None:
+    def skip(self, context: FitContext[PurerConfig]) -> str | None:
         """Skip pools with different normalisation, too few classes, or an unsuitable learner."""
         if len({(t.mean, t.std) for t in context.pool}) > 1:
             return "the teachers' images are normalised differently"
@@ -110,7 +110,7 @@ class Purer(Method):
             )
         return None
 
-    def notes(self, context: FitContext) -> tuple[str, ...]:
+    def notes(self, context: FitContext[PurerConfig]) -> tuple[str, ...]:
         """Name the teachers that were inverted without the BN statistics term."""
         without = [t for t in context.pool if not _has_batch_norm(t.net)]
         if not without:
@@ -118,7 +118,7 @@ class Purer(Method):
         names = ", ".join(f"{t.name} ({t.spec.architecture})" for t in without)
         return (f"inverted without a term of BN statistics, for want of batch norm: {names}",)
 
-    def fit(self, context: FitContext) -> dict[str, Tensor]:
+    def fit(self, context: FitContext[PurerConfig]) -> dict[str, Tensor]:
         """Invert and meta-train together; return the meta-model's state.
 
         Raises:
@@ -140,7 +140,7 @@ class Purer(Method):
         trained = norm_parameters(net) if context.config.trained == "norms" else None
         return meta_train(context, net, source, trained)
 
-    def learner(self, context: FitContext, fitted: Mapping[str, Tensor]) -> Learner:
+    def learner(self, context: FitContext[PurerConfig], fitted: Mapping[str, Tensor]) -> Learner:
         """Return the cell's learner around the fitted meta-model."""
         return _with_own_constants(context).make_learner(fitted)
 
@@ -149,7 +149,7 @@ def _has_batch_norm(net: nn.Module) -> bool:
     return any(isinstance(part, nn.BatchNorm2d) for part in net.modules())
 
 
-def _starting_net(context: FitContext) -> Backbone:
+def _starting_net(context: FitContext[PurerConfig]) -> Backbone:
     """Return the initialised meta-model."""
     net = initial_net(context, context.protocol.initialisation)
     if context.config.zero_head:
@@ -159,7 +159,7 @@ def _starting_net(context: FitContext) -> Backbone:
     return net
 
 
-def _with_own_constants(context: FitContext) -> FitContext:
+def _with_own_constants(context: FitContext[PurerConfig]) -> FitContext[PurerConfig]:
     """Return the context with the constants that the config overrides."""
     config, budget, protocol = context.config, context.budget, context.protocol
     iterations = config.meta_iterations or budget.meta_iterations * config.meta_iterations_factor
@@ -174,8 +174,11 @@ def _with_own_constants(context: FitContext) -> FitContext:
     )
 
 
-def _normalised(learner: MetricLearner, config: PurerConfig) -> MetricLearner:
+AnyLearner = TypeVar("AnyLearner", bound=Learner)
+
+
+def _normalised(learner: AnyLearner, config: PurerConfig) -> AnyLearner | MetricLearner:
     """Return the learner with the configured normalisation of features."""
-    if config.feature_normalisation == "none":
+    if config.feature_normalisation == "none" or not isinstance(learner, MetricLearner):
         return learner
     return learner.on_normalised_features(config.temperature)

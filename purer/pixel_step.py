@@ -53,7 +53,7 @@ class PixelStep:
         generator: torch.Generator,
         memory: int = 2**31,
         note_backend: Callable[[str, str], None] = lambda part, name: None,
-    ):
+    ) -> None:
         self._dataset, self._pool, self._weights = dataset, pool, weights
         self._clip, self._jitter, self._generator = clip, jitter, generator
         self._teacher_weights = teacher_weights

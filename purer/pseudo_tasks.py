@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from bench.contract import FitContext, MetaLearner, TaskBatch
 from bench.training.curriculum import GradientSwitch, NoSwitch, RandomSwitch, Switch
+from purer.config import PurerConfig
 from purer.dynamic_dataset import DynamicDataset
 from purer.gallery import show_gallery
 from purer.pixel_step import PixelStep
@@ -32,8 +33,12 @@ class PseudoTasks:
     """
 
     def __init__(
-        self, context: FitContext, dataset: DynamicDataset, net: nn.Module, learner: MetaLearner
-    ):
+        self,
+        context: FitContext[PurerConfig],
+        dataset: DynamicDataset,
+        net: nn.Module,
+        learner: MetaLearner,
+    ) -> None:
         config, protocol = context.config, context.protocol
         total = context.budget.meta_iterations
         self._context, self._dataset, self._net, self._learner = context, dataset, net, learner
@@ -147,7 +152,7 @@ class PseudoTasks:
         show_gallery(context.log, name, self._dataset, context.pool, per_class)
 
 
-def _switch(context: FitContext) -> Switch:
+def _switch(context: FitContext[PurerConfig]) -> Switch:
     """Return the switch that decides which pixel steps are adversarial."""
     config, total = context.config, context.budget.meta_iterations
     start = config.first_adversarial_iteration(total)
@@ -159,7 +164,7 @@ def _switch(context: FitContext) -> Switch:
     return GradientSwitch(start, config.adversarial_patience)
 
 
-def _warmup_steps(context: FitContext) -> int:
+def _warmup_steps(context: FitContext[PurerConfig]) -> int:
     """Return the pixel steps before the first meta-iteration."""
     config = context.config
     if config.pixels == "noise":

@@ -34,7 +34,7 @@ class StackedGradients:
         weights: factors of the inversion terms.
     """
 
-    def __init__(self, pool: Pool, labels: Sequence[Tensor], weights: InversionWeights):
+    def __init__(self, pool: Pool, labels: Sequence[Tensor], weights: InversionWeights) -> None:
         groups = groups_of_one_shape(pool, labels)
         self._groups = [_Group(pool, indices, labels, weights) for indices in groups]
 
@@ -78,7 +78,7 @@ class _Group:
         indices: Sequence[int],
         labels: Sequence[Tensor],
         weights: InversionWeights,
-    ):
+    ) -> None:
         self.place_of = {index: place for place, index in enumerate(indices)}
         self._labels = torch.stack([labels[index] for index in indices])
         self._numbers = torch.arange(len(indices), device=self._labels.device)
@@ -114,7 +114,7 @@ class GraphedGradients:
     Args: as for `StackedGradients`.
     """
 
-    def __init__(self, pool: Pool, labels: Sequence[Tensor], weights: InversionWeights):
+    def __init__(self, pool: Pool, labels: Sequence[Tensor], weights: InversionWeights) -> None:
         self._stacked = StackedGradients(pool, labels, weights)
         self._graphs: dict[int, Graphed] = {}
 

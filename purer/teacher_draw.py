@@ -17,7 +17,7 @@ class TeacherDraw:
     Source: the paper's later extension draws 13 of its 100 teachers in each meta-iteration.
     """
 
-    def __init__(self, n_teachers: int, per_step: int | None, generator: torch.Generator):
+    def __init__(self, n_teachers: int, per_step: int | None, generator: torch.Generator) -> None:
         self._n_teachers, self._generator = n_teachers, generator
         self._per_step = n_teachers if per_step is None else min(per_step, n_teachers)
 

@@ -59,8 +59,8 @@ def statistics_of(
     generator: torch.Generator,
     device: torch.device | str,
 ) -> dict[str, Tensor]:
-    """Return the statistics of every teacher as tensors of a fit, `mean.00`, `deviation.00`, …"""
-    found = {}
+    """Return every teacher's statistics as tensors of a fit: `mean.00`, `deviation.00`, and on."""
+    found: dict[str, Tensor] = {}
     for number, teacher in enumerate(teachers):
         size = teacher.spec.image_size
         mean, deviation = trained_statistics(teacher.net, size, transform, generator, device)

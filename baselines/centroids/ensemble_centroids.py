@@ -12,7 +12,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from baselines.centroids._trained_statistics import standardised, statistics_of
-from bench.contract import Config, FitContext, Learner, Method, Teacher, added
+from bench.contract import BnMode, Config, FitContext, Learner, Method, Teacher, added
 from bench.learners.centroids import (
     Classify,
     centroid_learner,
@@ -31,7 +31,7 @@ from bench.nets.norm import Norm
 Parts = Literal[
     "features", "logits", "soft_labels", "features+logits", "features+logits+soft_labels"
 ]
-BN_MODES = {"running": "running", "batch": "transductive"}
+BN_MODES: dict[str, BnMode] = {"running": "running", "batch": "transductive"}
 
 
 class EnsembleConfig(Config):
@@ -74,7 +74,7 @@ class EnsembleConfig(Config):
         return self.transform != "none" and self.statistics == "teachers"
 
 
-class EnsembleCentroids(Method):
+class EnsembleCentroids(Method[EnsembleConfig]):
     """Concatenated L2-normalised features of all teachers, nearest class centroid; no training.
 
     Each teacher's part is scaled to length 1 before concatenation, so that no teacher outweighs
@@ -103,17 +103,17 @@ class EnsembleCentroids(Method):
         },
     }
 
-    def skip(self, context: FitContext) -> str | None:
+    def skip(self, context: FitContext[EnsembleConfig]) -> str | None:
         """Skip teachers with different normalisation: all of them read the same pixels."""
         return differing_normalisation(context.pool) or lacking_batch_norm(
             context.pool, context.config
         )
 
-    def fit(self, context: FitContext) -> dict[str, Tensor]:
+    def fit(self, context: FitContext[EnsembleConfig]) -> dict[str, Tensor]:
         """Return an empty fit, or the teachers' statistics where the config uses them."""
         return own_statistics(context, tuple(context.pool))
 
-    def learner(self, context: FitContext, fitted: Mapping[str, Tensor]) -> Learner:
+    def learner(self, context: FitContext[EnsembleConfig], fitted: Mapping[str, Tensor]) -> Learner:
         """Return the nearest-centroid learner of all teachers."""
         return teachers_learner(tuple(context.pool), context.config, fitted)
 
@@ -141,7 +141,9 @@ def lacking_batch_norm(teachers: Sequence[Teacher], config: EnsembleConfig) -> s
     return None
 
 
-def own_statistics(context: FitContext, teachers: Sequence[Teacher]) -> dict[str, Tensor]:
+def own_statistics(
+    context: FitContext[EnsembleConfig], teachers: Sequence[Teacher]
+) -> dict[str, Tensor]:
     """Return the statistics of the teachers' own features where the config asks for them."""
     config = context.config
     if not config.own_statistics:
@@ -173,12 +175,13 @@ def teachers_learner(
 def _classifier(config: EnsembleConfig, widths: Sequence[int]) -> Classify:
     """Return the classifier of embeddings that consist of one block of these widths per teacher."""
     ridge = partial(ridge_logits, penalty=config.ridge)
-    classify: Classify = {
+    kinds: dict[str, Classify] = {
         "centroids": centroid_logits,
         "ridge": ridge,
         "centroids+ridge": voting((centroid_logits, ridge)),
         "logistic": partial(logistic_logits, penalty=config.logistic),
-    }[config.classifier]
+    }
+    classify = kinds[config.classifier]
     if config.transform != "none" and config.statistics == "support":
         classify = on_support_statistics(classify, config.transform == "whitened")
     if config.support_fit_power:
@@ -197,7 +200,6 @@ def _part(
     config: EnsembleConfig, fitted: Mapping[str, Tensor]
 ) -> Callable[[int, Teacher, Tensor, Norm], Tensor]:
     """Return the function (number, teacher, images, norm) → block (B, D) of the teacher."""
-
     names = config.parts.split("+")
 
     def values(number: int, teacher: Teacher, images: Tensor, norm: Norm) -> list[Tensor]:

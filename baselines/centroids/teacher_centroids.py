@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Literal
 
 from baselines.centroids.ensemble_centroids import (
     EnsembleConfig,
@@ -18,6 +16,9 @@ from bench.contract import FitContext, Learner, Method, Teacher, added
 from bench.errors import BenchError
 from bench.training.initialisation import best_teacher
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 
 class TeacherConfig(EnsembleConfig):
     """Which teacher, and how it is used."""
@@ -29,7 +30,7 @@ class TeacherConfig(EnsembleConfig):
     temperature: float = added(2.0, gt=0)
 
 
-class TeacherCentroids(Method):
+class TeacherCentroids(Method[TeacherConfig]):
     """L2-normalised features of one teacher of any architecture, nearest class centroid.
 
     SimpleShot (Wang et al., arXiv 1911.04623), "L2N". Departure: the feature extractor is a
@@ -42,11 +43,11 @@ class TeacherCentroids(Method):
     own_learner = True
     Config = TeacherConfig
 
-    def skip(self, context: FitContext) -> str | None:
+    def skip(self, context: FitContext[TeacherConfig]) -> str | None:
         """Skip teachers without batch norm where batch statistics are used."""
         return lacking_batch_norm((_chosen(context),), context.config)
 
-    def fit(self, context: FitContext) -> dict[str, Tensor]:
+    def fit(self, context: FitContext[TeacherConfig]) -> dict[str, Tensor]:
         """Return an empty fit, or the teacher's statistics where the config uses them.
 
         Raises:
@@ -54,12 +55,12 @@ class TeacherCentroids(Method):
         """
         return own_statistics(context, (_chosen(context),))
 
-    def learner(self, context: FitContext, fitted: Mapping[str, Tensor]) -> Learner:
+    def learner(self, context: FitContext[TeacherConfig], fitted: Mapping[str, Tensor]) -> Learner:
         """Return the nearest-centroid learner of the teacher."""
         return teachers_learner((_chosen(context),), context.config, fitted)
 
 
-def _chosen(context: FitContext) -> Teacher:
+def _chosen(context: FitContext[TeacherConfig]) -> Teacher:
     wanted = context.config.teacher
     if wanted == "best":
         return best_teacher(context.pool)

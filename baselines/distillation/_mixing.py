@@ -10,7 +10,8 @@ def blend(images: Tensor, others: Tensor, weights: Tensor) -> Tensor:
     """Return weighted means of pairs of images (mixup, Zhang et al., arXiv 1710.09412).
 
     Args:
-        images, others: (B, C, H, W).
+        images: (B, C, H, W).
+        others: the same shape.
         weights: (B,) in [0, 1], the share of `others`.
     """
     return torch.lerp(images, others, weights.to(images)[:, None, None, None])
@@ -20,7 +21,8 @@ def cut_mix(images: Tensor, others: Tensor, centres: Tensor, sides: Tensor) -> T
     """Return images with a square taken from another one (CutMix, Yun et al., arXiv 1905.04899).
 
     Args:
-        images, others: (B, C, H, W).
+        images: (B, C, H, W).
+        others: the same shape.
         centres: (B, 2), row and column of the square's centre, pixels.
         sides: (B,) its side, pixels; what lies outside the image is cut off.
     """
@@ -46,8 +48,10 @@ def mix(
     """Return images of which some are blended, some cut-mixed, and the rest unchanged.
 
     Args:
-        images, others: (B, C, H, H).
-        blend_share, cut_share: probability of each, in sum at most 1.
+        images: (B, C, H, H).
+        others: the same shape.
+        blend_share: probability that an image is blended.
+        cut_share: that it is cut-mixed; both in sum at most 1.
         generator: CPU generator.
     """
     n, size = len(images), images.shape[-1]

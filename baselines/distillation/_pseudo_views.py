@@ -53,7 +53,7 @@ class ViewSettings(InversionSettings):
 
 
 def invert_teacher(
-    context: FitContext,
+    context: FitContext[ViewSettings],
     teacher: Teacher,
     generator: torch.Generator,
     first_step: int,
@@ -62,7 +62,7 @@ def invert_teacher(
     """Return a teacher's pseudo images (n · M, 3, H, W) at the meta-model's size, class by turns.
 
     Args:
-        context: gives settings (`ViewSettings`), device and log.
+        context: gives settings, device and log.
         teacher: the teacher.
         generator: CPU generator of the first pixels and the shifts.
         first_step: where the log's step numbers start.

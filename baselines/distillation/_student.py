@@ -18,7 +18,7 @@ from bench.contract import Backbone, FitLog
 from bench.learners.centroids import unit
 from bench.nets.base import initialise
 from bench.nets.fast.batch_blocks import batch_block
-from bench.nets.norm import BlockNorm, batch_norm, batch_statistics
+from bench.nets.norm import BlockNorm, batch_norm, batch_statistics, running_statistics
 
 ROUND = 256
 """Steps of a round, about."""
@@ -66,7 +66,9 @@ class Student(nn.Module):
         generator: CPU generator of the maps' first weights.
     """
 
-    def __init__(self, net: Backbone, n_features: int, n_logits: int, generator: torch.Generator):
+    def __init__(
+        self, net: Backbone, n_features: int, n_logits: int, generator: torch.Generator
+    ) -> None:
         super().__init__()
         self.net = net
         device = net.head.weight.device
@@ -110,7 +112,7 @@ class Distiller:
         generator: torch.Generator,
         log: FitLog,
         first_step: int = 0,
-    ):
+    ) -> None:
         self._teachers, self._images, self._settings = teachers, images, settings
         self._generator, self._log, self._first_step = generator, log, first_step
         self.student = Student(net, *teachers.widths, generator)
@@ -187,7 +189,7 @@ class Distiller:
         if settings.similarity_weight:
             loss = similarity_loss(unit(features), targets.features[rows])
             found["similarity_loss"] = settings.similarity_weight, loss
-        if settings.soft_label_weight:
+        if settings.soft_label_weight and targets.logits is not None:
             logits = self.student.to_logits(features)
             loss = soft_label_loss(
                 logits, targets.logits[rows], teachers.classes, settings.temperature
@@ -259,5 +261,6 @@ def set_statistics(net: Backbone, images: Tensor) -> None:
         net.features(part.contiguous(memory_format=torch.channels_last), norm)
     for layer, found in seen.items():
         means, variances = (torch.stack(values).mean(0) for values in zip(*found, strict=True))
-        layer.running_mean.copy_(means)
-        layer.running_var.copy_(variances)
+        mean, variance = running_statistics(layer)
+        mean.copy_(means)
+        variance.copy_(variances)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor
@@ -25,7 +25,7 @@ from bench.contract import (
     Method,
     Teacher,
 )
-from bench.training.initialisation import fits_body, initial_net, zero_head
+from bench.training.initialisation import Initialisation, fits_body, initial_net, zero_head
 
 State = dict[str, Tensor]
 
@@ -38,7 +38,10 @@ class DistillationConfig(StudentSettings):
     from fresh weights if none does. Ours."""
 
 
-class Distillation(Method):
+DistillationT = TypeVar("DistillationT", bound=DistillationConfig)
+
+
+class Distillation(Method[DistillationT]):
     """A method that distils teachers into students of the meta-model's kind."""
 
     knowledge = "inversion"
@@ -47,11 +50,11 @@ class Distillation(Method):
     fit_depends_on = frozenset({"n_way"})
     Config = DistillationConfig
 
-    def skip(self, context: FitContext) -> str | None:
+    def skip(self, context: FitContext[DistillationT]) -> str | None:
         """All teachers look at the same pixels, so these must be normalised alike."""
         return differing_normalisation(self.teachers_used(context))
 
-    def learner(self, context: FitContext, fitted: Mapping[str, Tensor]) -> Learner:
+    def learner(self, context: FitContext[DistillationT], fitted: Mapping[str, Tensor]) -> Learner:
         """Return the cell's learner; one that is never meta-trained uses the stored statistics."""
         trainable = issubclass(context.learner_class, MetaLearner)
         return context.make_learner(fitted, None if trainable else "running")
@@ -67,8 +70,11 @@ class StudentTraining:
     """
 
     def __init__(
-        self, context: FitContext, teachers: Sequence[Teacher], groups: Sequence[Sequence[int]]
-    ):
+        self,
+        context: FitContext[DistillationConfig],
+        teachers: Sequence[Teacher],
+        groups: Sequence[Sequence[int]],
+    ) -> None:
         self._context, self._teachers, self._groups = context, teachers, groups
         self._generator = context.generator("pseudo images")
         self.images: list[Tensor] = []
@@ -139,7 +145,7 @@ class StudentTraining:
     def _starting_net(self) -> Backbone:
         context = self._context
         fits = any(fits_body(teacher.spec, context.net) for teacher in context.pool)
-        wanted = context.config.initialisation if fits else "random"
+        wanted: Initialisation = context.config.initialisation if fits else "random"
         return initial_net(context, wanted)
 
     def _done(self, number: int) -> int:

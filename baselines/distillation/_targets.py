@@ -11,7 +11,7 @@ from torch import Tensor
 
 from baselines.centroids.ensemble_centroids import EnsembleConfig, teachers_learner
 from baselines.distillation._pseudo_views import CHUNK, ViewSettings
-from bench.contract import FitLog, Teacher
+from bench.contract import EmbeddingLearner, FitLog, Teacher
 from bench.nets.norm import running_norm
 
 
@@ -41,8 +41,10 @@ class TeacherTargets:
 
 
 class TeacherEnsemble:
-    """Asks some teachers about views. Their features are those that serve `ensemble_centroids`
-    best, its preset `tuned`: root features, logits and root soft labels, of length 1 each.
+    """Asks some teachers about views.
+
+    Their features are those that serve `ensemble_centroids` best, its preset `tuned`: root
+    features, logits and root soft labels, of length 1 each.
 
     Args:
         teachers: whose answers lie side by side.
@@ -57,7 +59,7 @@ class TeacherEnsemble:
         settings: TargetSettings,
         with_logits: bool,
         log: FitLog,
-    ):
+    ) -> None:
         self.teachers, self._with_logits, self._log = tuple(teachers), with_logits, log
         self._views = 2 if settings.mirrored else 1
         parts = EnsembleConfig(
@@ -67,7 +69,9 @@ class TeacherEnsemble:
             views="mirrored" if settings.mirrored else "one",
             accuracy_power=settings.accuracy_power,
         )
-        self._learner = teachers_learner(self.teachers, parts)
+        learner = teachers_learner(self.teachers, parts)
+        assert isinstance(learner, EmbeddingLearner), "by stored statistics"
+        self._learner = learner
 
     @property
     def widths(self) -> tuple[int, int]:

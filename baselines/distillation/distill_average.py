@@ -13,7 +13,7 @@ from bench.contract import FitContext
 from bench.training.initialisation import average_state
 
 
-class DistillAverage(Distillation):
+class DistillAverage(Distillation[SingleConfig]):
     """Mean of the weights of one student per teacher, each distilled as in `SingleDfkd`.
 
     A usual baseline of data-free meta-learning. All students start from the same fresh weights: the
@@ -29,7 +29,7 @@ class DistillAverage(Distillation):
     name = "distill_average"
     Config = SingleConfig
 
-    def fit(self, context: FitContext) -> dict[str, Tensor]:
+    def fit(self, context: FitContext[SingleConfig]) -> dict[str, Tensor]:
         """Invert each teacher, train its student, and average the students."""
         teachers = self.teachers_used(context)
         training = StudentTraining(context, teachers, [[number] for number in range(len(teachers))])

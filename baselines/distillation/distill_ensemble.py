@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from torch import Tensor
+from typing import TYPE_CHECKING
 
-from baselines.distillation._student_training import Distillation, StudentTraining
+from baselines.distillation._student_training import (
+    Distillation,
+    DistillationConfig,
+    StudentTraining,
+)
 from bench.contract import FitContext
 
+if TYPE_CHECKING:
+    from torch import Tensor
 
-class DistillEnsemble(Distillation):
+
+class DistillEnsemble(Distillation[DistillationConfig]):
     """One student distilled from all teachers at once, on their pseudo images.
 
     What `ensemble_centroids` computes with the whole pool, at the price of one network: each view
@@ -27,7 +34,7 @@ class DistillEnsemble(Distillation):
 
     name = "distill_ensemble"
 
-    def fit(self, context: FitContext) -> dict[str, Tensor]:
+    def fit(self, context: FitContext[DistillationConfig]) -> dict[str, Tensor]:
         """Invert each teacher and train one student on all of them."""
         teachers = self.teachers_used(context)
         return StudentTraining(context, teachers, [range(len(teachers))]).run()[0]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from pydantic import Field
-from torch import Tensor
 
 from baselines.distillation._student_training import (
     Distillation,
@@ -12,6 +13,9 @@ from baselines.distillation._student_training import (
 )
 from bench.contract import FitContext, Teacher
 from bench.training.initialisation import best_teacher
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class SingleConfig(DistillationConfig):
@@ -24,7 +28,7 @@ class SingleConfig(DistillationConfig):
     less to teach than all."""
 
 
-class SingleDfkd(Distillation):
+class SingleDfkd(Distillation[SingleConfig]):
     """A student distilled from the most accurate teacher, on that teacher's pseudo images.
 
     Data-free knowledge distillation: Chen et al., "Data-Free Learning of Student Networks" (DAFL),
@@ -43,10 +47,10 @@ class SingleDfkd(Distillation):
     name = "single_dfkd"
     Config = SingleConfig
 
-    def teachers_used(self, context: FitContext) -> list[Teacher]:
+    def teachers_used(self, context: FitContext[SingleConfig]) -> list[Teacher]:
         """Return the most accurate teacher of any architecture, the first of equals."""
         return [best_teacher(context.pool)]
 
-    def fit(self, context: FitContext) -> dict[str, Tensor]:
+    def fit(self, context: FitContext[SingleConfig]) -> dict[str, Tensor]:
         """Invert the teacher and train the student."""
         return StudentTraining(context, self.teachers_used(context), [[0]]).run()[0]

@@ -22,9 +22,10 @@ Images = tuple[Tensor, Tensor]
 
 @dataclass(frozen=True)
 class Interpolation:
-    """Along the line between two teachers, at `POINTS` equally spaced places from the first (0) to
-    the second (1): mean loss and accuracy over both teachers' images; and the mean of their own
-    losses, each teacher's on its own images.
+    """Loss and accuracy along the line between two teachers, at `POINTS` places equally far apart.
+
+    They are means over both teachers' images; `own_loss` is the mean of the teachers' losses, each
+    on its own images.
     """
 
     losses: list[float]
@@ -65,8 +66,10 @@ def interpolate(
 
     Args:
         net: of the architecture.
-        first, second: complete states.
-        shown, shown_second: each teacher's own images.
+        first: a complete state.
+        second: another one.
+        shown: the first teacher's own images.
+        shown_second: the second's.
     """
     losses, accuracies = [], []
     for step in range(POINTS):

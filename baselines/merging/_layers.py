@@ -11,14 +11,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bench.contract import Backbone, Skip
-from bench.nets.norm import running_norm
+from bench.nets.norm import running_norm, running_statistics
+
+Layer = nn.BatchNorm2d | nn.Conv2d | nn.Linear
 
 
 @dataclass(frozen=True)
 class Watched:
     """Input and output of a layer in one forward pass."""
 
-    layer: nn.Module
+    layer: Layer
     input: Tensor
     output: Tensor
 
@@ -34,7 +36,7 @@ def watched_pass(net: Backbone, images: Tensor) -> tuple[Tensor, dict[str, Watch
     names = {module: name for name, module in net.named_modules()}
     seen: dict[str, Watched] = {}
 
-    def see(layer: nn.Module, x: Tensor, y: Tensor) -> None:
+    def see(layer: Layer, x: Tensor, y: Tensor) -> None:
         seen[names[layer]] = Watched(layer, x, y)
 
     def norm(layer: nn.BatchNorm2d, x: Tensor) -> Tensor:
@@ -46,15 +48,17 @@ def watched_pass(net: Backbone, images: Tensor) -> tuple[Tensor, dict[str, Watch
         return net(images, norm), seen
 
 
-def is_norm(layer: nn.Module) -> bool:
-    """Tell whether a layer is batch norm."""
-    return isinstance(layer, nn.BatchNorm2d)
+def layer_of(net: Backbone, name: str) -> Layer:
+    """Return a layer by a name of `watched_pass`."""
+    layer = net.get_submodule(name)
+    assert isinstance(layer, Layer), name
+    return layer
 
 
 def normalised(layer: nn.BatchNorm2d, x: Tensor) -> Tensor:
     """Return the input of batch norm normalised by stored statistics, (B, C, L)."""
-    centred = x.flatten(2) - layer.running_mean[:, None]
-    return centred * torch.rsqrt(layer.running_var + layer.eps)[:, None]
+    mean, variance = running_statistics(layer)
+    return (x.flatten(2) - mean[:, None]) * torch.rsqrt(variance + layer.eps)[:, None]
 
 
 def input_rows(layer: nn.Conv2d | nn.Linear, x: Tensor) -> Tensor:
@@ -64,7 +68,7 @@ def input_rows(layer: nn.Conv2d | nn.Linear, x: Tensor) -> Tensor:
         Skip: the layer does not read all channels, or other than images and vectors.
     """
     if isinstance(layer, nn.Conv2d):
-        if layer.groups > 1:
+        if layer.groups > 1 or isinstance(layer.padding, str):
             raise Skip(f"a convolution of {layer.groups} groups is no linear layer on patches")
         x = F.unfold(x, layer.kernel_size, layer.dilation, layer.padding, layer.stride).mT
     elif x.ndim > 2:
@@ -74,12 +78,12 @@ def input_rows(layer: nn.Conv2d | nn.Linear, x: Tensor) -> Tensor:
     return x if layer.bias is None else torch.cat([x, torch.ones_like(x[..., :1])], dim=-1)
 
 
-def layer_weight(layer: nn.Module) -> Tensor:
+def layer_weight(layer: Layer) -> Tensor:
     """Return a layer's weight as (…, d, outputs), float64, inputs in the order of `input_rows`.
 
     Batch norm is C layers of two inputs, the normalised value and 1: (C, 2, 1).
     """
-    if is_norm(layer):
+    if isinstance(layer, nn.BatchNorm2d):
         return torch.stack([layer.weight, layer.bias], dim=1)[..., None].double()
     columns = [layer.weight.flatten(1)]
     if layer.bias is not None:
@@ -87,9 +91,9 @@ def layer_weight(layer: nn.Module) -> Tensor:
     return torch.cat(columns, dim=1).T.double()
 
 
-def layer_entries(name: str, layer: nn.Module, weight: Tensor) -> dict[str, Tensor]:
+def layer_entries(name: str, layer: Layer, weight: Tensor) -> dict[str, Tensor]:
     """Return a layer's entries of a state from (…, d, outputs); undoes `layer_weight`."""
-    if is_norm(layer):
+    if isinstance(layer, nn.BatchNorm2d):
         return {f"{name}.weight": weight[:, 0, 0], f"{name}.bias": weight[:, 1, 0]}
     if layer.bias is None:
         return {f"{name}.weight": weight.T.reshape(layer.weight.shape)}
@@ -100,10 +104,10 @@ def layer_entries(name: str, layer: nn.Module, weight: Tensor) -> dict[str, Tens
 
 
 @contextlib.contextmanager
-def _hooked(net: nn.Module, see: Callable[[nn.Module, Tensor, Tensor], None]) -> Iterator[None]:
+def _hooked(net: nn.Module, see: Callable[[Layer, Tensor, Tensor], None]) -> Iterator[None]:
     """Call see(layer, input, output) after each convolution and linear layer, inside the block."""
 
-    def after(layer: nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
+    def after(layer: nn.Conv2d | nn.Linear, inputs: tuple[Tensor], output: Tensor) -> None:
         see(layer, inputs[0], output)
 
     layers = [m for m in net.modules() if isinstance(m, nn.Conv2d | nn.Linear)]

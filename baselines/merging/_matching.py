@@ -7,6 +7,7 @@ weights, and the rows of the heads stand for different classes in each teacher.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import reduce
 
 import torch
 from scipy.optimize import linear_sum_assignment
@@ -51,7 +52,7 @@ def assignment(scores: Tensor) -> Tensor:
 
 def inner_products(pairs: Pairs) -> Tensor:
     """Return the summed inner products (n, n) of all pairs of channels."""
-    return sum(a @ b.T for a, b in pairs)
+    return reduce(torch.add, (a @ b.T for a, b in pairs))
 
 
 def negative_distances(pairs: Pairs) -> Tensor:
@@ -73,7 +74,8 @@ def layerwise_match(
     permuted copy is recognised exactly: the first layer reads pixels, which all networks share.
 
     Args:
-        reference, other: states of one architecture.
+        reference: a state.
+        other: a state of the same architecture.
         axes: the channel axes.
         scores: (channels' entries) → (n, n), higher is more alike.
 
@@ -106,7 +108,8 @@ def weight_match(
     """Increase the inner product of all voting entries group by group until no group gains.
 
     Args:
-        reference, other: states of one architecture.
+        reference: a state.
+        other: a state of the same architecture.
         axes: the channel axes.
         start: where to begin, for every group.
         generator: CPU generator of the order of groups.

@@ -5,19 +5,21 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Literal
-
-from torch import Tensor
+from typing import TYPE_CHECKING, ClassVar, Literal, TypeVar
 
 from bench.contract import (
     Config,
     FitContext,
+    Knowledge,
     Method,
     Need,
     NetSpec,
     Teacher,
 )
 from bench.training.initialisation import HeadPolicy, body_state, fits_body, net_at
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Group = Literal["all", "largest"]
 
@@ -33,32 +35,37 @@ class MergeConfig(Config):
     (of equals the meta-model's)"""
 
 
-class Merge(Method):
+MergeT = TypeVar("MergeT", bound=MergeConfig)
+
+
+class Merge(Method[MergeT]):
     """A method whose meta-model is initialised with some mean of the teachers' weights."""
 
-    knowledge = "parameters"
+    knowledge: ClassVar[Knowledge] = "parameters"
     needs = frozenset({"same_architecture"})
     fit_depends_on = frozenset({"n_way"})
     Config = MergeConfig
     presets = {"released": {}, "largest_group": {"group": "largest"}}
 
     @abstractmethod
-    def merge(self, context: FitContext, teachers: Sequence[Teacher]) -> Mapping[str, Tensor]:
+    def merge(
+        self, context: FitContext[MergeT], teachers: Sequence[Teacher]
+    ) -> Mapping[str, Tensor]:
         """Return the merged state of teachers that all fit the meta-model.
 
         Entries of the head are used only where the head policy is `average`.
         """
 
     @classmethod
-    def needs_of(cls, config: MergeConfig) -> frozenset[Need]:
+    def needs_of(cls, config: MergeT) -> frozenset[Need]:
         """One group of a mixed pool is of one architecture by itself."""
         return cls.needs - {"same_architecture"} if config.group == "largest" else cls.needs
 
-    def teachers_used(self, context: FitContext) -> tuple[Teacher, ...]:
+    def teachers_used(self, context: FitContext[MergeT]) -> tuple[Teacher, ...]:
         """Return those that are merged."""
         return merged_teachers(context.pool, context.net, context.config.group)
 
-    def skip(self, context: FitContext) -> str | None:
+    def skip(self, context: FitContext[MergeT]) -> str | None:
         """Skip pools in which a merged teacher does not have the meta-model's shape."""
         net, config = context.net, context.config
         for teacher in self.teachers_used(context):
@@ -75,7 +82,7 @@ class Merge(Method):
                 )
         return None
 
-    def fit(self, context: FitContext) -> dict[str, Tensor]:
+    def fit(self, context: FitContext[MergeT]) -> dict[str, Tensor]:
         """Merge the weights and add a head."""
         merged = self.merge(context, self.teachers_used(context))
         return dict(net_at(context, merged, context.config.head).state_dict())

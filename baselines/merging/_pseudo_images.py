@@ -14,18 +14,18 @@ __all__ = ["InversionSettings", "invert_teachers"]
 
 
 def invert_teachers(
-    context: FitContext, teachers: Sequence[Teacher]
+    context: FitContext, teachers: Sequence[Teacher], settings: InversionSettings
 ) -> list[tuple[Tensor, Tensor]]:
     """Invert each teacher for all of its classes; the log counts images and teacher passes.
 
     Args:
-        context: gives the settings (`config`), the device and the random stream `pseudo images`.
+        context: gives the device and the random stream `pseudo images`.
         teachers: the teachers.
+        settings: of the inversion.
 
     Returns:
         For each teacher pseudo images (n · M, 3, H, W), class after class, and labels (n · M,).
     """
-    settings: InversionSettings = context.config
     generator = context.generator("pseudo images")
     total, found = len(teachers) * settings.inversion_steps, []
     for index, teacher in enumerate(teachers):

@@ -8,22 +8,23 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from baselines.merging._merging import Merge, states_of
+from baselines.merging._channels import State
+from baselines.merging._merging import Merge, MergeT, states_of
 from bench.contract import FitContext, Teacher
 from bench.errors import BenchError
 from bench.training.initialisation import average_state
 
 
-class TaskVectorMerge(Merge):
+class TaskVectorMerge(Merge[MergeT]):
     """A merge of the teachers' differences from their shared initialisation."""
 
     needs = frozenset({"same_architecture", "shared_initialisation"})
 
     @abstractmethod
-    def combine(self, vectors: Tensor, context: FitContext) -> Tensor:
+    def combine(self, vectors: Tensor, context: FitContext[MergeT]) -> Tensor:
         """Return the merged task vector (D,) of the teachers' task vectors (N, D), float64."""
 
-    def merge(self, context: FitContext, teachers: Sequence[Teacher]) -> dict[str, Tensor]:
+    def merge(self, context: FitContext[MergeT], teachers: Sequence[Teacher]) -> dict[str, Tensor]:
         """Combine all parameters as one vector; batch norm statistics are averaged.
 
         Raises:
@@ -48,6 +49,6 @@ class TaskVectorMerge(Merge):
         return merged
 
 
-def _flat(state, names: Sequence[str], like) -> Tensor:
+def _flat(state: State, names: Sequence[str], like: State) -> Tensor:
     """Return the named entries as one vector (D,), float64, on the teachers' device."""
     return torch.cat([state[name].to(like[name].device).double().flatten() for name in names])

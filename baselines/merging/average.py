@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from torch import Tensor
-
-from baselines.merging._merging import Merge, states_of
+from baselines.merging._merging import Merge, MergeConfig, states_of
 from bench.contract import FitContext, Teacher
 from bench.training.initialisation import average_state
 
+if TYPE_CHECKING:
+    from torch import Tensor
 
-class Average(Merge):
+
+class Average(Merge[MergeConfig]):
     """Mean of all teachers' weights, BN statistics included, as initialisation.
 
     A baseline of Hu et al., "Architecture, Dataset and Model-Scale Agnostic Data-free
@@ -22,6 +24,8 @@ class Average(Merge):
 
     name = "average"
 
-    def merge(self, context: FitContext, teachers: Sequence[Teacher]) -> dict[str, Tensor]:
+    def merge(
+        self, context: FitContext[MergeConfig], teachers: Sequence[Teacher]
+    ) -> dict[str, Tensor]:
         """Return the mean state."""
         return average_state(states_of(teachers, context.config.head))

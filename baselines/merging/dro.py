@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -32,7 +32,7 @@ class DroConfig(MergeConfig):
     """Adam's rate. Ours."""
 
 
-class Dro(Merge):
+class Dro(Merge[DroConfig]):
     """A network maps each teacher's embedding to weights, trained on adversarial embeddings.
 
     Our reading of Wang et al., "Meta-Learning without Data via Wasserstein
@@ -50,7 +50,9 @@ class Dro(Merge):
     name = "dro"
     Config = DroConfig
 
-    def merge(self, context: FitContext, teachers: Sequence[Teacher]) -> dict[str, Tensor]:
+    def merge(
+        self, context: FitContext[DroConfig], teachers: Sequence[Teacher]
+    ) -> dict[str, Tensor]:
         """Train the network and mix the weights with its coefficients at the mean embedding."""
         states = states_of(teachers, context.config.head)
         names = [n for n, _ in teachers[0].net.named_parameters() if n in states[0]]
@@ -81,7 +83,7 @@ def deviation_gram(states: Sequence[State], names: Sequence[str]) -> Tensor:
     return total * (len(states) / total.trace()) if total.trace() > 0 else total
 
 
-def robust_coefficients(gram: Tensor, context: FitContext) -> Tensor:
+def robust_coefficients(gram: Tensor, context: FitContext[DroConfig]) -> Tensor:
     """Return the coefficients (N,) at the mean embedding, float64, on the CPU.
 
     The error of coefficients c for teacher i is (c - e_i)ᵀ G (c - e_i), e_i the unit vector: the
@@ -118,7 +120,13 @@ def robust_coefficients(gram: Tensor, context: FitContext) -> Tensor:
         return network(F.normalize(embeddings, dim=1).mean(0, keepdim=True))[0]
 
 
-def worst_moves(error, points: Tensor, radius: float, steps: int, generator) -> Tensor:
+def worst_moves(
+    error: Callable[[Tensor], Tensor],
+    points: Tensor,
+    radius: float,
+    steps: int,
+    generator: torch.Generator,
+) -> Tensor:
     """Return displacements (N, d) that raise an error, of root mean square length ≤ radius.
 
     A distribution within Wasserstein-2 distance `radius` of the points is reached by moving each

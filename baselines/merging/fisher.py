@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import reduce
 
 import torch
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 
 from baselines.merging._channels import State
 from baselines.merging._layers import (
     Watched,
     input_rows,
-    is_norm,
     layer_entries,
     normalised,
     watched_pass,
@@ -37,7 +37,7 @@ class FisherConfig(MergeConfig, InversionSettings):
     code's floor."""
 
 
-class Fisher(Merge):
+class Fisher(Merge[FisherConfig]):
     """Mean of the teachers' weights, each entry weighted by its diagonal Fisher information.
 
     Matena and Raffel, "Merging Models with Fisher-Weighted Averaging", NeurIPS 2022,
@@ -53,11 +53,13 @@ class Fisher(Merge):
     needs = frozenset({"same_architecture", "bn_statistics"})
     Config = FisherConfig
 
-    def merge(self, context: FitContext, teachers: Sequence[Teacher]) -> dict[str, Tensor]:
+    def merge(
+        self, context: FitContext[FisherConfig], teachers: Sequence[Teacher]
+    ) -> dict[str, Tensor]:
         """Invert the teachers, compute Fisher information, and take the weighted mean."""
         config = context.config
         fishers = []
-        pairs = zip(teachers, invert_teachers(context, teachers), strict=True)
+        pairs = zip(teachers, invert_teachers(context, teachers, context.config), strict=True)
         for teacher, (images, _) in pairs:
             found = diagonal_fisher(teacher.net, images)
             context.log.count("teacher_forward_images", len(images))
@@ -101,7 +103,7 @@ def _gradient(seen: Watched, gradient: Tensor) -> Tensor:
         seen: the layer.
         gradient: the gradient of its output.
     """
-    if is_norm(seen.layer):
+    if isinstance(seen.layer, nn.BatchNorm2d):
         gradient = gradient.flatten(2)
         scale = (gradient * normalised(seen.layer, seen.input)).sum(-1)
         return torch.stack([scale, gradient.sum(-1)], dim=-1)[..., None].detach()
@@ -112,7 +114,7 @@ def _gradient(seen: Watched, gradient: Tensor) -> Tensor:
 
 def scaled(fisher: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return Fisher information scaled to mean 1; all zeros stay as they are."""
-    total = sum(f.double().sum() for f in fisher.values())
+    total = reduce(torch.add, (f.double().sum() for f in fisher.values()))
     mean = total / sum(f.numel() for f in fisher.values())
     factor = torch.where(mean > 0, 1 / mean, 1.0)
     return {name: (f.double() * factor).to(f.dtype) for name, f in fisher.items()}

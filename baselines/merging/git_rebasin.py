@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import torch
 from pydantic import Field
@@ -32,7 +31,7 @@ class GitRebasinConfig(MergeConfig):
     that are inverted for it; the fit is the same. See `baselines/merging/_barrier.py`"""
 
 
-class GitRebasin(Merge):
+class GitRebasin(Merge[GitRebasinConfig]):
     """Weight matching by coordinate descent over linear assignments, then the mean.
 
     Ainsworth, Hayase and Srinivasa, "Git Re-Basin: Merging Models modulo Permutation Symmetries",
@@ -54,7 +53,9 @@ class GitRebasin(Merge):
         extra: frozenset[Need] = frozenset({"bn_statistics"} if config.measure_barrier else ())
         return super().needs_of(config) | extra
 
-    def merge(self, context: FitContext, teachers: Sequence[Teacher]) -> dict[str, Tensor]:
+    def merge(
+        self, context: FitContext[GitRebasinConfig], teachers: Sequence[Teacher]
+    ) -> dict[str, Tensor]:
         """Match the teachers and average them."""
         measured = context.config.measure_barrier and len(teachers) > 1
         states = states_of(teachers, "average" if measured else context.config.head)
@@ -69,7 +70,7 @@ class GitRebasin(Merge):
             context.config.max_rounds,
         )
         if measured:
-            images = invert_teachers(replace(context, config=InversionSettings()), teachers)
+            images = invert_teachers(context, teachers, InversionSettings())
             kinds = {"unmatched": states, "matched": aligned}
             measure_barriers(context.log, teachers[0].net, kinds, images, best)
         return average_state(aligned)
@@ -90,7 +91,8 @@ def match_many(
         axes: the channel axes.
         reference: number of the state that the others are matched to first.
         generator: CPU generator of the order of groups and states.
-        max_sweeps, max_rounds: see `GitRebasinConfig`.
+        max_sweeps: see `GitRebasinConfig`.
+        max_rounds: likewise.
 
     Returns:
         N states in their order; each describes the same function as before.

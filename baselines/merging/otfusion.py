@@ -29,7 +29,7 @@ class OtFusionConfig(MergeConfig, InversionSettings):
     """pseudo images that activations are compared on, at most. Source: the released code."""
 
 
-class OtFusion(Merge):
+class OtFusion(Merge[OtFusionConfig]):
     """Layer-wise optimal transport to a reference teacher, then the mean.
 
     Singh and Jaggi, "Model Fusion via Optimal Transport", NeurIPS 2020, arXiv 1910.05653. Ground
@@ -54,10 +54,13 @@ class OtFusion(Merge):
     @classmethod
     def needs_of(cls, config: OtFusionConfig) -> frozenset[Need]:
         """Images are inverted from batch norm statistics."""
-        extra = {"bn_statistics"} if config.ground == "activations" else set()
+        images = config.ground == "activations"
+        extra: frozenset[Need] = frozenset({"bn_statistics"} if images else ())
         return super().needs_of(config) | extra
 
-    def merge(self, context: FitContext, teachers: Sequence[Teacher]) -> dict[str, Tensor]:
+    def merge(
+        self, context: FitContext[OtFusionConfig], teachers: Sequence[Teacher]
+    ) -> dict[str, Tensor]:
         """Align the teachers and average them."""
         states = states_of(teachers, context.config.head)
         axes = present(states[0], channel_axes(teachers[0]))
@@ -72,10 +75,13 @@ class OtFusion(Merge):
 
 
 def _by_activations(
-    context: FitContext, teachers: Sequence[Teacher], axes: tuple[Axis, ...], reference: int
+    context: FitContext[OtFusionConfig],
+    teachers: Sequence[Teacher],
+    axes: tuple[Axis, ...],
+    reference: int,
 ) -> list[dict[str, Tensor]]:
     """Return, for each teacher, the permutations to the reference's channels."""
-    images = torch.cat([images for images, _ in invert_teachers(context, teachers)])
+    images = torch.cat([images for images, _ in invert_teachers(context, teachers, context.config)])
     # evenly over the teachers, whose images stand one after another
     stride = -(-len(images) // context.config.activation_images)
     images = images[::stride]

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 import torch
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 
 from baselines.merging._layers import (
     input_rows,
-    is_norm,
     layer_entries,
+    layer_of,
     layer_weight,
     normalised,
     watched_pass,
@@ -35,7 +35,7 @@ class RegMeanConfig(MergeConfig, InversionSettings):
     0 weighs each input by its own size. Source: the paper, 0.9 for most models."""
 
 
-class RegMean(Merge):
+class RegMean(Merge[RegMeanConfig]):
     """Least-squares solution per layer for the outputs of all teachers, in closed form.
 
     Jin, Ren, Preotiuc-Pietro and Cheng, "Dataless Knowledge Fusion by Merging Weights of Language
@@ -52,23 +52,27 @@ class RegMean(Merge):
     needs = frozenset({"same_architecture", "bn_statistics"})
     Config = RegMeanConfig
 
-    def merge(self, context: FitContext, teachers: Sequence[Teacher]) -> dict[str, Tensor]:
+    def merge(
+        self, context: FitContext[RegMeanConfig], teachers: Sequence[Teacher]
+    ) -> dict[str, Tensor]:
         """Invert the teachers, collect inner products, and solve each layer."""
         sums: dict[str, tuple[Tensor, Tensor]] = {}
-        for teacher, (images, _) in zip(teachers, invert_teachers(context, teachers), strict=True):
+        for teacher, (images, _) in zip(
+            teachers, invert_teachers(context, teachers, context.config), strict=True
+        ):
             context.log.count("teacher_forward_images", len(images))
             for name, gram in layer_grams(teacher.net, images).items():
                 gram = shrunk(gram, context.config.off_diagonal)
                 gram = gram + RIDGE * _mean_square(gram) * torch.eye(
                     gram.shape[-1], dtype=gram.dtype, device=gram.device
                 )
-                target = gram @ layer_weight(teacher.net.get_submodule(name))
+                target = gram @ layer_weight(layer_of(teacher.net, name))
                 before = sums.get(name, (0, 0))
                 sums[name] = before[0] + gram, before[1] + target
         merged = average_state(states_of(teachers, context.config.head))
         for name, (gram, target) in sums.items():
             solution = torch.linalg.solve(gram, target)
-            layer = teachers[0].net.get_submodule(name)
+            layer = layer_of(teachers[0].net, name)
             for entry, value in layer_entries(name, layer, solution).items():
                 if entry in merged:
                     merged[entry] = value.to(merged[entry].dtype)
@@ -90,7 +94,7 @@ def layer_grams(net: Backbone, images: Tensor) -> dict[str, Tensor]:
     grams: dict[str, Tensor] = {}
     for part in images.split(IMAGES_PER_CHUNK):
         for name, seen in watched_pass(net, part)[1].items():
-            if is_norm(seen.layer):
+            if isinstance(seen.layer, nn.BatchNorm2d):
                 values = normalised(seen.layer, seen.input).movedim(1, 0).flatten(1)
                 rows = torch.stack([values, torch.ones_like(values)], dim=-1)
             else:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
-from torch import Tensor
 
 from baselines.merging._merging import MergeConfig
 from baselines.merging._task_vectors import TaskVectorMerge
 from bench.contract import FitContext
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class TaskArithmeticConfig(MergeConfig):
@@ -20,7 +22,7 @@ class TaskArithmeticConfig(MergeConfig):
     what Yadav et al., arXiv 2306.01708, use where no validation data is at hand."""
 
 
-class TaskArithmetic(TaskVectorMerge):
+class TaskArithmetic(TaskVectorMerge[TaskArithmeticConfig]):
     """Sum of the teachers' task vectors, scaled and added to their shared initialisation.
 
     Ilharco et al., "Editing Models with Task Arithmetic", ICLR 2023, arXiv 2212.04089, section 3
@@ -33,7 +35,7 @@ class TaskArithmetic(TaskVectorMerge):
     Config = TaskArithmeticConfig
     presets: ClassVar = {**TaskVectorMerge.presets}
 
-    def combine(self, vectors: Tensor, context: FitContext) -> Tensor:
+    def combine(self, vectors: Tensor, context: FitContext[TaskArithmeticConfig]) -> Tensor:
         """Return the scaled sum (D,) of task vectors (N, D)."""
         scale = context.config.scale
         return vectors.mean(0) if scale is None else scale * vectors.sum(0)

@@ -20,7 +20,7 @@ class TiesConfig(MergeConfig):
     """factor of the merged task vector. Source: the paper, without validation data."""
 
 
-class Ties(TaskVectorMerge):
+class Ties(TaskVectorMerge[TiesConfig]):
     """Trim task vectors, elect a sign per weight, average the values with that sign.
 
     Yadav et al., "TIES-Merging: Resolving Interference When Merging Models", NeurIPS 2023,
@@ -31,7 +31,7 @@ class Ties(TaskVectorMerge):
     name = "ties"
     Config = TiesConfig
 
-    def combine(self, vectors: Tensor, context: FitContext) -> Tensor:
+    def combine(self, vectors: Tensor, context: FitContext[TiesConfig]) -> Tensor:
         """Return the merged and scaled task vector (D,) of (N, D)."""
         return context.config.scale * ties_vector(vectors, context.config.density)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import reduce
 
 import numpy as np
 import torch
@@ -29,7 +30,7 @@ class ZipItConfig(MergeConfig, InversionSettings):
     released code's default."""
 
 
-class ZipIt(Merge):
+class ZipIt(Merge[ZipItConfig]):
     """Channels of all teachers, merged by correlation until the width of one network is left.
 
     Stoica, Bolya, Bjorner, Ramesh, Hearn and Hoffman, "ZipIt! Merging Models from Different Tasks
@@ -48,11 +49,15 @@ class ZipIt(Merge):
     needs = frozenset({"same_architecture", "bn_statistics"})
     Config = ZipItConfig
 
-    def merge(self, context: FitContext, teachers: Sequence[Teacher]) -> dict[str, Tensor]:
+    def merge(
+        self, context: FitContext[ZipItConfig], teachers: Sequence[Teacher]
+    ) -> dict[str, Tensor]:
         """Invert the teachers, correlate and cluster channels, and merge each entry."""
         states = states_of(teachers, context.config.head)
         axes = channel_axes(teachers[0])
-        images = torch.cat([images for images, _ in invert_teachers(context, teachers)])
+        images = torch.cat(
+            [images for images, _ in invert_teachers(context, teachers, context.config)]
+        )
         context.log.count("teacher_forward_images", len(images) * len(teachers))
         clusters = {}
         moments = channel_moments([t.net for t in teachers], images, axes)
@@ -96,7 +101,7 @@ def cluster(similarity: np.ndarray, n_teachers: int, within_share: float) -> np.
     best, value = np.zeros(total, dtype=int), np.zeros(total, dtype=np.float32)
     stale = np.arange(total)
     for _ in range(total - n):
-        for row in stale:
+        for row in stale.tolist():
             found = candidates(row)
             best[row] = found.argmax()
             value[row] = found[best[row]]
@@ -145,10 +150,8 @@ def zipped(
         if entry in written:
             parts = _parts(clusters, written[entry], values)
             size = torch.stack(parts).sum((0, 1))  # (n,) members of each cluster
-            total = sum(
-                torch.tensordot(part.T, value, dims=1)
-                for part, value in zip(parts, values, strict=True)
-            )
+            pairs = zip(parts, values, strict=True)
+            total = reduce(torch.add, (torch.tensordot(p.T, v, dims=1) for p, v in pairs))
             value = total / size.view(-1, *[1] * (total.ndim - 1))
         else:
             value = torch.stack(values).mean(0)

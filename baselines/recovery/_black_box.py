@@ -28,7 +28,7 @@ class BlackBox:
 
     __slots__ = ("_answer", "class_ids", "class_names")
 
-    def __init__(self, teacher: Teacher, log: FitLog):
+    def __init__(self, teacher: Teacher, log: FitLog) -> None:
         self.class_ids, self.class_names = teacher.class_ids, teacher.class_names
         net, side, n_classes = teacher.net, teacher.spec.image_size, len(teacher.class_ids)
 

@@ -71,7 +71,10 @@ def recover(
         objective: a step's normalised images (B, 3, H, W) → a function of images
             (K, B, 3, H, W) whose values (K, B) are to fall.
         scale: to normalised units.
-        steps, directions, smoothing, lr: see `BidfMkdConfig`.
+        steps: see `BidfMkdConfig`, as for the rest.
+        directions: of an estimate.
+        smoothing: the length of a step in a direction.
+        lr: Adam's rate.
         generator: CPU generator of the directions.
 
     Returns:
@@ -80,16 +83,16 @@ def recover(
     """
     latents = latents.clone().requires_grad_()
     optimiser = torch.optim.Adam([*net.parameters(), latents], lr=lr, betas=(0.5, 0.999))
-    best: Tensor | None = None
+    best = latents  # replaced in the first step
     least = latents.new_tensor(float("inf"))
-    for _ in range(steps):
+    for step in range(steps):
         pixels = net(latents)
         images = scale.normalised(pixels)
         gradient, at = zero_order_gradient(
             objective(images.detach()), images.detach(), directions, smoothing, generator
         )
         better = at.mean() < least
-        best = pixels.detach() if best is None else torch.where(better, pixels.detach(), best)
+        best = torch.where(better, pixels.detach(), best) if step else pixels.detach()
         least = torch.where(better, at.mean(), least)
         optimiser.zero_grad(set_to_none=True)
         (images * gradient).flatten(1).sum(1).mean().backward()

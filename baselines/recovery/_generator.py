@@ -22,7 +22,7 @@ class Generator(nn.Module):
         image_size: side of the images, pixels.
     """
 
-    def __init__(self, latent_size: int, width: int, image_size: int):
+    def __init__(self, latent_size: int, width: int, image_size: int) -> None:
         super().__init__()
         self.image_size, self.width = image_size, width
         self.side = -(-image_size // 4)
@@ -69,18 +69,21 @@ def fresh_generator(
         net = Generator(latent_size, width, image_size)
     net = net.to_empty(device="cpu")
     net.initialise(generator)
-    return net.to(device, memory_format=torch.channels_last)
+    return net.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # documented
 
 
 class PixelScale:
     """Conversion between pixels in [0, 1] and the normalised units of the teachers.
 
     Args:
-        mean, std: 3 numbers each.
+        mean: 3 numbers.
+        std: 3 numbers.
         device: where the images are.
     """
 
-    def __init__(self, mean: tuple[float, ...], std: tuple[float, ...], device: torch.device | str):
+    def __init__(
+        self, mean: tuple[float, ...], std: tuple[float, ...], device: torch.device | str
+    ) -> None:
         self.mean = torch.tensor(mean, device=device)[:, None, None]
         self.std = torch.tensor(std, device=device)[:, None, None]
 

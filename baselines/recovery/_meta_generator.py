@@ -20,8 +20,10 @@ Loss = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Adapted:
-    """What adapting to a teacher gave: the pixels (B, 3, H, W) of the step whose loss was least,
-    the loss of each step (steps,), and the generator's gradient at the last of them by name.
+    """What adapting to a teacher gave.
+
+    The pixels (B, 3, H, W) of the step whose loss was least, the loss of each step (steps,), and
+    the generator's gradient at the last of them by name.
     """
 
     pixels: Tensor
@@ -39,7 +41,8 @@ def adapt(
         latents: (B, L), likewise.
         loss_of: the teacher's loss.
         steps: forward and backward passes.
-        lr, latent_lr: Adam's rates.
+        lr: Adam's rate on the generator.
+        latent_lr: its rate on the latents.
     """
     fast, latents = deepcopy(generator), latents.clone().requires_grad_()
     groups: list[dict[str, Any]] = [
@@ -47,7 +50,7 @@ def adapt(
         {"params": [latents], "lr": latent_lr},
     ]
     optimiser = torch.optim.Adam(groups, lr=lr, betas=BETAS)
-    best: Tensor | None = None
+    best, gradient = latents, dict[str, Tensor]()
     losses: list[Tensor] = []
     for _ in range(steps):
         optimiser.zero_grad(set_to_none=True)
@@ -55,12 +58,9 @@ def adapt(
         loss = loss_of(pixels)
         loss.backward()
         shown, value = pixels.detach(), loss.detach()
-        if best is None:
-            best = shown
-        else:
-            best = torch.where(value < torch.stack(losses).min(), shown, best)
+        best = torch.where(value < torch.stack(losses).min(), shown, best) if losses else shown
         losses.append(value)
-        gradient = {name: p.grad.clone() for name, p in fast.named_parameters()}
+        gradient = {n: p.grad.clone() for n, p in fast.named_parameters() if p.grad is not None}
         optimiser.step()
     return Adapted(best, torch.stack(losses), gradient)
 
@@ -75,7 +75,7 @@ class MetaGenerator:
         lr: Adam's rate.
     """
 
-    def __init__(self, generator: Generator, lr: float):
+    def __init__(self, generator: Generator, lr: float) -> None:
         self.generator = generator
         self._optimiser = torch.optim.Adam(generator.parameters(), lr=lr, betas=BETAS)
 

@@ -49,8 +49,9 @@ def refusal(context: FitContext) -> str | None:
 
 
 def student_logits(net: Backbone, params: Params, images: Tensor, n_classes: int) -> Tensor:
-    """Return the meta-model's first n_classes outputs at given parameters, with batch norm by the
-    batch, of images (B, 3, H, W).
+    """Return the meta-model's first n_classes outputs at given parameters, of images (B, 3, H, W).
+
+    Batch norm is by the batch.
     """
     logits = functional_call(net, dict(params), (channels_last(images), task_batch_norm))
     return logits[:, :n_classes]
@@ -59,12 +60,12 @@ def student_logits(net: Backbone, params: Params, images: Tensor, n_classes: int
 class TeacherRounds:
     """Numbers of teachers in rounds: each once, in random order, before any is repeated."""
 
-    def __init__(self, n: int, generator: torch.Generator):
-        self._n, self._generator, self._left = n, generator, []
+    def __init__(self, n: int, generator: torch.Generator) -> None:
+        self._n, self._generator, self._left = n, generator, list[int]()
 
     def take(self, count: int) -> list[int]:
         """Return the next numbers."""
-        taken = []
+        taken: list[int] = []
         while len(taken) < count:
             if not self._left:
                 self._left = torch.randperm(self._n, generator=self._generator).tolist()
@@ -104,7 +105,7 @@ class RecoveredTasks(ABC):
         patience: int,
         memory_per_class: int,
         gallery_per_class: int,
-    ):
+    ) -> None:
         first = context.pool[0]
         self.context, self.net = context, net
         self.scale = PixelScale(first.mean, first.std, context.device)
@@ -123,8 +124,11 @@ class RecoveredTasks(ABC):
 
     @abstractmethod
     def visit(self, iteration: int) -> dict[str, Tensor]:
-        """Recover images from teachers, distil them, add them to the memory; return 0-d tensors
-        for the log by name, among them `distillation`."""
+        """Recover images from teachers, distil them, add them to the memory.
+
+        Returns:
+            0-d tensors for the log by name, among them `distillation`.
+        """
 
     def next_tasks(self, iteration: int) -> TaskBatch:
         """Visit teachers if it is time, then draw the tasks of a meta-iteration from the memory."""

@@ -23,7 +23,7 @@ class TaskMemory:
         device: where tasks are put.
     """
 
-    def __init__(self, capacity: int, scale: PixelScale, device: torch.device | str):
+    def __init__(self, capacity: int, scale: PixelScale, device: torch.device | str) -> None:
         self._capacity, self._scale, self._device = capacity, scale, device
         self._pixels: dict[int, Tensor] = {}
         self._names: dict[int, str] = {}

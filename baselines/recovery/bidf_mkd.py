@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import ClassVar
+from functools import partial
+from typing import ClassVar, NamedTuple
 
 import torch
 from pydantic import Field
@@ -34,9 +35,22 @@ from bench.training.meta_training import meta_train
 ADVERSARIAL_SHARE = 4_000 / 60_000
 
 
+class Counts(NamedTuple):
+    """The counts of `BidfMkdConfig` in one fit."""
+
+    images_per_class: int
+    generation_steps: int
+    directions: int
+    generator_width: int
+    boundary_start: int
+    patience: int
+
+
 class BidfMkdConfig(Config):
-    """Constants; None takes the released count, made smaller for budgets under 60,000
-    meta-iterations: times the fourth root of the budget's share, `patience` the square root."""
+    """Constants; None takes the released count, made smaller for budgets under 60,000 iterations.
+
+    That is times the fourth root of the budget's share, `patience` times the square root.
+    """
 
     images_per_class: int | None = Field(None, ge=1)
     """images of each class in a support set, and in a query set, that a visit recovers. Released:
@@ -72,22 +86,21 @@ class BidfMkdConfig(Config):
     gallery_images_per_class: int = Field(2, ge=0)
     """recovered images of each class that the log gets at start, middle and end. Ours."""
 
-    def resolved(self, budget: Budget, shape: TaskShape) -> BidfMkdConfig:
-        """Return the constants with counts in place of None, and images enough for the tasks."""
+    def counts(self, budget: Budget, shape: TaskShape) -> Counts:
+        """Return the counts of a fit, with images enough for its tasks."""
         total = budget.meta_iterations
         wanted = self.images_per_class or scaled(30, total, 4)
-        counts = {
-            "images_per_class": max(wanted, -(-(shape.k_shot + 1) // 2)),
-            "generation_steps": self.generation_steps or scaled(200, total, 4),
-            "directions": self.directions or scaled(100, total, 4),
-            "generator_width": self.generator_width or scaled(64, total, 4),
-            "boundary_start": self.boundary_start or max(1, round(total * ADVERSARIAL_SHARE)),
-            "patience": self.patience or scaled(200, total, 2),
-        }
-        return self.model_copy(update=counts)
+        return Counts(
+            images_per_class=max(wanted, -(-(shape.k_shot + 1) // 2)),
+            generation_steps=self.generation_steps or scaled(200, total, 4),
+            directions=self.directions or scaled(100, total, 4),
+            generator_width=self.generator_width or scaled(64, total, 4),
+            boundary_start=self.boundary_start or max(1, round(total * ADVERSARIAL_SHARE)),
+            patience=self.patience or scaled(200, total, 2),
+        )
 
 
-class BidfMkd(Method):
+class BidfMkd(Method[BidfMkdConfig]):
     """Bi-level data-free meta knowledge distillation from black-box teachers.
 
     Hu et al., "Learning to Learn from APIs: Black-Box Data-Free Meta-Learning", ICML 2023,
@@ -116,11 +129,11 @@ class BidfMkd(Method):
     Config = BidfMkdConfig
     presets: ClassVar = {"released": {}, "as_published": {"kd": "as_published"}}
 
-    def skip(self, context: FitContext) -> str | None:
+    def skip(self, context: FitContext[BidfMkdConfig]) -> str | None:
         """Skip pools whose images or numbers of classes do not suit one meta-model."""
         return refusal(context)
 
-    def fit(self, context: FitContext) -> dict[str, Tensor]:
+    def fit(self, context: FitContext[BidfMkdConfig]) -> dict[str, Tensor]:
         """Recover images, distil, meta-train, and return the meta-model's state."""
         net = context.build_net(context.generator("initialisation"))
         return meta_train(context, net, BlackBoxTasks(context, net))
@@ -129,12 +142,13 @@ class BidfMkd(Method):
 class BlackBoxTasks(RecoveredTasks):
     """The visits of BiDf-MKD; see `BidfMkd`. Sees of the pool what `BlackBox` shows."""
 
-    def __init__(self, context: FitContext, net: Backbone):
-        self.config = config = context.config.resolved(context.budget, context.shape)
+    def __init__(self, context: FitContext[BidfMkdConfig], net: Backbone) -> None:
+        self.config = config = context.config
+        self.counts = config.counts(context.budget, context.shape)
         super().__init__(
             context,
             net,
-            config.patience,
+            self.counts.patience,
             config.memory_per_class,
             config.gallery_images_per_class,
         )
@@ -157,12 +171,9 @@ class BlackBoxTasks(RecoveredTasks):
             config.kd,
         )
         student = None
-        if iteration >= config.boundary_start:
+        if iteration >= self.counts.boundary_start:
             frozen = {name: value.detach() for name, value in adapted.items()}
-
-            def student(images: Tensor) -> Tensor:
-                return student_logits(self.net, frozen, images, len(box))
-
+            student = partial(student_logits, self.net, frozen, n_classes=len(box))
         query, query_loss = self._recover(box, student)
         images = self.scale.normalised(query)
         logits = student_logits(self.net, adapted, images, len(box))
@@ -180,21 +191,21 @@ class BlackBoxTasks(RecoveredTasks):
     def _recover(
         self, box: BlackBox, student: Callable[[Tensor], Tensor] | None = None
     ) -> tuple[Tensor, Tensor]:
-        config, size = self.config, self.context.net.image_size
+        config, counts, size = self.config, self.counts, self.context.net.image_size
         labels = torch.arange(len(box), device=self.context.device)
-        labels = labels.repeat_interleave(config.images_per_class)
+        labels = labels.repeat_interleave(counts.images_per_class)
         latents = self.streams["latents"]
         net = fresh_generator(
-            config.latent_size, config.generator_width, size, latents, self.context.device
+            config.latent_size, counts.generator_width, size, latents, self.context.device
         )
-        self.context.log.count("pseudo_images", config.generation_steps * len(labels))
+        self.context.log.count("pseudo_images", counts.generation_steps * len(labels))
         return recover(
             net,
             torch.randn((len(labels), config.latent_size), generator=latents).to(labels.device),
             recovery_objective(box, labels, student, config.boundary_weight),
             self.scale,
-            config.generation_steps,
-            config.directions,
+            counts.generation_steps,
+            counts.directions,
             config.smoothing,
             config.generator_lr,
             self.streams["directions"],
@@ -217,7 +228,8 @@ def adapt_to_answers(
         params: where to start.
         images: (B, 3, H, W), normalised.
         answers: the teacher's log-probabilities (B, n).
-        steps, lr: of the inner loop.
+        steps: of the inner loop.
+        lr: its rate.
         kind: see `Divergence`.
     """
     params = dict(params)

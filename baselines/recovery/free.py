@@ -35,14 +35,16 @@ from bench.contract import (
 from bench.inversion.losses import bn_statistics_loss
 from bench.learners.batching import channels_last
 from bench.learners.resized import resize
-from bench.nets.norm import RecordingNorm
+from bench.nets.norm import Norm, RecordingNorm, running_norm
 from bench.training.initialisation import initial_net
 from bench.training.meta_training import meta_train
 
 
 class FreeConfig(Config):
-    """Constants; None takes the released count, made smaller for budgets under 60,000
-    meta-iterations: times the fourth root of the budget's share."""
+    """Constants; None takes the released count, made smaller for budgets under 60,000 iterations.
+
+    That is times the fourth root of the budget's share.
+    """
 
     images_per_class: int = Field(20, ge=1)
     """images of each class that a visit recovers from each teacher. Released; at least k_shot + 1
@@ -80,18 +82,17 @@ class FreeConfig(Config):
     gallery_images_per_class: int = Field(2, ge=0)
     """recovered images of each class that the log gets at start, middle and end. Ours."""
 
-    def resolved(self, budget: Budget, shape: TaskShape) -> FreeConfig:
-        """Return the constants with counts in place of None, and images enough for the tasks."""
+    def counts(self, budget: Budget, shape: TaskShape) -> tuple[int, int, int]:
+        """Return images per class, enough for the tasks; the generator's width; the warm-up."""
         total = budget.meta_iterations
-        counts = {
-            "images_per_class": max(self.images_per_class, shape.k_shot + 1),
-            "generator_width": self.generator_width or scaled(64, total, 4),
-            "warmup": scaled(20, total, 4) if self.warmup is None else self.warmup,
-        }
-        return self.model_copy(update=counts)
+        return (
+            max(self.images_per_class, shape.k_shot + 1),
+            self.generator_width or scaled(64, total, 4),
+            scaled(20, total, 4) if self.warmup is None else self.warmup,
+        )
 
 
-class Free(Method):
+class Free(Method[FreeConfig]):
     """Meta-generator adapted to each teacher in five steps, and gradient alignment across teachers.
 
     Wei et al., "FREE: Faster and Better Data-Free Meta-Learning", CVPR 2024, arXiv 2405.00984.
@@ -125,11 +126,11 @@ class Free(Method):
         """Batch norm statistics only where they have a weight."""
         return frozenset({"bn_statistics"}) if config.bn_weight else frozenset()
 
-    def skip(self, context: FitContext) -> str | None:
+    def skip(self, context: FitContext[FreeConfig]) -> str | None:
         """Skip pools whose images or numbers of classes do not suit one meta-model."""
         return refusal(context)
 
-    def fit(self, context: FitContext) -> dict[str, Tensor]:
+    def fit(self, context: FitContext[FreeConfig]) -> dict[str, Tensor]:
         """Recover images, distil, meta-train, and return the meta-model's state."""
         net = initial_net(context, context.config.initialisation)
         return meta_train(context, net, AlignedTasks(context, net))
@@ -138,8 +139,9 @@ class Free(Method):
 class AlignedTasks(RecoveredTasks):
     """The visits of FREE; see `Free`."""
 
-    def __init__(self, context: FitContext, net: Backbone):
-        self.config = config = context.config.resolved(context.budget, context.shape)
+    def __init__(self, context: FitContext[FreeConfig], net: Backbone) -> None:
+        self.config = config = context.config
+        self._images_per_class, width, self.warmup = config.counts(context.budget, context.shape)
         super().__init__(
             context,
             net,
@@ -147,11 +149,10 @@ class AlignedTasks(RecoveredTasks):
             config.memory_per_class,
             config.gallery_images_per_class,
         )
-        self.warmup = config.warmup
         self.meta_generator = MetaGenerator(
             fresh_generator(
                 config.latent_size,
-                config.generator_width,
+                width,
                 context.net.image_size,
                 context.generator("generator"),
                 context.device,
@@ -205,7 +206,7 @@ class AlignedTasks(RecoveredTasks):
         adapted = []
         for teacher in teachers:
             labels = torch.arange(len(teacher.class_ids), device=context.device)
-            labels = labels.repeat_interleave(config.images_per_class)
+            labels = labels.repeat_interleave(self._images_per_class)
             size = (len(labels), config.latent_size)
             latents = torch.randn(size, generator=self.streams["latents"]).to(labels.device)
             loss = self._recovery_loss(teacher, labels, adversarial)
@@ -263,8 +264,7 @@ def disagreement(student: Tensor, answers: Tensor, kind: Divergence) -> Tensor:
     return (each * agreeing(student, answers).detach()).mean()
 
 
-def _logits(teacher: Teacher, images: Tensor, norm: Any = None) -> Tensor:
+def _logits(teacher: Teacher, images: Tensor, norm: Norm = running_norm) -> Tensor:
     """Return a teacher's outputs for its own classes of images of any size."""
     x = channels_last(resize(images, teacher.spec.image_size))
-    logits = teacher.net(x) if norm is None else teacher.net(x, norm)
-    return logits[:, : len(teacher.class_ids)]
+    return teacher.net(x, norm)[:, : len(teacher.class_ids)]

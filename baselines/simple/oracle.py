@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
-from torch import Tensor
 
 from bench.contract import (
     Config,
@@ -19,6 +18,9 @@ from bench.contract import (
 )
 from bench.training.initialisation import initial_net
 from bench.training.meta_training import meta_train
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class OracleConfig(Config):
@@ -37,7 +39,8 @@ class RealTasks:
         context: gives the tasks, the random stream `real tasks`, and tasks a meta-iteration.
     """
 
-    def __init__(self, context: FitContext):
+    def __init__(self, context: FitContext) -> None:
+        assert context.train_tasks is not None, "oracles are given real tasks"
         self._draw = context.train_tasks
         self._generator = context.generator("real tasks")
         self._n_tasks = context.protocol.tasks_per_meta_batch
@@ -62,14 +65,14 @@ class RealTasks:
         self._generator.set_state(state["generator"].cpu())
 
 
-class _Oracle(Method):
+class _Oracle(Method[OracleConfig]):
     knowledge = "real_data"
     fit_depends_on = frozenset({"n_way", "k_shot", "learner"})
     uses_pool = False
     validates = True
     Config = OracleConfig
 
-    def fit(self, context: FitContext) -> dict[str, Tensor]:
+    def fit(self, context: FitContext[OracleConfig]) -> dict[str, Tensor]:
         """Meta-train on real tasks, from random weights."""
         context = _with_overrides(context)
         return meta_train(context, initial_net(context, "random"), RealTasks(context))
@@ -98,7 +101,7 @@ class OracleProtonet(_Oracle):
     default_learner = "protonet"
 
 
-def _with_overrides(context: FitContext) -> FitContext:
+def _with_overrides(context: FitContext[OracleConfig]) -> FitContext[OracleConfig]:
     """Return the context with the config's own numbers in its budget and protocol."""
     protocol = context.protocol
     steps = context.config.meta_iterations or context.budget.oracle_iterations

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from bench.contract import FitContext, Method
 from bench.training.initialisation import initial_net
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Random(Method):

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Generic
 
-from bench.contract.config import Config
+from bench.contract.config import Config, ConfigT
 from bench.contract.learners import Learner
 
 if TYPE_CHECKING:
     import torch
 
 
-class Calibration(ABC):
+class Calibration(ABC, Generic[ConfigT]):
     """Turns a learner into one that refines itself on each test task; not part of a fit.
 
     One subclass, one entry point of the group `purer_bench.calibrations`. Fits and validation
@@ -32,7 +32,7 @@ class Calibration(ABC):
 
     @abstractmethod
     def wrap(
-        self, learner: Learner, config: Any, generator: Callable[[int], torch.Generator]
+        self, learner: Learner, config: ConfigT, generator: Callable[[int], torch.Generator]
     ) -> Learner:
         """Return the calibrated learner; draws nothing yet.
 

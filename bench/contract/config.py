@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field
-from pydantic.fields import FieldInfo
+from typing_extensions import TypeVar
+
+if TYPE_CHECKING:
+    from pydantic.fields import FieldInfo
 
 
 class Config(BaseModel):
-    """Base of every configuration model: unknown keys are errors, numbers are finite, instances do
-    not change."""
+    """Base of every configuration model: frozen, without unknown keys or infinite numbers."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     def identity(self) -> dict[str, Any]:
-        """Return what makes two configurations the same, for hashing: fields by name, in JSON's
-        types, without those `added` later that have their default."""
+        """Return what makes two configurations the same, for hashing: fields by name, as JSON.
+
+        Those `added` later that have their default are left out.
+        """
         values = self.model_dump(mode="json")
         for name, field_info in type(self).model_fields.items():
             value = getattr(self, name)
@@ -28,7 +32,12 @@ class Config(BaseModel):
         return values
 
 
-def added(default: Any, **constraints: Any) -> Any:
+ConfigT = TypeVar("ConfigT", bound=Config, default=Config)
+ConfigT_co = TypeVar("ConfigT_co", bound=Config, default=Config, covariant=True)
+"""The configuration of a method or a calibration; `Config` where nothing is named."""
+
+
+def added(default: Any, **constraints: Any) -> Any:  # noqa: ANN401  as pydantic.Field
     """Declare a field that a released configuration gains, as `pydantic.Field` does.
 
     At its default, which means what was done before, it leaves `Config.identity` as it was: stored
@@ -38,8 +47,7 @@ def added(default: Any, **constraints: Any) -> Any:
 
 
 def with_added(kind: type[Config], values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return values that were written by some version of a configuration, with what was `added`
-    since at its default."""
+    """Return the values of an earlier version, with what was `added` since at its default."""
     fields = kind.model_fields
     later = {
         name: one.get_default(call_default_factory=True)

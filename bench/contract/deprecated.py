@@ -49,7 +49,7 @@ class PlannedFit:
     protocol: Any
 
 
-def old_name(module: str, name: str) -> Any:
+def old_name(module: str, name: str) -> object:
     """Return the object that an old name of a module stands for, with a warning.
 
     Raises:

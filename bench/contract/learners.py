@@ -71,7 +71,7 @@ class DrawingLearner(Learner):
     def predict_from(
         self, first: int, support_x: Tensor, support_y: Tensor, query_x: Tensor
     ) -> Tensor:
-        """Return logits as `Learner.predict` does, of tasks number first, first + 1, …"""
+        """Return logits as `Learner.predict` does, of tasks number first, first + 1, and so on."""
 
     def predict(self, support_x: Tensor, support_y: Tensor, query_x: Tensor) -> Tensor:
         """Predict the tasks at the head of the list; see `Learner.predict`."""

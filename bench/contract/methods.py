@@ -5,9 +5,9 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Protocol
 
-from bench.contract.config import Config
+from bench.contract.config import Config, ConfigT, ConfigT_co
 from bench.contract.deprecated import warn_of_old_attributes
 from bench.contract.learners import Learner, MetaLearner
 from bench.contract.pools import Backbone, NetSpec, Pool, Teacher
@@ -57,6 +57,7 @@ class FitLog(Protocol):
 class MakeLearner(Protocol):
     """Wraps weights of the meta-model in the cell's learner."""
 
+    @abstractmethod
     def __call__(self, state: Mapping[str, Tensor], bn: BnMode | None = None) -> Learner:
         """Return the learner with the test settings.
 
@@ -67,7 +68,7 @@ class MakeLearner(Protocol):
 
 
 @dataclass
-class FitContext:
+class FitContext(Generic[ConfigT_co]):
     """Everything that a method is given. It sees no data set, no file, no test task.
 
     `generator(purpose)` returns an independent CPU generator of its own stream.
@@ -89,7 +90,7 @@ class FitContext:
     shape: TaskShape
     learner: str
     learner_class: type[Learner]
-    config: Any
+    config: ConfigT_co
     budget: Budget
     protocol: ProtocolConstants
     device: torch.device
@@ -118,7 +119,7 @@ class FitContext:
             self.save(step, make_state())
 
 
-class Method(ABC):
+class Method(ABC, Generic[ConfigT]):
     """Turns a pool into a learner. One subclass, one file, one entry point per method.
 
     A fit is a dict of tensors, apart from the learner that is built from it, so that the harness
@@ -158,8 +159,9 @@ class Method(ABC):
     @classmethod
     def refuse_learner(cls, name: str, learner: type[Learner]) -> str | None:
         """Return why the method cannot be combined with a registered learner, or None."""
-        if name not in getattr(cls, "learners", (name,)):
-            return f"the method lists {', '.join(cls.learners)}"
+        listed = getattr(cls, "learners", (name,))
+        if name not in listed:
+            return f"the method lists {', '.join(listed)}"
         if cls.own_learner and name != cls.default_learner:
             return "the method builds a learner of its own"
         if issubclass(learner, cls.learner_needs):
@@ -175,36 +177,36 @@ class Method(ABC):
         return cls.presets[preset]
 
     @classmethod
-    def needs_of(cls, config: Any) -> frozenset[Need]:
-        """Return what the method needs under a configuration (an instance of `Config`)."""
+    def needs_of(cls, config: ConfigT) -> frozenset[Need]:
+        """Return what the method needs under a configuration."""
         return cls.needs
 
     @classmethod
-    def knowledge_of(cls, config: Any) -> Knowledge:
+    def knowledge_of(cls, config: ConfigT) -> Knowledge:
         """Return the kind of knowledge that the method uses under a configuration."""
         return cls.knowledge
 
-    def teachers_used(self, context: FitContext) -> Sequence[Teacher]:
+    def teachers_used(self, context: FitContext[ConfigT]) -> Sequence[Teacher]:
         """Return the teachers that a fit uses, of whom alone `bn_statistics` are needed."""
         return tuple(context.pool)
 
-    def skip(self, context: FitContext) -> str | None:
+    def skip(self, context: FitContext[ConfigT]) -> str | None:
         """Return why the method cannot use this pool or task shape, or None; beyond `needs`."""
         return None
 
-    def notes(self, context: FitContext) -> tuple[str, ...]:
+    def notes(self, context: FitContext[ConfigT]) -> tuple[str, ...]:
         """Return notes for the record's warnings about a fit to this pool."""
         return ()
 
     @abstractmethod
-    def fit(self, context: FitContext) -> dict[str, Tensor]:
+    def fit(self, context: FitContext[ConfigT]) -> dict[str, Tensor]:
         """Turn the pool into tensors; only this call is timed as the fit.
 
         Raises:
             Skip: the method finds now that it cannot serve the cell.
         """
 
-    def learner(self, context: FitContext, fitted: Mapping[str, Tensor]) -> Learner:
+    def learner(self, context: FitContext[ConfigT], fitted: Mapping[str, Tensor]) -> Learner:
         """Build the learner from what `fit` returned; fast, without random numbers.
 
         Unless a method says otherwise, that is the cell's learner around a meta-model of these

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, overload
+
+from bench.errors import BenchError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -32,9 +35,24 @@ class Backbone(Module):
     n_features: int
     head: nn.Linear
 
+    @abstractmethod
     def features(self, x: Tensor, norm: Callable[[nn.BatchNorm2d, Tensor], Tensor] = ...) -> Tensor:
         """Return the features (B, n_features) of images (B, 3, H, W), normalised by `norm`."""
-        ...  # noqa: PIE790  type checkers take it for an interface
+        ...
+
+    @abstractmethod
+    def channel_axes(self, image_size: int) -> tuple[Any, ...]:
+        """Return the `bench.nets.channels.Axis` of each entry that holds channels."""
+
+    def scale_features(self, factor: float) -> None:
+        """Multiply the features by a positive factor, in place, through their last norm layers.
+
+        Exact up to rounding where norms use the batch's own statistics, whatever the images.
+
+        Raises:
+            BenchError: the network does not say how.
+        """
+        raise BenchError(f"{type(self).__name__} cannot scale its features; use a factor of 1")
 
 
 @dataclass(frozen=True)
@@ -71,7 +89,7 @@ class Pool(Sequence[Teacher]):
         teachers: Sequence[Teacher],
         sha256: str,
         initial_states: Mapping[NetSpec, Mapping[str, Tensor]] | None = None,
-    ):
+    ) -> None:
         self.teachers = tuple(teachers)
         self.sha256 = sha256
         self.initial_states = dict(initial_states or {})
@@ -79,7 +97,13 @@ class Pool(Sequence[Teacher]):
     def __len__(self) -> int:
         return len(self.teachers)
 
-    def __getitem__(self, index):
+    @overload
+    def __getitem__(self, index: int) -> Teacher: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Teacher]: ...
+
+    def __getitem__(self, index: int | slice) -> Teacher | Sequence[Teacher]:
         return self.teachers[index]
 
     def __iter__(self) -> Iterator[Teacher]:

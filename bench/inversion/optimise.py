@@ -20,23 +20,23 @@ from bench.nets.norm import RecordingNorm
 class InversionSettings(Config):
     """How pseudo images are made; the weights are those of the pixel step of ECI."""
 
-    images_per_class: int = Field(8, ge=1)
+    images_per_class: int = Field(default=8, ge=1)
     """pseudo images of each class of each teacher. Ours."""
-    inversion_steps: int = Field(100, ge=0)
+    inversion_steps: int = Field(default=100, ge=0)
     """Adam steps on the pixels; 0 leaves them noise. Ours."""
-    pixel_lr: float = Field(0.1, gt=0)
+    pixel_lr: float = Field(default=0.1, gt=0)
     """Adam's rate on the pixels, normalised units. Ours: 0.25 is released for a meta-iteration's
     single step, 0.1 settles within a hundred."""
-    cross_entropy_weight: float = Field(1.0, ge=0)
+    cross_entropy_weight: float = Field(default=1.0, ge=0)
     """factor of the teacher's cross-entropy. As in ECI."""
-    bn_weight: float = Field(0.1, ge=0)
+    bn_weight: float = Field(default=0.1, ge=0)
     """factor of the distance to the BN statistics. Ours: ten times that of ECI, whose images take
     thousands of steps."""
-    tv_weight: float = Field(1e-4, ge=0)
+    tv_weight: float = Field(default=1e-4, ge=0)
     """factor of the total variation. As in ECI."""
-    l2_weight: float = Field(1e-5, ge=0)
+    l2_weight: float = Field(default=1e-5, ge=0)
     """factor of the norm of the pixels. As in ECI."""
-    jitter: int = Field(2, ge=0)
+    jitter: int = Field(default=2, ge=0)
     """largest shift of the batch in a step, pixels each way. As in ECI."""
 
     @property

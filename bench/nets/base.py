@@ -11,7 +11,6 @@ from torch.nn.modules.batchnorm import _NormBase
 
 from bench import contract
 from bench.contract import OptimiserRecipe
-from bench.errors import BenchError
 from bench.nets.channels import Axis, trace_channels
 from bench.nets.norm import Norm, running_norm
 from bench.nets.precision import in_current_precision
@@ -60,16 +59,6 @@ class Backbone(contract.Backbone, nn.Module, ABC):
             Skip: the channels cannot be followed.
         """
         return trace_channels(self, image_size)
-
-    def scale_features(self, factor: float) -> None:
-        """Multiply the features by a positive factor, in place, through their last norm layers.
-
-        Exact up to rounding where norms use the batch's own statistics, whatever the images.
-
-        Raises:
-            BenchError: the network does not say how.
-        """
-        raise BenchError(f"{type(self).__name__} cannot scale its features; use a factor of 1")
 
 
 @torch.no_grad()

@@ -9,7 +9,7 @@ reads a channel as a block of columns.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -106,8 +106,12 @@ class _Trace(TorchFunctionMode):
         )
 
     def __torch_function__(
-        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None
-    ) -> Any:
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> object:
         """Compute, and label what comes out."""
         kwargs = kwargs or {}
         inputs = [one for one in _tensors([*args, *kwargs.values()]) if id(one) in self._labels]
@@ -188,9 +192,9 @@ class _Trace(TorchFunctionMode):
         input: Tensor,
         weight: Tensor,
         bias: Tensor | None = None,
-        stride: Any = 1,
-        padding: Any = 0,
-        dilation: Any = 1,
+        stride: object = 1,
+        padding: object = 0,
+        dilation: object = 1,
         groups: int = 1,
     ) -> _Label:
         """Follow a convolution: each group of channels is read as a whole, or one by one."""

@@ -50,7 +50,7 @@ class InstalledSources:
         packages: their top-level names.
     """
 
-    def __init__(self, packages: Iterable[str]):
+    def __init__(self, packages: Iterable[str]) -> None:
         self.packages = frozenset(packages)
 
     def read(self, module: str) -> tuple[str, str] | None:
@@ -102,7 +102,7 @@ class Closure:
 class Library:
     """The first-party code of some sources; each module is read once, when it is reached."""
 
-    def __init__(self, sources: Sources):
+    def __init__(self, sources: Sources) -> None:
         self._sources = sources
         self._modules: dict[str, Module | None] = {}
         self._paths: dict[str, str] = {}
@@ -161,8 +161,7 @@ class Library:
         return module.definitions[place[1]]
 
     def _uses(self, place: Place, definition: Definition) -> dict[str, list[Place | str]]:
-        """Return what the names in a definition stand for: places of first-party code, or the
-        dotted name of something else."""
+        """Return what the names in a definition stand for: first-party places, or a dotted name."""
         found = {}
         for reference in sorted(definition.references):
             first, *rest = reference.split(".")
@@ -205,9 +204,11 @@ class Library:
         return [(name, one) for one in sorted(module.definitions)] if module else []
 
     def _effects(self, names: Iterable[str], seen: set[str]) -> Iterator[Place]:
-        """Yield what importing modules, and all that they import in turn, does besides defining
-        names: statements at the top, and definitions under a first-party decorator, which may
-        register them."""
+        """Yield what importing modules, and all that they import, does besides defining names.
+
+        Such are statements at the top, and definitions under a first-party decorator, which may
+        register them.
+        """
         todo = [*names]
         while todo:
             name = todo.pop()

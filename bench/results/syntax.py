@@ -175,7 +175,7 @@ class _Names:
     imports: list[_Import] = field(default_factory=list)
 
 
-def _normal(node: Any, found: _Names, scope: str, silent: bool = False) -> Any:
+def _normal(node: object, found: _Names, scope: str, silent: bool = False) -> object:
     """Return the normal form of a node as nested tuples.
 
     Args:
@@ -243,7 +243,7 @@ def _unread(node: ast.AST) -> tuple[str, ...]:
     return ("ctx", "type_comment", "kind")
 
 
-def _without_hint(node: ast.AnnAssign, found: _Names, scope: str) -> Any:
+def _without_hint(node: ast.AnnAssign, found: _Names, scope: str) -> object:
     if node.value is None:
         return ()
     return _normal(ast.Assign(targets=[node.target], value=node.value), found, scope)

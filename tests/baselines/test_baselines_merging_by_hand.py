@@ -91,7 +91,9 @@ def test_regmean_solves_the_least_squares():
     for name in ("convs.0", "head"):
         rows, targets = [], []
         again = context_of(RegMean, pool, images_per_class=8)
-        for teacher, (images, _) in zip(pool, invert_teachers(again, pool), strict=True):
+        for teacher, (images, _) in zip(
+            pool, invert_teachers(again, pool, again.config), strict=True
+        ):
             one = watched_pass(teacher.net, images)[1][name]
             rows.append(input_rows(one.layer, one.input).flatten(0, 1).double())
             targets.append(rows[-1] @ layer_weight(one.layer))
