@@ -59,9 +59,9 @@ class Checkpoints:
         folder: Path,
         what: str,
         keeping: Keeping,
-        made_by: Any = None,
+        made_by: object = None,
         clock: Callable[[], float] = time.monotonic,
-    ):
+    ) -> None:
         self._folder, self._what, self._keeping = folder, what, keeping
         self._made_by, self._clock = made_by, clock
         self._number = 0

@@ -32,7 +32,7 @@ class Stopped(KeyboardInterrupt):
         kept: what was saved, in a few words; empty where nothing was under way.
     """
 
-    def __init__(self, signum: int, kept: str = ""):
+    def __init__(self, signum: int, kept: str = "") -> None:
         super().__init__(signum, kept)
         self.signum, self.kept = signum, kept
 
@@ -71,10 +71,10 @@ class Stop:
 
     @contextlib.contextmanager
     def on_signals(self) -> Iterator[None]:
-        """Take the first signal of `SIGNALS` inside the block as a request; the second one ends the
-        process at once.
+        """Take the first signal of `SIGNALS` inside the block as a request.
 
-        Signals that are ignored stay so (`nohup`); outside the main thread nothing changes.
+        The second one ends the process at once. Signals that are ignored stay so (`nohup`); outside
+        the main thread nothing changes.
         """
         if threading.current_thread() is not threading.main_thread():
             yield
