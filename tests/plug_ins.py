@@ -140,7 +140,7 @@ with warnings.catch_warnings(action="ignore"):
 
 
 class Talking(Old):
-    """Says sentences while it fits."""
+    """Says sentences and values while it fits."""
 
     name = "talking"
     fit_depends_on = frozenset()
@@ -149,6 +149,8 @@ class Talking(Old):
         """Say one of them twice."""
         for text in ("3 of 5\n  channels moved", "one pass", "one pass"):
             context.log.note(text)
+        for barrier in (0.5, 0.25):
+            context.log.extra("barrier", {"of teachers": [0, 1], "height": barrier})
         return super().fit(context)
 
 

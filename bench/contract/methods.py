@@ -44,6 +44,15 @@ class FitLog(Protocol):
     def note(self, text: str) -> None:
         """Add a sentence to the record's warnings; equal sentences are kept once."""
 
+    def extra(self, name: str, value: object) -> None:
+        """Store a value that JSON can hold in the record, as `extra[name]`.
+
+        A later value of the same name replaces it; what changes over steps belongs into `scalars`.
+
+        Raises:
+            BenchError: JSON cannot hold the value.
+        """
+
     def backend(self, part: str, name: str) -> None:
         """Record which of several equivalent backends computes a part of the fit.
 

@@ -130,6 +130,7 @@ def _fit_and_test(
         "fit": FitSummary(sha256=fit.sha256, reused=fit.reused, strategies=fit.strategies),
         "validated": fitted.known.method.validates,
         "notes": fitted.notes(),
+        "extra": fit.extra,
     }
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,8 @@ class Fit:
     """from `Pace.state_dict`; None where the fit was no loop, or an older version made it"""
     notes: tuple[str, ...] = ()
     """what the method said of the fit, for the records' warnings"""
+    extra: dict[str, Any] = field(default_factory=dict)
+    """values of the method's own, for the records' `extra`"""
 
     def rate(self, counter: str) -> float | None:
         """Return how much was counted in a second: of the loop, or of the whole fit without one."""
@@ -198,6 +200,7 @@ class FitRun:
             "strategies": self.log.backends,
             "pace": self._pace.state_dict() if self._pace.steps else None,
             "notes": self.log.notes,
+            "extra": self.log.extras,
         }
         write_json(self.folder / "fit.json", summary)
         self._checkpoints.clear()
@@ -246,4 +249,5 @@ def _load(folder: Path, reused: bool) -> Fit:
         summary.get("strategies", {}),
         summary.get("pace"),
         tuple(summary.get("notes", ())),
+        summary.get("extra", {}),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -11,7 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bench.results.files import atomic_path, write_parquet
+from bench.errors import BenchError
+from bench.results.files import atomic_path, canonical_json, write_parquet
 
 COLUMNS = ("step", "name", "value")
 
@@ -26,6 +28,7 @@ class CellLog:
         self.counters: dict[str, int] = {}
         self.backends: dict[str, str] = {}
         self.notes: list[str] = []
+        self.extras: dict[str, Any] = {}
 
     def scalars(self, step: int, values: Mapping[str, float | Tensor]) -> None:
         """Note named scalars of one step; see `bench.contract.FitLog`."""
@@ -54,6 +57,16 @@ class CellLog:
         if line not in self.notes:
             self.notes.append(line)
 
+    def extra(self, name: str, value: object) -> None:
+        """Keep a value of the method's own; see `bench.contract.FitLog`."""
+        try:
+            self.extras[name] = json.loads(canonical_json(value))
+        except (TypeError, ValueError) as error:
+            raise BenchError(
+                f"extra '{name}' cannot be stored in a record ({error}); give finite numbers, "
+                "strings, lists and dictionaries"
+            ) from None
+
     def progress(self, step: int, total: int) -> None:
         """Pass progress on to whoever shows it."""
         self._progress(step, total)
@@ -67,6 +80,7 @@ class CellLog:
             "counters": dict(self.counters),
             "backends": dict(self.backends),
             "notes": list(self.notes),
+            "extras": dict(self.extras),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -76,6 +90,7 @@ class CellLog:
         self.counters = dict(state["counters"])
         self.backends = dict(state.get("backends", {}))
         self.notes = list(state.get("notes", ()))
+        self.extras = dict(state.get("extras", {}))
 
     def curve(self) -> dict[str, np.ndarray]:
         """Return the scalars as columns `step`, `name`, `value`."""

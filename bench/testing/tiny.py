@@ -103,6 +103,7 @@ class RecordingLog:
     counters: dict[str, int] = field(default_factory=dict)
     backends: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    extras: dict[str, object] = field(default_factory=dict)
     steps: list[tuple[int, int]] = field(default_factory=list)
 
     def scalars(self, step: int, values: Mapping[str, float | Tensor]) -> None:
@@ -126,6 +127,10 @@ class RecordingLog:
     def note(self, text: str) -> None:
         """Keep the sentence."""
         self.notes.append(text)
+
+    def extra(self, name: str, value: object) -> None:
+        """Keep the value."""
+        self.extras[name] = value
 
     def progress(self, step: int, total: int) -> None:
         """Keep the step."""

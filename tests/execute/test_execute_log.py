@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
+from bench.errors import BenchError
 from bench.execute.log import CellLog, _shortened, save_grid
 from bench.results.files import read_parquet
 
@@ -72,3 +73,15 @@ def test_long_captions_keep_the_end_that_tells_them_apart() -> None:
     short = [_shortened(name, 15, len) for name in names]
     assert short == ["3 gr..ter_alpha", "3 gr..ter_omega"]
     assert _shortened("3 apple", 15, len) == "3 apple"
+
+
+def test_values_for_the_record_survive_a_checkpoint_and_must_be_json() -> None:
+    log = CellLog()
+    log.extra("weights", (0.5, 1))
+    again = CellLog()
+    again.load_state_dict(log.state_dict())
+    assert again.extras == {"weights": [0.5, 1]}
+    for value in (float("nan"), torch.zeros(1), {1, 2}):
+        with pytest.raises(BenchError, match="extra 'weights' cannot be stored"):
+            log.extra("weights", value)
+    assert log.extras == again.extras

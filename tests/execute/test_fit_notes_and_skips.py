@@ -25,6 +25,7 @@ def test_sentences_of_a_fit_reach_every_record_that_shares_it(
     assert second.fit.reused
     for record in (first, second):
         assert record.warnings[-2:] == ["3 of 5 channels moved", "one pass"]
+        assert record.extra == {"barrier": {"of teachers": [0, 1], "height": 0.25}}
 
 
 def test_a_method_may_skip_in_the_middle_of_its_fit(
