@@ -1,1 +1,1 @@
-"""Records in; tables out. Never trains, never imports torch."""
+"""Reports: tables, figures and pages from records. Never trains, never imports torch."""

@@ -1,4 +1,4 @@
-"""`bench compare`: two runs, two commits or two methods, for people and for CI."""
+"""`bench compare`: compare two runs, two commits or two methods, for people and for CI."""
 
 from __future__ import annotations
 

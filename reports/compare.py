@@ -1,4 +1,4 @@
-"""Two sets of results side by side: what changed in configuration, accuracy, speed, environment."""
+"""Comparison of two sets of results: configuration, accuracy, speed and environment."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ RATES = ("fit_s", "test_tasks_per_s", "train_tasks_per_s", "pseudo_images_per_s"
 
 @dataclass(frozen=True)
 class Side:
-    """One of the two: its name, its records, and whether its method is part of the name."""
+    """One of two sets: its name, its records, and whether the name contains the method."""
 
     name: str
     stored: list[StoredRecord]
@@ -43,7 +43,7 @@ class Side:
 
 @dataclass(frozen=True)
 class Change:
-    """Two cells that stand for one another; b minus a. Without numbers there is a reason.
+    """Two matching cells and their difference b - a, or the reason why there is none.
 
     `bitwise` says that all tasks have equal accuracies; `p_holm` is adjusted over all changes.
     """
@@ -76,7 +76,7 @@ class Change:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What two sides have in common and where they differ."""
+    """The matching cells of two sides, and their differences."""
 
     a: Side
     b: Side
@@ -89,7 +89,7 @@ class Comparison:
 
     @property
     def lost(self) -> int:
-        """The cells that a has a result of and b has not: failed, skipped, or not there."""
+        """The cells of which a has a result and b has none: failed, skipped, or missing."""
         gone = [one for one in self.changes if one.a.record.status == "done" != one.b.record.status]
         return len(gone) + len(self.only_a)
 
@@ -97,7 +97,7 @@ class Comparison:
 def resolve(
     name_a: str, name_b: str, runs: Path, reading: Reading | None = None
 ) -> tuple[Side, Side, bool]:
-    """Find what two words stand for: folders, methods of `runs`, or commits of `runs`.
+    """Resolve two arguments: folders, methods of `runs`, or commits of `runs`.
 
     Returns:
         The sides, and whether they are methods (then cells are matched without regard to who).
@@ -272,7 +272,7 @@ def _flat(record: Record, methods: bool) -> dict[str, str]:
 
 
 def _environment(changes: Sequence[Change]) -> dict[str, tuple[str, str]]:
-    """Return what differs in the surroundings, all values of a side joined."""
+    """Return the differences of the environments, all values of a side joined."""
     a, b = ([_surroundings(getattr(one, side).record) for one in changes] for side in ("a", "b"))
     keys = sorted(set().union(*a, *b))
     texts = {key: (_values(a, key), _values(b, key)) for key in keys}
@@ -297,7 +297,7 @@ def _surroundings(record: Record) -> dict[str, str]:
 
 
 def _speed(changes: Sequence[Change]) -> dict[str, tuple[float, int]]:
-    """Return the median ratio b / a of each time or rate, and how many cells it is of.
+    """Return the median ratio b / a of each time or rate, and the number of cells.
 
     Only fits that were made for the cell count, and tests without kept embeddings.
     """

@@ -1,4 +1,4 @@
-"""Everything a report consists of, made from records once and written to one folder."""
+"""Writing a complete report: tables, figures and page in one folder."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ class Evidence:
 
     @property
     def is_ahead(self) -> bool:
-        """Whether the interval lies above 0."""
+        """Whether the whole interval is above 0."""
         return self.low > 0
 
     @property

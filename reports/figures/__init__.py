@@ -1,4 +1,4 @@
-"""Figures, drawn into files: no window and no notebook is needed.
+"""Figures, drawn into files without a display.
 
 `MPLBACKEND` may name a backend that this environment lacks, since a notebook exports its own to all
 that it starts. matplotlib refuses to be imported then; here it is imported, with its default.

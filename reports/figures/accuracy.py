@@ -1,4 +1,4 @@
-"""Accuracy with intervals, and accuracy against what is varied."""
+"""Accuracy with intervals, and accuracy against a varied setting."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ AGAINST = {
 
 
 def accuracy_figure(frame: pandas.DataFrame) -> Figure:
-    """Draw each method's accuracy in percent with its 95 % interval over tasks, a panel a setting.
+    """Draw each method's accuracy in percent with its 95 % interval, one panel per setting.
 
     Thin lines reach over other test classes where that interval is known. A dotted line marks
     guessing.
@@ -54,7 +54,7 @@ def accuracy_figure(frame: pandas.DataFrame) -> Figure:
 
 
 def against_figure(frame: pandas.DataFrame, x: str) -> Figure:
-    """Draw accuracy in percent against what is varied, a line a method, a panel a data set.
+    """Draw accuracy in percent against a varied setting: a line per method, a panel per data set.
 
     Colours and markers say the kind of knowledge; the names stand at the lines' ends.
 

@@ -1,4 +1,4 @@
-"""Which figures a set of records has, with a file name, a caption and words for who cannot see."""
+"""The figures of a set of records, each with file name, caption and text description."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def group_drawings(group: Group, prefix: str) -> list[Drawing]:
 
 
 def _cut(drawings: Sequence[Drawing], most: int, n_settings: int) -> list[Drawing]:
-    """Say in the captions that settings are left out, where some are."""
+    """Add to the captions that settings are left out, if some are."""
     said = f" The first {most} of {n_settings} settings." if n_settings > most else ""
     return [replace(one, caption=one.caption + said) for one in drawings]
 
@@ -149,7 +149,7 @@ def _throughput(group: Group, prefix: str) -> list[Drawing]:
             "Throughput",
             f"Rates on {device}, mean over settings and seeds, without tests that had kept "
             "embeddings; no point: not done there.",
-            "Training tasks, pseudo images and test tasks a second of each method.",
+            "Training tasks, pseudo images and test tasks per second of each method.",
             lambda: throughput_figure(frame),
         )
     ]
@@ -168,7 +168,7 @@ def _differences(group: Group, few: pandas.DataFrame, prefix: str) -> list[Drawi
             "Paired differences",
             f"Row minus column in points, on the same tasks, of {which} data-free rows; in "
             "brackets: the 95 % t interval contains 0.",
-            f"Square of paired differences between {which} data-free rows, a panel a setting.",
+            f"Square of paired differences between {which} data-free rows, one panel per setting.",
             lambda: difference_figure([p for p in pairs if p.row in best and p.column in best]),
         )
     ]
@@ -193,7 +193,7 @@ def _ranks(group: Group, frame: pandas.DataFrame, prefix: str) -> list[Drawing]:
 
 
 def difference_rows(group: Group, settings: Sequence[str]) -> list[Difference]:
-    """Return all ordered pairs of data-free rows that met the same tasks, best row first."""
+    """Return all ordered pairs of data-free rows on the same tasks, best row first."""
     rows = []
     for setting in group.settings:
         name = group.setting_name(setting)

@@ -1,4 +1,4 @@
-"""Accuracy against what it costs, with the Pareto front, and throughput."""
+"""Accuracy against cost, with the Pareto front, and throughput."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ RATES = {
 
 
 def pareto_figure(frame: pandas.DataFrame, cost: str) -> Figure:
-    """Draw accuracy in percent against a cost, a panel a setting; a line joins the Pareto front.
+    """Draw accuracy in percent against a cost, one panel per setting, with the Pareto front.
 
     Oracles are drawn and stand outside the front.
 
@@ -67,7 +67,7 @@ def pareto_figure(frame: pandas.DataFrame, cost: str) -> Figure:
 
 
 def throughput_figure(frame: pandas.DataFrame) -> Figure:
-    """Draw the rates of fits and tests on a log axis, a panel a rate, mean over the rows.
+    """Draw the rates of fits and tests on a log axis, one panel per rate, mean over the rows.
 
     Args:
         frame: rows of `reports.tables.build.summary.rate_rows` of one group.

@@ -1,4 +1,4 @@
-"""Training curves, with the steps in which the curriculum made tasks harder."""
+"""Training curves, with the adversarial steps of the curriculum."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SMOOTH = 25
 
 
 def curves_figure(frame: pandas.DataFrame) -> Figure:
-    """Draw validation and training curves, a line a fit; ticks above: the curriculum's hard steps.
+    """Draw validation and training curves, one line per fit; ticks above mark adversarial steps.
 
     Args:
         frame: columns fit (shown name), step, name, value, as in `curve.parquet`.
@@ -59,6 +59,6 @@ def _spans_decades(values: pandas.Series) -> bool:
 
 
 def hard_steps(curve: pandas.DataFrame) -> list[int]:
-    """Return the steps in which the curriculum's switch was on, in order: single ones, mostly."""
+    """Return the steps in which the curriculum's switch was on, in order."""
     switch = curve[(curve["name"] == SWITCH) & (curve["value"] > 0.5)]
     return sorted(switch["step"].tolist())

@@ -1,4 +1,4 @@
-"""Who is better than whom: paired differences in one setting, and mean ranks over many."""
+"""Paired differences in one setting, and mean ranks over several."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Difference(NamedTuple):
 
 
 def difference_figure(found: Sequence[Difference]) -> Figure:
-    """Draw the paired differences row minus column in points, a panel a setting.
+    """Draw the paired differences row minus column in points, one panel per setting.
 
     A number in brackets is not told from zero: its 95 % t interval contains it.
 
@@ -63,7 +63,7 @@ def _square(part: Sequence[Difference], order: list[str]) -> tuple[np.ndarray, n
 
 
 def critical_difference(n_rows: int, n_settings: int, alpha: float = 0.05) -> float:
-    """Return how far mean ranks must lie apart: q_α √(k (k + 1) / 6N).
+    """Return the critical difference of mean ranks: q_α √(k (k + 1) / 6N).
 
     Source: Nemenyi's test as in Demšar (JMLR 2006), q_α the studentised range over √2.
     """
@@ -82,7 +82,7 @@ def mean_ranks(frame: pandas.DataFrame) -> pandas.Series:
 
 
 def ranks_figure(frame: pandas.DataFrame) -> Figure:
-    """Draw the critical-difference diagram: mean ranks, and bars over what cannot be told apart.
+    """Draw the critical-difference diagram: mean ranks, with bars over indistinguishable rows.
 
     Args:
         frame: rows of `summary_rows` of one group without oracles, over `MIN_SETTINGS` settings
@@ -112,7 +112,7 @@ def ranks_figure(frame: pandas.DataFrame) -> Figure:
 
 
 def cliques(ranks: np.ndarray, distance: float) -> list[tuple[int, int]]:
-    """Return the longest runs (first, last) of sorted ranks that lie within the distance."""
+    """Return the longest runs (first, last) of sorted ranks within the critical distance."""
     runs: list[tuple[int, int]] = []
     for first in range(len(ranks)):
         last = int(np.searchsorted(ranks, ranks[first] + distance, side="right")) - 1

@@ -1,4 +1,4 @@
-"""A figure that can be drawn, and its files: drawn again only when what it follows from changed."""
+"""Figures as files, drawn again only when the records or the drawing code changed."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def write_drawing(folder: Path, drawing: Drawing, key: str) -> list[Path]:
 
 
 def drawing_key(groups: Sequence[Group]) -> str:
-    """Return a digest of all that figures follow from: the records and the code that draws."""
+    """Return a digest of the records and of the drawing code."""
     records = [(g.name, [s.record.model_dump(mode="json") for s in g.stored]) for g in groups]
     root = Path(__file__).parents[1]
     code = [file_sha256(p) for p in sorted(root.rglob("*.py"))]

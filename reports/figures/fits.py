@@ -1,4 +1,4 @@
-"""Figures of fits and of pools: curves, pseudo images, how alike teachers are."""
+"""Figures of fits and pools: curves, pseudo images, similarity of the teachers."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MAX_FITS = 8
 
 
 def fit_drawings(group: Group, prefix: str) -> list[Drawing]:
-    """Return training curves and pseudo images of a group's fits, where its cells hold them."""
+    """Return training curves and pseudo images of a group's fits, if its cells store them."""
     import pandas
 
     fits = _fits(group.stored)
@@ -63,7 +63,7 @@ def fit_drawings(group: Group, prefix: str) -> list[Drawing]:
 
 
 def pool_drawings(group: Group, prefix: str) -> list[Drawing]:
-    """Return how alike the teachers of a group's pools are, where its cells hold it."""
+    """Return the similarity of the teachers in a group's pools, if its cells store it."""
     found = similarities(group.stored)
     if not found:
         return []
@@ -82,7 +82,7 @@ def pool_drawings(group: Group, prefix: str) -> list[Drawing]:
 
 
 def similarities(stored: Sequence[StoredRecord]) -> list[Similarity]:
-    """Return how alike the teachers are, of each pool for which it is stored."""
+    """Return the similarity of the teachers of each pool for which it is stored."""
     found: dict[str, Similarity] = {}
     for one in stored:
         pool = one.record.pool
@@ -98,7 +98,7 @@ def similarities(stored: Sequence[StoredRecord]) -> list[Similarity]:
 
 
 def _teacher_names(teachers: Sequence[dict[str, Any]]) -> list[str]:
-    """Return what teachers are called in a figure: what all have in common is left out."""
+    """Return the names of teachers in a figure, without the parts that all share."""
     mixed = len({one["architecture"] for one in teachers}) > 1
     sets = len({one["dataset"] for one in teachers}) > 1
     names = []

@@ -1,4 +1,4 @@
-"""Pseudo-image galleries: what was inverted from the teachers."""
+"""Galleries of pseudo images."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ STAGES = ("start", "middle", "end")
 
 
 def stage_order(path: Path) -> tuple[int, str]:
-    """Return what grids of one fit are sorted by: the stage that the name ends with, then it."""
+    """Return the sort key of a fit's grids: the stage at the end of the name, then the name."""
     stage = path.stem.rpartition("-")[2]
     return (STAGES.index(stage) if stage in STAGES else len(STAGES)), path.name
 
 
 def gallery_figure(paths: Mapping[str, Path]) -> Figure:
-    """Show stored grids of pseudo images, a panel a grid, by the title of each."""
+    """Show stored grids of pseudo images, one panel per grid, with their titles."""
     import numpy as np
     from PIL import Image
 

@@ -1,4 +1,4 @@
-"""Names beside points, none over another."""
+"""Names beside points, placed without overlap."""
 
 from __future__ import annotations
 

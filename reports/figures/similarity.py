@@ -1,4 +1,4 @@
-"""How alike the teachers of a pool are."""
+"""Similarity of the teachers of a pool."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MAX_NUMBERED = 16
 
 @dataclass(frozen=True)
 class Similarity:
-    """How alike the teachers of a pool are, by shown names: (N, N), 1 on the diagonal."""
+    """Similarity of the teachers of a pool by shown names: (N, N), 1 on the diagonal."""
 
     pool: str
     names: list[str]
@@ -28,7 +28,7 @@ class Similarity:
 
 
 def similarity_figure(found: Sequence[Similarity]) -> Figure:
-    """Draw the linear CKA of each pair of teachers, a panel a pool, from 0 (white) to 1 (dark)."""
+    """Draw the linear CKA of each pair of teachers, one panel per pool, 0 (white) to 1 (dark)."""
     side = min(1.8 + 0.3 * max(len(one.names) for one in found), 7.0)
     with look():
         figure, panels = axes_grid(len(found), side + 0.6, side)
@@ -43,7 +43,7 @@ def similarity_figure(found: Sequence[Similarity]) -> Figure:
 
 
 def _texts(values: np.ndarray) -> np.ndarray:
-    """Return two digits a square, without the leading zero and without the diagonal's ones."""
+    """Return two digits per field, without the leading zero and without the diagonal."""
     texts = np.array([[f"{value:.2f}".replace("0.", ".", 1) for value in row] for row in values])
     texts[np.diag_indices(len(values))] = ""
     return texts

@@ -1,4 +1,4 @@
-"""Numbers in a square of coloured fields.
+"""A matrix of numbers as coloured fields.
 
 As seaborn's heat map, which draws the whole figure again for each of its panels to see whether
 labels overlap.

@@ -1,4 +1,4 @@
-"""How figures look, and the files they become: SVG and PDF for papers, PNG for slides."""
+"""Style and file formats of figures: SVG and PDF for papers, PNG for slides."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ _LOOK: dict[RcKeyType, object] = {
 
 @contextmanager
 def look() -> Iterator[None]:
-    """Draw with the suite's look; settings outside are left alone."""
+    """Apply the style within the block; matplotlib's settings outside do not change."""
     import matplotlib
 
     with matplotlib.rc_context(_LOOK):
@@ -66,7 +66,7 @@ MAX_WIDTH = 13.5
 def axes_grid(
     n: int, width: float, height: float, sharey: bool = False
 ) -> tuple[Figure, list[Axes]]:
-    """Return a figure of n axes side by side, at most three in a row, in inches a panel."""
+    """Return a figure of n axes side by side, at most three per row, with inches per panel."""
     from matplotlib.figure import Figure
 
     columns = max(1, min(n, 3, int(MAX_WIDTH // width)))
@@ -79,7 +79,7 @@ def axes_grid(
 
 
 def laid_out(figure: Figure) -> Figure:
-    """Return the figure with its layout settled: each format would else compute it again."""
+    """Return the figure with its layout computed once for all formats."""
     engine = figure.get_layout_engine()
     if engine is not None:
         with look():
@@ -98,7 +98,7 @@ def as_bytes(figure: Figure, kind: str) -> bytes:
 
 
 def labels(frame: pandas.DataFrame) -> list[str]:
-    """Return what a row is called: the method, with its learner where one has several."""
+    """Return the names of rows: the method, with its learner if a method has several."""
     names = frame["method"]
     several = frame.groupby("method")["learner"].transform("nunique") > 1
     return [

@@ -1,1 +1,1 @@
-"""One HTML page of everything: self-contained, offline, printable, for keyboard and reader."""
+"""The HTML page of a report: one self-contained, printable and accessible file."""

@@ -1,4 +1,4 @@
-"""What the page says of each cell, as plain values for the template."""
+"""The page's data about each cell, as plain values for the template."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ CURVE_POINTS = 60
 
 
 def cell_name(record: Record) -> str:
-    """Return what a cell is called in a heading."""
+    """Return the name of a cell in a heading."""
     preset = "" if record.preset == "released" else f" ({record.preset})"
     head = record.learner + ("" if record.calibration == "none" else f" + {record.calibration}")
     return (
@@ -51,7 +51,7 @@ def _environment(record: Record) -> str:
 
 
 def cells(stored: Sequence[StoredRecord], rows: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return what the page says of each cell.
+    """Return the page's data about each cell.
 
     Args:
         stored: all records.
@@ -115,7 +115,7 @@ def _facts(r: Record) -> list[tuple[str, str]]:
     facts = [
         ("pool", _pool(r)),
         ("meta-model", f"{r.net}; teachers {', '.join(r.architectures)}"),
-        ("tasks", f"{r.n_test_tasks} × {r.n_query} queries a class; list "
+        ("tasks", f"{r.n_test_tasks} × {r.n_query} queries per class; list "
                   f"{(r.task_list_sha256 or 'none')[:10]}"),
         ("protocol", _plain(r.protocol)),
         ("budget", _plain(r.budget)),
@@ -143,7 +143,7 @@ def _plain(values: dict[str, Any]) -> str:
 def _cost(r: Record) -> str:
     found = [
         ("parameters", r.cost.params),
-        ("MACs a query image", r.cost.macs_per_query_image),
+        ("MACs per query image", r.cost.macs_per_query_image),
         ("MACs to adapt", r.cost.macs_adapt_per_task),
         ("teacher passes", r.cost.teacher_forward_images),
     ]
@@ -178,7 +178,7 @@ def _path(steps: np.ndarray, values: np.ndarray) -> dict[str, str]:
 
 
 def images(folder: Path, budget: list[int]) -> list[dict[str, str]]:
-    """Return a fit's grids as data, shrunk; what exceeds the page's budget is only named."""
+    """Return a fit's image grids as data, reduced; beyond the size limit only their names."""
     from PIL import Image
 
     found = []

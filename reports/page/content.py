@@ -1,4 +1,4 @@
-"""What the page says, as plain values for the template."""
+"""The content of the page, as plain values for the template."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def slug(group: Group, groups: Sequence[Group]) -> str:
 
 
 def short_name(group: Group) -> str:
-    """Return what a group is called in headings."""
+    """Return the name of a group in headings."""
     data = ", ".join(dict.fromkeys(setting.data for setting in group.settings))
     return f"{group.first.scenario} {data}: {_protocol(group)}"
 
@@ -81,7 +81,7 @@ def _protocol(group: Group) -> str:
 
 
 def compared(groups: Sequence[Group]) -> list[Group]:
-    """Return the groups whose accuracies compare methods; all where no teacher is trained."""
+    """Return the groups whose accuracies compare methods; all groups if no teacher is trained."""
     trained = [one for one in groups if one.first.protocol.get("teachers") != "untrained"]
     return trained or list(groups)
 
@@ -97,7 +97,7 @@ def span(interval: Interval | None) -> str:
 
 
 def leader_lines(group: Group) -> list[dict[str, str]]:
-    """Return what the summary says of each setting of a group."""
+    """Return the summary's data about each setting of a group."""
     return [_leader_line(group, one) for one in leaders(group)]
 
 
@@ -131,7 +131,7 @@ def _price(records: Sequence[Record]) -> str:
         seconds = float(np.mean(fit))
         texts.append(f"fit {rate(seconds)} s" if seconds >= 0.01 else "no training")
     if macs:
-        texts.append(f"{amount(float(np.mean(macs)))} MACs a query")
+        texts.append(f"{amount(float(np.mean(macs)))} MACs per query")
     return "; ".join(texts) or "–"
 
 
@@ -164,7 +164,7 @@ def _oracle(leader: Leader) -> str:
 
 
 def headline(groups: Sequence[Group]) -> list[str]:
-    """Return a sentence for each method that leads anywhere: in how many settings, and which."""
+    """Return one sentence per method that leads a setting: how many settings, and which."""
     won: dict[str, list[tuple[Group, Leader]]] = {}
     for group in groups:
         for one in leaders(group):
@@ -187,7 +187,7 @@ def _headline(name: str, wins: Sequence[tuple[Group, Leader]], n_settings: int) 
 
 
 def warnings(groups: Sequence[Group], stored: Sequence[StoredRecord]) -> list[str]:
-    """Return what a reader should know before quoting a number."""
+    """Return the warnings that apply before a number is quoted."""
     records = [one.record for one in stored]
     found = []
     labels = sorted({record.protocol_label for record in records})

@@ -1,4 +1,4 @@
-"""The page from its parts: one template, one style, one script, no other file."""
+"""Rendering of the page from one template, one style sheet and one script."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Records as rows: read, selected, grouped; what tables and figures are made from."""
+"""Records as rows: reading, selection and grouping, for tables and figures."""

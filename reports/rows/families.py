@@ -1,4 +1,4 @@
-"""Families of protocols that differ in one choice at a time, and what each is compared with."""
+"""Families of protocols that differ by one choice at a time, and their reference."""
 
 from __future__ import annotations
 

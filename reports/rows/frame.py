@@ -1,4 +1,4 @@
-"""Records as flat rows, one for each cell: what `results.csv` holds, and a data frame."""
+"""Records as flat rows, one per cell, for `results.csv` and as a data frame."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def _counts(n: int) -> np.ndarray:
 
 
 def open_interval_of(tasks: np.ndarray, classes: np.ndarray, memo: Memo) -> Interval | None:
-    """Return the open interval of one value a task, or None where classes are too few."""
+    """Return the open interval of one value per task, or None for too few classes."""
 
     def compute() -> Interval | tuple[()]:
         try:
@@ -120,7 +120,7 @@ def _surroundings(record: Record) -> dict[str, Any]:
 
 
 def record_frame(stored: Sequence[StoredRecord]) -> pandas.DataFrame:
-    """Return a data frame with one row for each record, columns as `record_row`."""
+    """Return a data frame with one row per record, columns as `record_row`."""
     import pandas
 
     return pandas.DataFrame([record_row(one) for one in stored])

@@ -1,4 +1,4 @@
-"""Records that may share a table, laid out as methods × settings with the seeds inside.
+"""Groups of records that may share a table: methods × settings, with the seeds inside.
 
 Numbers share a table only where scenario, protocol label, every constant and count behind that
 label, meta-model, pool architectures, and the size of the task list agree.

@@ -1,4 +1,4 @@
-"""Resampled numbers, kept beside the report: the second report of the same records is quick."""
+"""Cache of resampled numbers beside the report, so that a second report is fast."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ VERSION = 3
 
 
 class Memo:
-    """Lists of floats by what they were computed from; without a path nothing is kept on disk."""
+    """Cached lists of floats by the digest of their inputs; on disk only if a path is given."""
 
     def __init__(self, path: Path | None = None) -> None:
         self._path = path
@@ -30,7 +30,7 @@ class Memo:
         compute: Callable[[], Sequence[float]],
         *words: str | int,
     ) -> list[float]:
-        """Return what `compute` returns, from memory where the same was computed before.
+        """Return what `compute` returns, from the cache if it was computed before.
 
         Args:
             name: of the statistic.
@@ -64,7 +64,7 @@ class Memo:
         return [self._used[key] for key in keys]
 
     def save(self) -> None:
-        """Write what was used in this report; what it no longer needs is dropped."""
+        """Write the entries used in this report and drop the others."""
         if self._path is not None and self._used != self._known:
             write_text(self._path, json.dumps({"version": VERSION, "numbers": self._used}))
 

@@ -1,4 +1,4 @@
-"""What a row and a column stand for, and the records where they meet: one for each seed."""
+"""Rows, columns and results of tables; a result holds the records of all seeds."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ OTHER_TASKS = "not the same test tasks"
 
 
 class Row(NamedTuple):
-    """What a row stands for; `variant` names settings that tell it from its like."""
+    """The identity of a row; `variant` names settings that distinguish otherwise equal rows."""
 
     knowledge: str
     method: str
@@ -42,7 +42,7 @@ class Row(NamedTuple):
 
 
 class Setting(NamedTuple):
-    """What a column stands for; other image files are another column."""
+    """The identity of a column; other image files make another column."""
 
     datasets: tuple[str, ...]
     n_way: int

@@ -1,4 +1,4 @@
-"""Which records a report is made of: read, each cell once, narrowed by `key=value`."""
+"""Selection of the records of a report: each cell once, filtered by `key=value`."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ KEYS = (
 def load_records(
     root: Path, only: Sequence[str] = (), reading: Reading | None = None
 ) -> list[StoredRecord]:
-    """Read the records below a folder, one for each cell, and keep those that match.
+    """Read the records below a folder, one per cell, and keep those that match.
 
     Where several suites hold one cell, a finished one counts, then the latest.
 

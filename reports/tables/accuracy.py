@@ -1,4 +1,4 @@
-"""The first table: accuracy of methods × settings, the best marked, and what equals it."""
+"""The accuracy table: methods × settings, with the best and the ties with it marked."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def _caption(group: Group) -> str:
     return " ".join(
         (
             f"Percent, mean ± 1.96·std/√n over n = {record.n_test_tasks} test tasks with "
-            f"{record.n_query} query images a class.",
+            f"{record.n_query} query images per class.",
             "† tied with the best: the 95 % t interval of the paired difference contains 0.",
             seeds_sentence(group),
             protocol_sentence(group),

@@ -1,4 +1,4 @@
-"""All tables of a set of records, group after group."""
+"""All tables of a set of records, by group."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a table says of its numbers, so that it can be quoted alone."""
+"""Captions of tables, complete enough to quote a table alone."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ def protocol_sentence(group: Group) -> str:
 
 
 def _own_statistics(group: Group) -> str:
-    """Say who does not follow the protocol's batch norm, where such rows are there."""
+    """Name the rows that do not follow the protocol's batch norm mode, if there are any."""
     own = any(row.learner == "centroids" for row in group.rows)
     return " (ensembles and distilled students keep stored statistics unless set otherwise)" * own
 
 
 def _training(group: Group) -> str:
-    """Say how the teachers came to their weights."""
+    """Describe the training of the teachers."""
     record = group.first
     if record.protocol.get("teachers") == "untrained":
         return "untrained teachers of random weights, so accuracies compare nothing"
@@ -43,16 +43,16 @@ def _training(group: Group) -> str:
     imported = sorted({pool.name for pool in pools if pool.name})
     if imported:
         return f"imported pool {', '.join(imported)}"
-    epochs = f"{record.budget['teacher_epochs']} epochs a teacher"
+    epochs = f"{record.budget['teacher_epochs']} epochs per teacher"
     own = record.budget.get("teacher_epochs_of") or {}
     for other in sorted({count for name, count in own.items() if name in record.architectures}):
         names = sorted(name for name, count in own.items() if count == other)
-        epochs += f", {other} a {' or '.join(n for n in names if n in record.architectures)}"
+        epochs += f", {other} per {' or '.join(n for n in names if n in record.architectures)}"
     return f"{epochs} ({record.protocol['teacher_checkpoint']} checkpoint)"
 
 
 def pool_phrase(group: Group) -> str:
-    """Say for each data set how many teachers there are and how accurate, over the seeds."""
+    """Return the number and mean accuracy of the teachers per data set, over the seeds."""
     pools: dict[str, dict[str, tuple[int, float]]] = {}
     for one in group.stored:
         if one.record.pool:
@@ -79,7 +79,7 @@ def budget_sentence(group: Group) -> str:
 
 
 def seeds_sentence(group: Group) -> str:
-    """Name the seeds and, where there are several, how they are summed up."""
+    """Name the seeds and, if there are several, how they are summarised."""
     seeds = sorted({one.record.seed for one in group.stored})
     if len(seeds) == 1:
         return f"Seed {seeds[0]}."
@@ -87,7 +87,7 @@ def seeds_sentence(group: Group) -> str:
     return (
         f"Seeds {', '.join(map(str, seeds))}: mean of the seeds' means; ± is the mean of their "
         "task intervals, 'over seeds' the standard deviation of their means."
-        + " Rows of unlike seeds compare by their paired difference only."
+        + " Compare rows with different seeds only by their paired difference."
         * unlike
     )
 
@@ -115,7 +115,7 @@ def detectable_difference(group: Group) -> float | None:
 
 
 def detectable_sentence(group: Group) -> str:
-    """Say which difference from the best the paired tests might miss."""
+    """State which difference from the best the paired tests might miss."""
     found = detectable_difference(group)
     if found is None:
         return ""
@@ -126,7 +126,7 @@ def detectable_sentence(group: Group) -> str:
 
 
 def origin_sentence(stored: Sequence[StoredRecord]) -> str:
-    """Say where, when and with which code the records were made."""
+    """State device, dates and commits of the records."""
     records = [one.record for one in stored]
     devices = "; ".join(sorted({device_name(record) for record in records}))
     days = sorted({record.started[:10] for record in records})

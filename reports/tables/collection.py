@@ -1,4 +1,4 @@
-"""All that a report says of some records, computed once: groups, tables, rows."""
+"""The computed content of a report: groups, tables, rows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The third table: what fits and predictions cost."""
+"""The cost table: time, throughput, memory and operations of fits and predictions."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ from reports.tables.table import Column, Entry, Footnotes, Section, Table, label
 
 Measure = tuple[str, Callable[[Record], float | None], Callable[[float], str]]
 
-FRONT = "on the front of accuracy against MACs a query image: no data-free method beats it in both"
+FRONT = (
+    "on the Pareto front of accuracy and MACs per query image: no data-free method beats it in both"
+)
 
 REUSED = "embeddings of an earlier setting's tasks were kept, so that the rate is higher"
 
@@ -108,7 +110,7 @@ def _records(group: Group, setting: Setting) -> dict[Row, list[Record]]:
 
 
 def _front(done: dict[Row, list[Record]]) -> set[Row]:
-    """Return the data-free rows that none beats in accuracy and in MACs a query image.
+    """Return the data-free rows on the Pareto front of accuracy and MACs per query image.
 
     Neither depends on the device: means are over all seeds, wherever they were run.
     """
@@ -141,8 +143,9 @@ def _cost_caption(group: Group) -> str:
     several = len({one.record.seed for one in group.stored}) > 1
     seeds = " Means over the seeds." if several else ""
     return (
-        "Wall-clock time of the fit (not of the teachers), meta-training tasks and pseudo images a "
-        "second of it, test tasks a second, peak memory of the process or of the GPU's allocator, "
-        "parameters and multiply-accumulates that prediction uses; – where a thing was not done."
+        "Wall-clock time of the fit (without the teachers), its meta-training tasks and pseudo "
+        "images per second, test tasks per second, peak memory of the process or of the GPU's "
+        "allocator, parameters and multiply-accumulate operations (MACs) of prediction; –: not "
+        "done."
         f"{seeds} {origin_sentence(_done(group.stored))}"
     )

@@ -1,4 +1,4 @@
-"""What each choice is worth: one method under protocols that differ in one choice at a time."""
+"""The hazards table: one method under protocols that differ by one choice at a time."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ UNPAIRED = "other test tasks: Welch's interval of the unpaired difference, no te
 
 @dataclass(frozen=True)
 class Worth:
-    """What a choice is worth in one setting: a paired difference, an unpaired one, or a reason."""
+    """The effect of a choice in one setting: a paired or unpaired difference, or a reason."""
 
     choice: int
     setting: Setting
@@ -36,7 +36,7 @@ class Worth:
 
 
 def worths(family: Family) -> list[Worth]:
-    """Return what each choice is worth, p-values adjusted by Holm over the whole family."""
+    """Return the effect of each choice, p-values adjusted by Holm over the whole family."""
     asked = [
         (choice, setting) for choice in range(1, len(family.choices)) for setting in family.settings
     ]

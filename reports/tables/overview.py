@@ -1,4 +1,4 @@
-"""The tables over all groups: methods × scenarios, of one protocol, task shape and task count."""
+"""Overview tables: methods × scenarios, for one protocol, task shape and number of tasks."""
 
 from __future__ import annotations
 
@@ -55,9 +55,10 @@ def _table(protocol: str, groups: Sequence[Group], shape: tuple[int, int]) -> Ta
         f"{groups[0].first.n_test_tasks} test tasks",
         columns=[*NAMES, *(_column(group, setting, groups) for group, setting in places)],
         sections=sections,
-        caption="Percent, mean ± 1.96·std/√n over test tasks; – is not run, or has no result and "
-        "the table of the scenario says why. † tied with the best by the paired interval. Columns "
-        f"differ in data, pools or counts: compare down, not across. {origin_sentence(stored)}",
+        caption="Percent, mean ± 1.96·std/√n over test tasks; –: not run, or without result for "
+        "the reason given in the scenario's table. † tied with the best by the paired interval. "
+        "Columns differ in data, pools or counts: compare within a column only. "
+        f"{origin_sentence(stored)}",
         strong_means=BEST,
     )
 

@@ -1,4 +1,4 @@
-"""The second table: differences from the references on identical test tasks."""
+"""The table of paired differences from reference rows, on identical test tasks."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ Tasks = tuple[np.ndarray, np.ndarray]
 
 @dataclass(frozen=True)
 class Comparison:
-    """A row minus a reference in one setting; without `difference` there is a reason.
+    """A row minus a reference in one setting, or the reason why there is no difference.
 
     `seeds` are those that both have; `partial` where either has more.
     """
@@ -100,14 +100,14 @@ def reference_pairs(rows: Sequence[Row]) -> list[tuple[Row, Row]]:
 
 
 def _retunes(row: Row, other: Row) -> bool:
-    """Tell whether a data-free row is another one, as released, with another preset."""
+    """Tell whether a data-free row is another preset of a row with the released preset."""
     names = (row.method, row.learner, row.calibration, row.variant)
     same = names == (other.method, other.learner, other.calibration, other.variant)
     return row.ranked and same and row.preset != other.preset == "released"
 
 
 def _calibrates(row: Row, other: Row) -> bool:
-    """Tell whether a data-free row is another one with a calibration added."""
+    """Tell whether a data-free row is another row with a calibration added."""
     names = (row.method, row.preset, row.learner)
     same = names == (other.method, other.preset, other.learner)
     variant = not other.variant or f"{row.variant}, ".startswith(f"{other.variant}, ")

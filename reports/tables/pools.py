@@ -1,4 +1,4 @@
-"""The tables on pools: which there were, and each teacher with its classes."""
+"""The tables of pools and of their teachers."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def teachers_table(group: Group) -> Table | None:
         sections=sections,
         caption=(
             "Accuracy on held-out images of the teacher's own classes; px: the side of its images; "
-            f"of more than {MOST_CLASSES} classes the first."
+            f"of more than {MOST_CLASSES} classes only the first are listed."
         ),
     )
 

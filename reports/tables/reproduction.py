@@ -1,4 +1,4 @@
-"""The fifth table: ours beside published figures, and whether the two may be compared at all."""
+"""The table of published figures beside ours, with a verdict on their comparison."""
 
 from __future__ import annotations
 
@@ -117,10 +117,10 @@ def reproduction_table(group: Group, figures: tuple[Published, ...] | None = Non
         title=f"Published figures: {group.name}",
         columns=COLUMNS,
         sections=[Section("", lines)],
-        caption="Consistent, higher, lower: whether the two differ by more than their 95 % "
-        "half-widths over tasks together; not comparable: another protocol, budget or network; no "
-        "source: no published figure that could be traced to a page. Grade secondary: quoted by "
-        f"another page. {protocol_sentence(group)} {origin_sentence(group.stored)}",
+        caption="Consistent: the two differ by no more than their 95 % half-widths over tasks, "
+        "added in quadrature; else higher or lower. Not comparable: another protocol, budget or "
+        "network. No source: no published figure could be traced to a page. Grade secondary: "
+        f"quoted by another page. {protocol_sentence(group)} {origin_sentence(group.stored)}",
         notes=notes.texts,
     )
 

@@ -1,4 +1,4 @@
-"""One flat row a method and setting: what `summary.csv`, the figures and the page's top show."""
+"""One flat row per method and setting, for `summary.csv`, the figures and the page's summary."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from reports.tables.caption import device_name
 
 @dataclass(frozen=True)
 class Leader:
-    """The best data-free row of a setting, and by how much it leads the next.
+    """The best data-free row of a setting, and its lead over the next.
 
     `lead` is the paired difference from the next row with its 95 % t interval; `ahead` how often
     it is ahead on a task; `detectable` what this many tasks would have found. All None where
@@ -98,7 +98,7 @@ def over_classes(group: Group, result: Result) -> Interval | None:
 
 
 def summary_rows(group: Group) -> list[dict[str, Any]]:
-    """Return a row for each method and setting with a result; fractions, absent values None."""
+    """Return one row per method and setting with a result; fractions, absent values None."""
     rows = []
     first = group.first
     for setting in group.settings:
@@ -172,7 +172,7 @@ def _costs(records: Sequence[Record]) -> dict[str, float | None]:
 
 
 def rate_rows(group: Group) -> tuple[str, list[dict[str, Any]]]:
-    """Return the device that most cells of a group ran on, and a row for each cell of it.
+    """Return the device that most cells of a group ran on, and one row per cell of it.
 
     Rates of tests that had kept embeddings are left out: they are those of another test.
     """

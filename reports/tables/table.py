@@ -1,4 +1,4 @@
-"""What a table is before it is drawn: columns, sections of rows, a caption, footnotes."""
+"""Tables as plain values: columns, sections of rows, a caption, footnotes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Entry:
-    """One place of a table: its text, whether it stands out, and the numbers of its footnotes.
+    """One field of a table: its text, its marks, and the numbers of its footnotes.
 
     `tied` marks what cannot be told from the best. `links` are names of files and their paths,
     shown after the text.
@@ -49,7 +49,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Section:
-    """Rows under one heading; each row has an entry for every column."""
+    """Rows with one heading; each row has an entry per column."""
 
     heading: str
     rows: list[list[Entry]]
@@ -57,7 +57,7 @@ class Section:
 
 @dataclass(frozen=True)
 class Table:
-    """A table; `strong_means` says what standing out means, where anything can.
+    """A table; `strong_means` explains bold entries, if there can be any.
 
     `notes[i]` is footnote i + 1.
     """

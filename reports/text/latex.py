@@ -1,4 +1,4 @@
-r"""Tables as LaTeX fragments for `\\input`; their first line says what the document loads."""
+r"""Tables as LaTeX fragments for `\\input`; their first line names the packages needed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tables as Markdown, and Markdown files whose tables are kept up to date."""
+"""Tables as Markdown, and updates of the tables in Markdown files."""
 
 from __future__ import annotations
 

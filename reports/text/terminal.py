@@ -1,4 +1,4 @@
-"""Tables in a terminal: split by data set, then by setting, where they are too wide."""
+"""Tables in a terminal; wide ones are split by data set, then by setting."""
 
 from __future__ import annotations
 

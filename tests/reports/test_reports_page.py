@@ -68,7 +68,7 @@ def test_the_summary_comes_first_and_says_it_all(page):
     assert "cifar_fs 5-way 1-shot" in top
     assert "47.5 ±" in top
     assert "tied with purer (tuned)" in top
-    assert "MACs a query" in top
+    assert "MACs per query" in top
     assert "58.0 (oracle_protonet)" in top
 
 

@@ -193,7 +193,7 @@ def test_caption_names_the_epochs_of_architectures_that_have_their_own(tmp_path)
         budget={**budget("short").model_dump(mode="json"), "teacher_epochs_of": own},
     )
     caption = table_of(tmp_path).caption
-    assert "60 epochs a teacher, 5 a resnet10 or resnet18 (best checkpoint)" in caption
+    assert "60 epochs per teacher, 5 per resnet10 or resnet18 (best checkpoint)" in caption
 
 
 def test_caption_names_what_makes_the_numbers_comparable(tmp_path):
@@ -215,7 +215,7 @@ def test_caption_names_what_makes_the_numbers_comparable(tmp_path):
     for words in (
         "1.96·std/√n over n = 20 test tasks",
         "cifar_fs 13 teachers, mean held-out accuracy 86.0 %",
-        f"{budget('short').teacher_epochs} epochs a teacher",
+        f"{budget('short').teacher_epochs} epochs per teacher",
         "inner steps 1 in training, 1 at test",
         "BN transductive; selection val",
         f"{budget('short').meta_iterations} meta-iterations",
@@ -229,7 +229,7 @@ def test_captions_say_how_teachers_came_to_their_weights(tmp_path):
     make_record(tmp_path / "a", "random", values)
     make_record(tmp_path / "b", "random", values, protocol=PROTOCOL | {"teachers": "untrained"})
     captions = [table.caption for table in build_tables(load_records(tmp_path), ["accuracy"])]
-    assert [("epochs a teacher" in c, "untrained teachers" in c) for c in captions] == [
+    assert [("epochs per teacher" in c, "untrained teachers" in c) for c in captions] == [
         (True, False),
         (False, True),
     ]
