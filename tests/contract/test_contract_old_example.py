@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from bench.results.store import find_records
+from bench.results.find import find_records
 from tests.execute.test_run import ENVIRONMENT, TINY
 
 TEXT = Path(__file__).parents[1] / "golden" / "contract" / "contributing_0.1.md"
