@@ -53,6 +53,10 @@ class PlainDisplay:
         self.echo(f"[{self.n_done}/{self.n_cells}] {label}: {outcome}")
         self._last = time.monotonic()
 
+    def say(self, line: str) -> None:
+        """Print one line that the user should know."""
+        self.echo(line)
+
 
 class LiveDisplay(PlainDisplay):
     """The current cell and two progress bars: cells of the suite, and stage of the cell.
@@ -122,6 +126,10 @@ class LiveDisplay(PlainDisplay):
         self._bars.update(self._cells, completed=self.n_done)
         self._bars.update(self._stage, visible=False)
         self._stage_label = None
+
+    def say(self, line: str) -> None:
+        """Print a line above the bars."""
+        self._bars.console.print(line, markup=False)
 
 
 def make_display(n_cells: int, echo: Any, live: bool) -> PlainDisplay:

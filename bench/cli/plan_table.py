@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from bench.execute.plan import ResolvedSuite
 from bench.execute.run import Request, cell_status
+from bench.results.store import FINAL
 
 if TYPE_CHECKING:
     from bench.execute.estimate import Estimator
@@ -27,7 +28,7 @@ def plan_rows(plan: ResolvedSuite, request: Request) -> list[dict[str, Any]]:
     estimator: Estimator | None = None
     rows = []
     for cell in plan.cells:
-        status = cell_status(plan, request.runs, cell)
+        status = cell_status(plan, request.runs, cell).name
         row: dict[str, Any] = {
             "cell": cell.hash(plan.digests),
             "method": cell.method,
@@ -49,7 +50,7 @@ def plan_rows(plan: ResolvedSuite, request: Request) -> list[dict[str, Any]]:
             "seconds": None,
             "memory_bytes": None,
         }
-        if status in ("to do", "started", "failed", "missing data"):
+        if status not in FINAL:
             estimator = estimator or _estimator(plan, request)
             row |= estimator.estimate(cell)
         rows.append(row)
@@ -90,7 +91,7 @@ def print_plan(plan: ResolvedSuite, rows: list[dict[str, Any]]) -> None:
 
 def _sum(rows: list[dict[str, Any]]) -> str:
     """Return the lines below the table: what is finished, how long the rest will take."""
-    finished = sum(row["status"] in ("done", "skipped") for row in rows)
+    finished = sum(row["status"] in FINAL for row in rows)
     unknown = sum(map(_is_unknown, rows))
     total = duration(sum(row["seconds"] or 0 for row in rows))
     more = f" and {unknown} cell{'s' if unknown > 1 else ''} of unknown time" if unknown else ""
@@ -102,7 +103,7 @@ def _sum(rows: list[dict[str, Any]]) -> str:
 
 def _is_unknown(row: dict[str, Any]) -> bool:
     """Tell whether a cell is still to be run and no similar cell was ever timed."""
-    return row["status"] not in ("done", "skipped") and row["seconds"] is None
+    return row["status"] not in FINAL and row["seconds"] is None
 
 
 def _shown(row: dict[str, Any]) -> dict[str, str]:

@@ -67,7 +67,7 @@ def run(
     if as_json:
         rows = [{"folder": str(one.folder), **one.record.model_dump(mode="json")} for one in stored]
         click.echo(json.dumps(rows, indent=1))
-    else:
+    elif stored:
         report = _report(context, folder, figures)
     ui_command = view.close(resolved.suite.name, stored, report) if view else None
     if not as_json:
@@ -131,9 +131,10 @@ def _say_failed(stored: Sequence[StoredRecord]) -> bool:
 
 def _say_interrupted(resolved: ResolvedSuite, request: Request) -> None:
     from bench.execute.run import cell_status
+    from bench.results.store import FINAL
 
-    states = [cell_status(resolved, request.runs, cell) for cell in resolved.cells]
-    kept = sum(state in ("done", "skipped") for state in states)
+    states = [cell_status(resolved, request.runs, cell).name for cell in resolved.cells]
+    kept = sum(state in FINAL for state in states)
     click.echo(
         f"interrupted: {kept} of {len(states)} cells are finished and kept in "
         f"{request.runs / resolved.suite.name}; the cell under way goes on from its last "

@@ -21,9 +21,8 @@ from bench.execute.testing import score_cell
 from bench.execute.timing import SystemSampler
 from bench.nets.precision import computing_in
 from bench.results.files import write_json, write_parquet
-from bench.results.migrations import NewerRecordError
 from bench.results.record import FitSummary, PoolSummary, Record
-from bench.results.store import CURVE, RECORD, SIMILARITY, is_finished, mark_done, read_record
+from bench.results.store import CURVE, DONE, FINAL, RECORD, SIMILARITY, cell_state, mark_done
 from bench.seeds import seed_global_state
 from bench.suites.cell import Cell, PoolChoice
 from bench.teachers.similarity import similarity_file
@@ -42,23 +41,13 @@ def run_cell(cell: Cell, state: RunState) -> Path:
     folder = state.folder / name
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(state.folder / f".{name}.lock"):
-        if not has_result(folder):
+        if cell_state(folder).name not in FINAL:
             _run(cell, name, folder, state)
     return folder
 
 
-def has_result(folder: Path) -> bool:
-    """Tell whether a cell is finished for good: done or skipped, and every file intact."""
-    try:
-        return is_finished(folder) and read_record(folder).record.status != "failed"
-    except NewerRecordError:
-        return True  # a result that this version cannot read is not replaced
-    except BenchError:
-        return False
-
-
 def _run(cell: Cell, name: str, folder: Path, state: RunState) -> None:
-    (folder / "DONE").unlink(missing_ok=True)
+    (folder / DONE).unlink(missing_ok=True)
     write_json(folder / "config.json", cell.model_dump(mode="json"))
     started = _now()
     logger = _file_logger(folder)

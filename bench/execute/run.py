@@ -12,7 +12,7 @@ from bench import registry
 from bench.data.tasks import check_shape
 from bench.errors import BenchError
 from bench.execute.plan import ResolvedSuite
-from bench.results.store import RECORD, StoredRecord, is_finished, read_record
+from bench.results.store import FINAL, CellState, StoredRecord, cell_state, read_record
 from bench.suites.cell import Cell
 
 
@@ -27,6 +27,9 @@ class Display(Protocol):
 
     def end_cell(self, label: str, outcome: str) -> None:
         """Say how a cell ended."""
+
+    def say(self, line: str) -> None:
+        """Say one thing that the user should know."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +95,7 @@ def unfinished(plan: ResolvedSuite, request: Request) -> list[Cell]:
 
 
 def _is_open(plan: ResolvedSuite, request: Request, cell: Cell) -> bool:
-    return cell_status(plan, request.runs, cell) not in ("done", "skipped")
+    return cell_status(plan, request.runs, cell).name not in FINAL
 
 
 def cell_folder(plan: ResolvedSuite, runs: Path, cell: Cell) -> Path:
@@ -100,16 +103,11 @@ def cell_folder(plan: ResolvedSuite, runs: Path, cell: Cell) -> Path:
     return runs / plan.suite.name / cell.hash(plan.digests)
 
 
-def cell_status(plan: ResolvedSuite, runs: Path, cell: Cell) -> str:
-    """Return `done`, `skipped`, `failed`, `started`, `missing data` or `to do`."""
+def cell_status(plan: ResolvedSuite, runs: Path, cell: Cell) -> CellState:
+    """Return what there is of a cell: as `cell_state`, or `missing data`."""
     if any(name in plan.missing for name in cell.datasets):
-        return "missing data"
-    folder = cell_folder(plan, runs, cell)
-    if not folder.is_dir():
-        return "to do"
-    if not is_finished(folder) or not (folder / RECORD).exists():
-        return "started"
-    return read_record(folder).record.status
+        return CellState("missing data")
+    return cell_state(cell_folder(plan, runs, cell))
 
 
 def run_inline(
@@ -148,18 +146,27 @@ def run_plan(
 ) -> list[StoredRecord]:
     """Run what is not finished and return every record of the plan, in plan order.
 
+    A damaged cell is run again; a record that only a newer version can read is left out. Each is
+    said.
+
     Args:
         plan, request: what and where.
         execute: the engine, as `run_inline`.
         display: where progress is shown.
         finished: called in this process with each record as it comes in.
     """
-    todo = unfinished(plan, request)
+    states = {cell.hash(plan.digests): cell_status(plan, request.runs, cell) for cell in plan.cells}
+    for state in states.values():
+        if state.problem:
+            what = "left out" if state.name in FINAL else "running the cell again"
+            display.say(f"{state.problem}; {what}")
+    todo = [cell for cell in plan.cells if states[cell.hash(plan.digests)].name not in FINAL]
     for cell, folder in execute(plan, todo, request, display) if todo else ():
         stored = read_record(folder)
         finished(stored)
         display.end_cell(cell.label, outcome(stored))
-    return [read_record(cell_folder(plan, request.runs, cell)) for cell in plan.cells]
+    readable = [cell for cell in plan.cells if states[cell.hash(plan.digests)].name != "newer"]
+    return [read_record(cell_folder(plan, request.runs, cell)) for cell in readable]
 
 
 def outcome(stored: StoredRecord) -> str:

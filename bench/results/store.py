@@ -8,6 +8,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -84,6 +85,37 @@ def damage(folder: Path) -> str | None:
 def is_finished(folder: Path) -> bool:
     """Tell whether a folder is complete: `DONE` is there and every file has its digest."""
     return damage(folder) is None
+
+
+FINAL = ("done", "skipped", "newer")
+"""States of a cell that a run leaves as they are."""
+
+
+class CellState(NamedTuple):
+    """What there is of a cell, and what is wrong with it, if anything.
+
+    `name` is the record's status (`done`, `skipped`, `failed`), `to do` (no folder), `started` (not
+    finished), `damaged`, or `newer` (a record that this version cannot read, nor may replace).
+    """
+
+    name: str
+    problem: str = ""
+
+
+def cell_state(folder: Path) -> CellState:
+    """Return what there is of the cell of a folder."""
+    if not folder.is_dir():
+        return CellState("to do")
+    if not (folder / DONE).exists():
+        return CellState("started")
+    if problem := damage(folder):
+        return CellState("damaged", f"{folder}: {problem}")
+    try:
+        return CellState(read_record(folder).record.status)
+    except NewerRecordError as error:
+        return CellState("newer", str(error))
+    except BenchError as error:
+        return CellState("damaged", str(error).removesuffix("; run the cell again"))
 
 
 @dataclass(frozen=True)
