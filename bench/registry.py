@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import version as metadata_version
 from typing import Any, Literal
 
 from bench.errors import BenchError, unknown_name
@@ -64,6 +65,11 @@ def entry(kind: Kind, name: str) -> EntryPoint:
     if name not in _entries(kind):
         raise unknown_name(kind, name, names(kind))
     return _entries(kind)[name]
+
+
+def own_distribution() -> tuple[str, str]:
+    """Return name and version of this package's distribution."""
+    return OWN, metadata_version(OWN)
 
 
 def version(kind: Kind, name: str) -> int:

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from bench.contract import Config, TaskShape, added
+from bench.contract import Budget, Config, TaskShape, added
 from bench.errors import BenchError
 from bench.inversion.augmentation import Augmentation
 from bench.inversion.losses import InversionWeights
@@ -27,11 +27,12 @@ class PurerConfig(Config):
     l2_weight: float = Field(1e-5, ge=0)
     """factor of the norm of the pixels. Released."""
     jitter: int = Field(2, ge=0)
-    """largest shift of a teacher's block in a pixel step, pixels each way. Released."""
+    """largest shift of a teacher's block in a pixel step, each way. Released. Unit: px"""
     pixel_lr: float | None = Field(None, gt=0)
-    """Adam's rate on the pixels, normalised units; None: the protocol's (0.25 released)"""
+    """Adam's rate on the pixels; None: the protocol's (0.25 released). Unit: normalised pixels"""
     clip_pixels: float | None = Field(None, gt=0)
-    """bound on the magnitude of a pixel, normalised units; None: the protocol's (none released)"""
+    """bound on the magnitude of a pixel; None: the protocol's (none released).
+    Unit: normalised pixels"""
     pseudo_images_per_class: int | None = Field(None, ge=2)
     """pseudo images of each class; None: the protocol's, or k_shot + n_query where that has none.
     Released: k_shot + 15."""
@@ -80,12 +81,12 @@ class PurerConfig(Config):
     augment_flip: bool = False
     """whether images of pseudo tasks are mirrored at random. Ours; released: no."""
     augment_shift: int = Field(0, ge=0)
-    """largest random shift of an image of a pseudo task, pixels each way. Ours; released: 0."""
+    """largest random shift of an image of a pseudo task, each way. Ours; released: 0. Unit: px"""
     augment_colour: float = Field(0.0, ge=0, lt=1)
     """strength of the random colours of an image of a pseudo task. Ours; released: 0."""
     teacher_memory_mb: int = Field(2048, ge=1)
-    """memory that the activations of one teacher's pseudo images may take, MiB; a larger block is
-    differentiated in chunks, to the same result but for rounding. Ours."""
+    """memory that the activations of one teacher's pseudo images may take; a larger block is
+    differentiated in chunks, to the same result but for rounding. Ours. Unit: MiB"""
     gallery_images_per_class: int = Field(2, ge=0)
     """pseudo images of each class that the log gets at start, middle and end. Ours."""
 
@@ -118,6 +119,10 @@ class PurerConfig(Config):
                 f"k_shot = {shape.k_shot} support images; set it to {shape.k_shot + 1} or more"
             )
         return wanted
+
+    def total_iterations(self, budget: Budget) -> int:
+        """Return the number of meta-iterations: its own, or a multiple of the budget's."""
+        return self.meta_iterations or budget.meta_iterations * self.meta_iterations_factor
 
     def first_adversarial_iteration(self, meta_iterations: int) -> int:
         """Return the first meta-iteration that arms the switch, for a number of meta-iterations."""

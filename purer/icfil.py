@@ -38,7 +38,7 @@ class IcfilConfig(Config):
     inversion_steps: int = Field(10, ge=0)
     """Adam steps on the pseudo images; 0 leaves them noise. Ours."""
     pixel_lr: float = Field(0.25, gt=0)
-    """Adam's rate on the pixels, normalised units. As in the released pixel step of ECI."""
+    """Adam's rate on the pixels. As in the released pixel step of ECI. Unit: normalised pixels"""
     cross_entropy_weight: float = Field(1.0, ge=0)
     """factor of the adapted model's cross-entropy. As in ECI."""
     bn_weight: float = Field(1e-2, ge=0)

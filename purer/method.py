@@ -10,11 +10,14 @@ from torch import Tensor, nn
 
 from bench.contract import (
     Backbone,
+    Budget,
     FitContext,
     Learner,
     MetaLearner,
     Method,
     MetricLearner,
+    ProtocolConstants,
+    TaskShape,
 )
 from bench.nets.norm import norm_parameters
 from bench.training.initialisation import initial_net, zero_head
@@ -98,6 +101,24 @@ class Purer(Method[PurerConfig]):
     }
     learner_presets: ClassVar = {("tuned", MetricLearner): TUNED_PROTONET}
 
+    @classmethod
+    def in_force(
+        cls,
+        config: PurerConfig,
+        shape: TaskShape,
+        budget: Budget,
+        protocol: ProtocolConstants,
+    ) -> Mapping[str, Any]:
+        """Return the counts that follow from the budget and the task shape."""
+        total = config.total_iterations(budget)
+        return {
+            "meta_iterations": total,
+            "adversarial_start": config.first_adversarial_iteration(total),
+            "pseudo_images_per_class": config.images_per_class(
+                shape, protocol.pseudo_images_per_class
+            ),
+        }
+
     def skip(self, context: FitContext[PurerConfig]) -> str | None:
         """Skip pools with different normalisation, too few classes, or an unsuitable learner."""
         if len({(t.mean, t.std) for t in context.pool}) > 1:
@@ -166,7 +187,7 @@ def _starting_net(context: FitContext[PurerConfig]) -> Backbone:
 def _with_own_constants(context: FitContext[PurerConfig]) -> FitContext[PurerConfig]:
     """Return the context with the constants that the config overrides."""
     config, budget, protocol = context.config, context.budget, context.protocol
-    iterations = config.meta_iterations or budget.meta_iterations * config.meta_iterations_factor
+    iterations = config.total_iterations(budget)
     own = {"outer_lr": config.outer_lr, "initialisation": config.initialisation}
     own = {name: value for name, value in own.items() if value is not None}
     return replace(

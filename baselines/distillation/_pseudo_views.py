@@ -35,7 +35,7 @@ class ViewSettings(InversionSettings):
     leaves_share: float = Field(0.3, ge=0, le=1)
     """share of views of fresh dead leaves that no teacher has changed. Ours."""
     shift: int = Field(4, ge=0)
-    """largest shift of a view, pixels each way, edges mirrored. Ours."""
+    """largest shift of a view, each way, edges mirrored. Ours. Unit: px"""
     flip: bool = True
     """whether views are mirrored left and right at random; wrong for letters. Ours."""
     blend_share: float = Field(0.15, ge=0, le=1)

@@ -19,10 +19,13 @@ from baselines.distillation._student import Distiller, StudentSettings
 from baselines.distillation._targets import TeacherEnsemble
 from bench.contract import (
     Backbone,
+    Budget,
     FitContext,
     Learner,
     MetaLearner,
     Method,
+    ProtocolConstants,
+    TaskShape,
     Teacher,
 )
 from bench.training.initialisation import Initialisation, fits_body, initial_net, zero_head
@@ -49,6 +52,17 @@ class Distillation(Method[DistillationT]):
     needs = frozenset({"bn_statistics"})
     fit_depends_on = frozenset({"n_way"})
     Config = DistillationConfig
+
+    @classmethod
+    def in_force(
+        cls,
+        config: DistillationT,
+        shape: TaskShape,
+        budget: Budget,
+        protocol: ProtocolConstants,
+    ) -> Mapping[str, Any]:
+        """Return the number of steps, which follows from the budget's meta-iterations."""
+        return {"steps": config.n_steps(budget.meta_iterations)}
 
     def skip(self, context: FitContext[DistillationT]) -> str | None:
         """All teachers look at the same pixels, so these must be normalised alike."""

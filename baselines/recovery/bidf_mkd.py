@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from pydantic import Field
@@ -28,6 +28,7 @@ from bench.contract import (
     FitContext,
     MetaLearner,
     Method,
+    ProtocolConstants,
     TaskShape,
 )
 from bench.training.meta_training import meta_train
@@ -60,7 +61,7 @@ class BidfMkdConfig(Config):
     directions: int | None = Field(None, ge=1)
     """directions of a zero-order estimate, each one query an image. Released: 100."""
     smoothing: float = Field(0.005, gt=0)
-    """length of a step in a direction, normalised units. Released."""
+    """length of a step in a direction. Released. Unit: normalised pixels"""
     generator_lr: float = Field(1e-3, gt=0)
     """Adam's rate on the generator and its latents. Released."""
     generator_width: int | None = Field(None, ge=1)
@@ -128,6 +129,17 @@ class BidfMkd(Method[BidfMkdConfig]):
     validates = True
     Config = BidfMkdConfig
     presets: ClassVar = {"released": {}, "as_published": {"kd": "as_published"}}
+
+    @classmethod
+    def in_force(
+        cls,
+        config: BidfMkdConfig,
+        shape: TaskShape,
+        budget: Budget,
+        protocol: ProtocolConstants,
+    ) -> Mapping[str, Any]:
+        """Return the counts that are scaled to the budget."""
+        return config.counts(budget, shape)._asdict()
 
     def skip(self, context: FitContext[BidfMkdConfig]) -> str | None:
         """Skip pools whose images or numbers of classes do not suit one meta-model."""

@@ -29,6 +29,7 @@ from bench.contract import (
     MetaLearner,
     Method,
     Need,
+    ProtocolConstants,
     TaskShape,
     Teacher,
 )
@@ -120,6 +121,17 @@ class Free(Method[FreeConfig]):
     validates = True
     Config = FreeConfig
     presets: ClassVar = {"released": {}, "as_published": {"kd": "as_published"}}
+
+    @classmethod
+    def in_force(
+        cls,
+        config: FreeConfig,
+        shape: TaskShape,
+        budget: Budget,
+        protocol: ProtocolConstants,
+    ) -> Mapping[str, Any]:
+        """Return the counts that are scaled to the budget."""
+        return config.counts(budget, shape)._asdict()
 
     @classmethod
     def needs_of(cls, config: FreeConfig) -> frozenset[Need]:

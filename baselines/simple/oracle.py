@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from bench.contract import (
+    Budget,
     Config,
     FitContext,
     InnerLoopLearner,
     Method,
     MetricLearner,
+    ProtocolConstants,
     TaskBatch,
+    TaskShape,
 )
 from bench.training.initialisation import initial_net
 from bench.training.meta_training import meta_train
@@ -30,6 +33,10 @@ class OracleConfig(Config):
     """outer steps; None: the budget's `oracle_iterations`"""
     outer_lr: float | None = Field(None, gt=0)
     """Adam's rate; None: the protocol's"""
+
+    def total_iterations(self, budget: Budget) -> int:
+        """Return the number of meta-iterations: its own, or the budget's for oracles."""
+        return self.meta_iterations or budget.oracle_iterations
 
 
 class RealTasks:
@@ -72,6 +79,17 @@ class _Oracle(Method[OracleConfig]):
     validates = True
     Config = OracleConfig
 
+    @classmethod
+    def in_force(
+        cls,
+        config: OracleConfig,
+        shape: TaskShape,
+        budget: Budget,
+        protocol: ProtocolConstants,
+    ) -> Mapping[str, Any]:
+        """Return the number of meta-iterations: an oracle's budget is its own."""
+        return {"meta_iterations": config.total_iterations(budget)}
+
     def fit(self, context: FitContext[OracleConfig]) -> dict[str, Tensor]:
         """Meta-train on real tasks, from random weights."""
         context = _with_overrides(context)
@@ -104,7 +122,7 @@ class OracleProtonet(_Oracle):
 def _with_overrides(context: FitContext[OracleConfig]) -> FitContext[OracleConfig]:
     """Return the context with the config's own numbers in its budget and protocol."""
     protocol = context.protocol
-    steps = context.config.meta_iterations or context.budget.oracle_iterations
+    steps = context.config.total_iterations(context.budget)
     budget = context.budget.model_copy(update={"meta_iterations": steps})
     if context.config.outer_lr is not None:
         protocol = protocol.model_copy(update={"outer_lr": context.config.outer_lr})

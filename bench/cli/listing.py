@@ -1,33 +1,47 @@
-"""`bench list`: the names of methods, data sets, suites and other plug-ins."""
+"""`bench list`: what can be named."""
 
 from __future__ import annotations
 
 import json
+import textwrap
+from typing import Any
 
 import click
 
 from bench.cli.options import json_option
 
+KINDS = (
+    *("methods", "learners", "nets", "datasets", "calibrations"),
+    *("protocols", "budgets", "suites", "tables", "figures"),
+)
+_SHOWN = ("knowledge", "learners", "offers", "teachers", "image_size", "budget", "datasets")
+"""What a list shows below a description, beside the distribution."""
+
 
 @click.command("list")
-@click.argument(
-    "kind",
-    type=click.Choice(["methods", "datasets", "suites", "learners", "calibrations", "nets"]),
-)
+@click.argument("kind", type=click.Choice(KINDS))
 @json_option
 def list_names(kind: str, as_json: bool) -> None:
-    """List the names of methods, data sets, suites, learners, calibrations or networks."""
-    from bench import registry
-    from bench.suites.files import suite_names
-    from bench.suites.suite import read_suite
+    """List what can be named, each with one line of description."""
+    from bench.suites.catalogue import names_of, summary
 
-    if kind == "suites":
-        rows = {name: read_suite(name)[0].title for name in suite_names()}
-    else:
-        rows = {n: registry.entry(kind[:-1], n).value for n in registry.names(kind[:-1])}
+    singular: Any = kind.removesuffix("s")
+    rows = [summary(singular, name) for name in names_of(singular)]
     if as_json:
-        click.echo(json.dumps(rows, indent=1))
+        click.echo(json.dumps(rows, indent=1, default=str))
         return
-    width = max(map(len, rows), default=0)
-    for name, text in rows.items():
-        click.echo(f"{name:<{width}}  {text}")
+    for row in rows:
+        click.echo(row["name"])
+        for text in filter(None, (row["description"], " · ".join(_facts(row)))):
+            click.echo(textwrap.fill(text, 100, initial_indent="    ", subsequent_indent="    "))
+
+
+def _facts(row: dict[str, Any]) -> list[str]:
+    """Return in words what a row says beside name and description."""
+    facts = []
+    for name in _SHOWN:
+        value = row.get(name)
+        if value:
+            words = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+            facts.append(f"{name.replace('_', ' ')} {words}")
+    return [*facts, row["distribution"]]

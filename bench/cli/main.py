@@ -25,6 +25,7 @@ _VERBS = {
     "plan": "bench.cli.run:plan",
     "reproduce": "bench.cli.reproduce:reproduce",
     "run": "bench.cli.run:run",
+    "show": "bench.cli.showing:show",
     "teachers": "bench.cli.teachers:teachers",
 }
 

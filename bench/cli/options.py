@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import shlex
 import sys
@@ -54,7 +55,6 @@ runs_option = click.option(
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for a script.")
 _SUITE_OPTIONS = [
-    click.argument("suite"),
     click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change a setting."),
     click.option("--pool", help="An imported pool in place of a trained one."),
     click.option("--only", multiple=True, metavar="KEY=VALUE", help="Keep the cells that match."),
@@ -67,11 +67,15 @@ _SUITE_OPTIONS = [
 ]
 
 
-def suite_options(function: Callable[..., Any]) -> Callable[..., Any]:
+def suite_options(function: Callable[..., Any], metavar: str = "SUITE") -> Callable[..., Any]:
     """Add the argument and the options that name a suite, its cells, data and folders."""
     for option in reversed(_SUITE_OPTIONS):
         function = option(function)
-    return function
+    return click.argument("suite", metavar=metavar)(function)
+
+
+named_suite_options = functools.partial(suite_options, metavar="NAME")
+"""The same for a verb whose argument may name other things, too."""
 
 
 def resolve(options: dict[str, Any], quiet: bool) -> tuple[ResolvedSuite, Request]:

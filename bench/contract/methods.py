@@ -195,6 +195,17 @@ class Method(ABC, Generic[ConfigT]):
         """Return the kind of knowledge that the method uses under a configuration."""
         return cls.knowledge
 
+    @classmethod
+    def in_force(
+        cls, config: ConfigT, shape: TaskShape, budget: Budget, protocol: ProtocolConstants
+    ) -> Mapping[str, Any]:
+        """Return the values of settings that a fit replaces by what it derives, for `bench show`.
+
+        A setting that is None and has the name of a constant of the protocol or a count of the
+        budget means that one, and need not be named here.
+        """
+        return {}
+
     def teachers_used(self, context: FitContext[ConfigT]) -> Sequence[Teacher]:
         """Return the teachers that a fit uses, of whom alone `bn_statistics` are needed."""
         return tuple(context.pool)

@@ -25,8 +25,8 @@ class InversionSettings(Config):
     inversion_steps: int = Field(default=100, ge=0)
     """Adam steps on the pixels; 0 leaves them noise. Ours."""
     pixel_lr: float = Field(default=0.1, gt=0)
-    """Adam's rate on the pixels, normalised units. Ours: 0.25 is released for a meta-iteration's
-    single step, 0.1 settles within a hundred."""
+    """Adam's rate on the pixels. Ours: 0.25 is released for a meta-iteration's single step, 0.1
+    settles within a hundred. Unit: normalised pixels"""
     cross_entropy_weight: float = Field(default=1.0, ge=0)
     """factor of the teacher's cross-entropy. As in ECI."""
     bn_weight: float = Field(default=0.1, ge=0)
@@ -37,7 +37,7 @@ class InversionSettings(Config):
     l2_weight: float = Field(default=1e-5, ge=0)
     """factor of the norm of the pixels. As in ECI."""
     jitter: int = Field(default=2, ge=0)
-    """largest shift of the batch in a step, pixels each way. As in ECI."""
+    """largest shift of the batch in a step, each way. As in ECI. Unit: px"""
 
     @property
     def inversion_weights(self) -> InversionWeights:

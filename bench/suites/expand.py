@@ -8,18 +8,26 @@ from pathlib import Path
 from typing import Any
 
 from bench import registry
-from bench.contract import Budget, Method, ProtocolConstants
+from bench.contract import Method, ProtocolConstants
 from bench.data.sources import check_name
 from bench.errors import BenchError, unknown_name
 from bench.nets.build import check_net
 from bench.suites import protocols
 from bench.suites.cell import UNCALIBRATED, Cell
+from bench.suites.layers import (
+    Overrides,
+    budget_of,
+    calibration_layers,
+    config_of,
+    method_layers,
+    protocol_of,
+)
 from bench.suites.suite import MethodEntry, Suite, listed, suite_parts, validated
 
 
 def expand(
     suite: Suite,
-    overrides: Mapping[str, Mapping[str, Any]],
+    overrides: Overrides,
     seeds: int | None = None,
     dataset_dirs: Mapping[str, Path] = {},
     methods: Collection[str] = (),
@@ -50,13 +58,13 @@ def expand(
 
 def _expand_part(
     suite: Suite,
-    overrides: Mapping[str, Mapping[str, Any]],
+    overrides: Overrides,
     seeds: int,
     dataset_dirs: Mapping[str, Path],
     methods: Collection[str],
 ) -> list[Cell]:
-    variants = _variants(suite, overrides.get("protocol", {}))
-    budget = _updated(_budget(suite), overrides.get("budget", {}))
+    variants = _variants(suite, overrides)
+    budget = budget_of(suite, overrides)
     for named in (suite, *suite.methods):
         for name in named.budgets:
             protocols.budget(name)  # refuses a name that is none
@@ -71,8 +79,7 @@ def _expand_part(
     ):
         method = registry.load("method", entry.method)
         learners = _learners(method, entry)
-        own = {**entry.settings_at(suite.budget), **overrides.get(entry.method, {})}
-        configs = {learner: _method_config(method, entry, learner, own) for learner in learners}
+        configs = {one: _method_config(suite, entry, method, one, overrides) for one in learners}
         calibrations = _calibrations(entry, learners, overrides)
         for learner, k_shot, calibration, tested in itertools.product(
             learners, suite.k_shot, calibrations, _tested(datasets)
@@ -106,24 +113,6 @@ def _expand_part(
     return cells
 
 
-def _budget(suite: Suite) -> Budget:
-    """Return the counts of the suite's budget; those of `micro` are at most those of `short`."""
-
-    def named(name: str) -> Budget:
-        return _updated(protocols.budget(name), suite.budgets.get(name, {}))
-
-    budget = named(suite.budget)
-    if suite.budget != "micro":
-        return budget
-    counts = budget.model_dump()
-    short = {name: n for name, n in named("short").model_dump().items() if type(n) is int}
-    return _updated(budget, {name: n for name, n in short.items() if _is_over(counts[name], n)})
-
-
-def _is_over(count: int | None, limit: int) -> bool:
-    return count is None or count > limit
-
-
 def _groups(suite: Suite) -> list[tuple[str, ...]]:
     """Return the data sets of each pool: all together in MH, one by one otherwise."""
     if suite.scenario == "MH":
@@ -136,12 +125,11 @@ def _tested(datasets: tuple[str, ...]) -> list[tuple[str, ...]]:
     return [()] if len(datasets) == 1 else [*((name,) for name in datasets), ()]
 
 
-def _variants(suite: Suite, overrides: Mapping[str, Any]) -> list[ProtocolConstants]:
+def _variants(suite: Suite, overrides: Overrides) -> list[ProtocolConstants]:
     """Return the distinct protocols of a suite; what the command line sets holds for all."""
     found: list[ProtocolConstants] = []
     for variant in suite.variants:
-        named = protocols.protocol(variant.protocol or suite.protocol)
-        constants = _updated(named, {**variant.set, **overrides})
+        constants = protocol_of(suite, variant, overrides)
         if constants not in found:
             found.append(constants)
     return found
@@ -165,7 +153,7 @@ def serving_learners(method: type[Method]) -> list[str]:
 
 
 def _calibrations(
-    entry: MethodEntry, learners: Sequence[str], overrides: Mapping[str, Mapping[str, Any]]
+    entry: MethodEntry, learners: Sequence[str], overrides: Overrides
 ) -> dict[str, dict[str, Any]]:
     """Return the complete configuration of each calibration of an entry, by name."""
     configs: dict[str, dict[str, Any]] = {}
@@ -183,24 +171,17 @@ def _calibrations(
                     f"calibration '{name}' does not go with learner '{learner}' of method "
                     f"'{entry.method}': {reason}"
                 )
-        config = validated(calibration.Config, overrides.get(name, {}), f"'{name}'")
-        configs[name] = config.model_dump(mode="json")
+        layers = calibration_layers(name, overrides)
+        configs[name] = config_of(calibration.Config, layers, f"'{name}'")
     return configs
 
 
 def _method_config(
-    method: Any, entry: MethodEntry, learner: str, overrides: Mapping[str, Any]
+    suite: Suite, entry: MethodEntry, method: type[Method], learner: str, overrides: Overrides
 ) -> dict[str, Any]:
-    if entry.preset not in method.presets:
-        raise unknown_name(f"preset of '{entry.method}'", entry.preset, method.presets)
     kind = registry.load("learner", learner)
-    values = {**method.preset_values(entry.preset, kind), **entry.config, **overrides}
-    return validated(method.Config, values, f"'{entry.method}'").model_dump(mode="json")
-
-
-def _updated(model: Any, values: Mapping[str, Any]) -> Any:
-    kind = type(model)
-    return validated(kind, {**model.model_dump(), **values}, kind.__name__.lower())
+    layers = method_layers(suite, entry, method, kind, overrides)
+    return config_of(method.Config, layers, f"'{entry.method}'")
 
 
 def _check_counts(cells: Sequence[Cell]) -> None:

@@ -51,6 +51,14 @@ def _offered_by(point: EntryPoint) -> list[Path]:
     )
 
 
+def suite_distribution(name: str) -> tuple[str, str]:
+    """Return name and version of the distribution that a suite comes from."""
+    for label in registry.names("suite"):
+        if any(path.stem == name for path in _offered_by(registry.entry("suite", label))):
+            return registry.distribution_of("suite", label)
+    return registry.own_distribution()
+
+
 def suite_names() -> list[str]:
     """Return the names of all suites, sorted."""
     return sorted(suite_files())

@@ -1,37 +1,6 @@
 """Named protocols and budgets: the constants that must agree before numbers are compared.
 
-What each setting of `ProtocolConstants` means (docs/protocols.md has the table of hazards):
-
-- `pool`: `disjoint`, classes in sorted order in blocks of five, one teacher a block; or
-  `overlapping`, `n_teachers` teachers, each on five classes drawn at random by the seed.
-- `shared_initialisation`: the teachers of one architecture start from the same weights, which the
-  pool publishes; task vectors need it. Independent starts otherwise.
-- `teachers`: `trained` by the recipe, or `untrained`, seeded random weights: what running takes,
-  and nothing about accuracy.
-- `teacher_image_size`: side of the images that teachers take, pixels; None is the data set's.
-- `teacher_decay`: factor of a teacher's learning rate at 1/2, 2/3 and 5/6 of its epochs; 1 is none.
-- `teacher_checkpoint`: a teacher is saved at its best held-out accuracy or after its last epoch;
-  its accuracy is always that of the saved weights.
-- `selection`: the checkpoint is chosen on tasks of the validation split (`val`), on the very test
-  tasks that it is then scored on (`test_max`, as published), or is the last one (`last`).
-- `task_list`: tasks are the same for every method, seed and evaluation (`frozen`) or drawn anew
-  for each evaluation (`redrawn`, as published), so that nothing can be paired.
-- `teacher_weights`: each teacher counts once in the inversion loss (`uniform`), or teacher i of
-  N counts N - i times (`cumulative`, as published).
-- `teachers_per_iteration`: teachers drawn for each pixel step; None takes all.
-- `label_order`: pseudo images and targets agree (`aligned`), or images come in ascending class
-  order while targets follow the teacher's own (`mismatched`).
-- `bn`: how gradient learners normalise at prediction: all queries of the task together
-  (`transductive`), with the support's statistics (`support`), or with stored ones (`running`).
-- `pseudo_split`: pseudo images are split into support and query anew each time, or once.
-- `pseudo_images_per_class`: pseudo images of each class; None is k_shot + n_query.
-- `initialisation`: where meta-training starts; `auto` is the average of a pool of one
-  architecture and a random draw for a mixed one.
-- `inner_lr`, `inner_steps_train`, `inner_steps_test`, `first_order`: the inner loop.
-- `outer_lr`, `tasks_per_meta_batch`: Adam on the sum of the task losses.
-- `pixel_lr`, `clip_pixels`: Adam on pseudo images in normalised units; the bound, or none.
-- `precision`: how networks compute in the fit and at test, not in training the teachers
-  (`bench/nets/precision.py`).
+`ProtocolConstants` says what each setting means; docs/protocols.md has the table of hazards.
 """
 
 from __future__ import annotations

@@ -31,10 +31,10 @@ class MethodEntry(Config):
     """per budget name: settings beside `config` that hold under that budget; those of `short` hold
     under `micro` too, less what that sets itself"""
 
-    def settings_at(self, budget: str) -> dict[str, Any]:
-        """Return the settings beside `config` that hold under a budget."""
+    def budget_layers(self, budget: str) -> list[tuple[str, dict[str, Any]]]:
+        """Return budget names and their settings beside `config` that hold under a budget."""
         names = ("short", "micro") if budget == "micro" else (budget,)
-        return {key: value for name in names for key, value in self.budgets.get(name, {}).items()}
+        return [(name, self.budgets[name]) for name in names if name in self.budgets]
 
 
 class Variant(Config):

@@ -186,10 +186,9 @@ def test_lists_and_doctor_answer_in_json(
         assert end.value.code == 0
         return json.loads(capsys.readouterr().out)
 
-    assert {"purer", "average"} <= set(answer("list", "methods"))
-    assert {"micro", "glyphs", "cifar_fs_ss"} <= set(answer("list", "suites"))
-    assert {"maml", "anil", "protonet", "centroids"} == set(answer("list", "learners"))
-    assert {"conv4", "conv4_pooled", "resnet10", "resnet18"} == set(answer("list", "nets"))
+    listed = {kind: {row["name"] for row in answer("list", kind)} for kind in ("methods", "nets")}
+    assert {"purer", "average"} <= listed["methods"]
+    assert {"conv4", "conv4_pooled", "resnet10", "resnet18"} <= listed["nets"]
     found = answer("doctor", "--cache", str(cache))
     assert found["torch"]
     rows = answer("data", "list", "--data", str(tmp_path))
