@@ -36,6 +36,7 @@ def hook() -> ModuleType:
         (".", "[a](https://example.org/b.md)", "[a](https://example.org/b.md)"),
         ("docs", "[a](../CONTRIBUTING.md#rules)", "[a](contributing.md#rules)"),
         ("docs/methods", "[a](../../README.md)", "[a](../index.md)"),
+        ("docs", "[a](../bench/results/record.schema.json)", "[a](record.schema.json)"),
         ("docs/methods", "[a](free.md)", "[a](free.md)"),
         ("docs/methods", "[a](nowhere.md)", "[a](nowhere.md)"),
     ],

@@ -1,7 +1,7 @@
-"""A hook of MkDocs that adds the pages which live at the root of the repository to the website.
+"""A hook of MkDocs that adds files from outside docs/ to the website: pages, and a schema.
 
 README.md becomes the home page. Links keep working in the repository and on the website: a link
-to a root page leads to its copy, and a link to another file outside docs/ is shown as plain text.
+to one of these files leads to its copy, a link to another file outside docs/ is shown as text.
 """
 
 from __future__ import annotations
@@ -21,17 +21,20 @@ ROOT_PAGES = {
     "CONTRIBUTING.md": "contributing.md",
     "CHANGELOG.md": "changelog.md",
 }
+FILES = ROOT_PAGES | {"bench/results/record.schema.json": "record.schema.json"}
+"""Files outside docs/ by their path in the repository, and their path on the website."""
 _LINK = re.compile(r"\[(?P<text>[^\]]+)\]\((?!https?:|mailto:|#)(?P<target>[^)\s]+)\)")
 
 
 def on_files(files: Files, *, config: MkDocsConfig) -> Files:
-    """Add one generated page for each file of `ROOT_PAGES`."""
+    """Add one generated file for each of `FILES`."""
     from mkdocs.structure.files import File
 
     root = Path(config.config_file_path).parent
-    for source, page in ROOT_PAGES.items():
+    for source, target in FILES.items():
         text = (root / source).read_text(encoding="utf-8")
-        files.append(File.generated(config, page, content=site_links(text, Path(), root)))
+        content = site_links(text, Path(), root) if source in ROOT_PAGES else text
+        files.append(File.generated(config, target, content=content))
     return files
 
 
@@ -63,8 +66,8 @@ def site_links(text: str, folder: Path, root: Path) -> str:
         target = (place / path).resolve()
         if target.is_relative_to(docs):
             goal = target
-        elif target.parent == root.resolve() and target.name in ROOT_PAGES:
-            goal = docs / ROOT_PAGES[target.name]
+        elif (source := os.path.relpath(target, root)) in FILES:
+            goal = docs / FILES[source]
         elif target.exists():
             return match["text"]
         else:
