@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -39,6 +39,14 @@ from bench.learners.resized import resize
 from bench.nets.norm import Norm, RecordingNorm, running_norm
 from bench.training.initialisation import initial_net
 from bench.training.meta_training import meta_train
+
+
+class Counts(NamedTuple):
+    """The counts of `FreeConfig` in one fit."""
+
+    images_per_class: int
+    generator_width: int
+    warmup: int
 
 
 class FreeConfig(Config):
@@ -83,13 +91,13 @@ class FreeConfig(Config):
     gallery_images_per_class: int = Field(2, ge=0)
     """recovered images of each class that the log gets at start, middle and end. Ours."""
 
-    def counts(self, budget: Budget, shape: TaskShape) -> tuple[int, int, int]:
-        """Return images per class, enough for the tasks; the generator's width; the warm-up."""
+    def counts(self, budget: Budget, shape: TaskShape) -> Counts:
+        """Return the counts of a fit, with images enough for its tasks."""
         total = budget.meta_iterations
-        return (
-            max(self.images_per_class, shape.k_shot + 1),
-            self.generator_width or scaled(64, total, 4),
-            scaled(20, total, 4) if self.warmup is None else self.warmup,
+        return Counts(
+            images_per_class=max(self.images_per_class, shape.k_shot + 1),
+            generator_width=self.generator_width or scaled(64, total, 4),
+            warmup=scaled(20, total, 4) if self.warmup is None else self.warmup,
         )
 
 
