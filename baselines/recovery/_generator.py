@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from bench.nets.base import placed
+
 SLOPE = 0.2
 INITIAL_DEVIATION = 0.02
 
@@ -69,7 +71,7 @@ def fresh_generator(
         net = Generator(latent_size, width, image_size)
     net = net.to_empty(device="cpu")
     net.initialise(generator)
-    return net.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # documented
+    return placed(net, device)
 
 
 class PixelScale:

@@ -20,7 +20,7 @@ class Budget(Config):
     """passes over a teacher's training images"""
     teacher_epochs_of: dict[str, Annotated[int, Field(ge=1)]] = {}
     """epochs of the architectures that are trained for other than `teacher_epochs`"""
-    max_teachers: int | None = Field(None, ge=1)
+    max_teachers: int | None = Field(default=None, ge=1)
     """the first teachers of a pool that are kept; None keeps all"""
     meta_iterations: int = Field(ge=0)
     """outer steps of a meta-training"""
@@ -43,14 +43,14 @@ class ProtocolConstants(Config):
     shared_initialisation: bool = False
     """whether the teachers of one architecture start from the same weights, which the pool
     publishes (task vectors need it), or each from its own"""
-    n_teachers: int | None = Field(None, ge=1)
+    n_teachers: int | None = Field(default=None, ge=1)
     """teachers of an overlapping pool; None for a disjoint one"""
     teachers: Literal["trained", "untrained"] = added("trained")
     """`trained` by the recipe, or `untrained`: seeded random weights, for trying what a run
     takes"""
     teacher_image_size: int | None = added(None, ge=8)
     """side of the images that teachers take; None is the data set's. Unit: px"""
-    teacher_decay: float = Field(0.2, gt=0, le=1)
+    teacher_decay: float = Field(default=0.2, gt=0, le=1)
     """factor of a teacher's learning rate at 1/2, 2/3 and 5/6 of its epochs; 1 is none"""
     teacher_checkpoint: Literal["best", "last"]
     """a teacher is saved at its `best` held-out accuracy or after its `last` epoch; its accuracy is
@@ -64,7 +64,7 @@ class ProtocolConstants(Config):
     teacher_weights: Literal["uniform", "cumulative"]
     """each teacher counts once in the inversion loss (`uniform`), or teacher i of N counts N - i
     times (`cumulative`, as published)"""
-    teachers_per_iteration: int | None = Field(None, ge=1)
+    teachers_per_iteration: int | None = Field(default=None, ge=1)
     """teachers that are drawn for each pixel step; None takes all"""
     label_order: Literal["aligned", "mismatched"]
     """pseudo images and targets agree (`aligned`), or images come in ascending class order while
@@ -75,7 +75,7 @@ class ProtocolConstants(Config):
     pseudo_split: Literal["random", "fixed"]
     """pseudo images are split into support and query anew each time (`random`), or once
     (`fixed`)"""
-    pseudo_images_per_class: int | None = Field(None, ge=2)
+    pseudo_images_per_class: int | None = Field(default=None, ge=2)
     """pseudo images of each class; None is k_shot + n_query"""
     initialisation: Literal["auto", "random", "average", "best_teacher"]
     """where meta-training starts; `auto`: the average of a pool of one architecture, a random draw
@@ -94,7 +94,7 @@ class ProtocolConstants(Config):
     """tasks whose losses are summed in an outer step"""
     pixel_lr: float = Field(gt=0)
     """Adam's rate on pseudo images. Unit: normalised pixels"""
-    clip_pixels: float | None = Field(None, gt=0)
+    clip_pixels: float | None = Field(default=None, gt=0)
     """bound on the magnitude of a pixel of a pseudo image; None is none. Unit: normalised pixels"""
     precision: Literal["float32", "tf32", "bfloat16"] = added("float32")
     """how networks compute in the fit and at test, not in training the teachers

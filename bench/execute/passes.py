@@ -11,6 +11,7 @@ import torch
 from bench.contract import NetSpec
 from bench.learners.base import LearnerSettings
 from bench.learners.protonet import ProtoNet
+from bench.nets.base import placed
 from bench.nets.build import build_net
 
 SAMPLES = 5
@@ -25,7 +26,7 @@ def pass_seconds(spec: NetSpec, device: torch.device) -> float:
 
     Nothing is kept beyond this process: a machine that is busy now may be idle at the next plan.
     """
-    net = build_net(spec).to(device, memory_format=torch.channels_last).eval()
+    net = placed(build_net(spec), device).eval()
     learner = ProtoNet(net.requires_grad_(False), LearnerSettings())
     label = torch.zeros(1, 1, dtype=torch.long, device=device)
     size = (3, spec.image_size, spec.image_size)

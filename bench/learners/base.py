@@ -26,9 +26,9 @@ Params = Mapping[str, Tensor]
 class LearnerSettings(Config):
     """How a learner adapts; the protocol has one set for training and one for testing."""
 
-    inner_lr: float = Field(0.01, gt=0)
+    inner_lr: float = Field(default=0.01, gt=0)
     """SGD's rate in the inner loop. Source: the paper's released scripts."""
-    inner_steps: int = Field(1, ge=0)
+    inner_steps: int = Field(default=1, ge=0)
     """gradient steps of the inner loop. Source: the paper's released scripts."""
     bn: BnMode = "transductive"
     """`transductive`: support and queries each by their own batch; `support`: queries by the

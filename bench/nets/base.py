@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -59,6 +59,14 @@ class Backbone(contract.Backbone, nn.Module, ABC):
             Skip: the channels cannot be followed.
         """
         return trace_channels(self, image_size)
+
+
+NetT = TypeVar("NetT", bound=nn.Module)
+
+
+def placed(net: NetT, device: torch.device | str) -> NetT:
+    """Move a network to a device, with channels last in memory, and return it."""
+    return net.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # documented
 
 
 @torch.no_grad()

@@ -94,7 +94,7 @@ def settings(kind: type[Config], presets: Mapping[str, Mapping[str, Any]] = {}) 
     return rows
 
 
-def _presets(method: type[Method]) -> dict[str, Mapping[str, Any]]:
+def _presets(method: type[Method[Any]]) -> dict[str, Mapping[str, Any]]:
     """Return what each preset sets, also where it differs for a class of learners."""
     found = dict(method.presets)
     for (preset, learner), values in method.learner_presets.items():
@@ -130,7 +130,7 @@ def _first_line(plug_in: Any) -> str:
 
 
 def _method(name: str) -> Row:
-    method: type[Method] = registry.load("method", name)
+    method: type[Method[Any]] = registry.load("method", name)
     return {
         "description": _first_line(method),
         "knowledge": method.knowledge,

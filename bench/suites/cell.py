@@ -88,10 +88,13 @@ class Cell(Config):
             values["calibration_config"] = settings_identity(
                 "calibration", self.calibration, self.calibration_config
             )
-        plug_ins = [("method", self.method), ("learner", self.learner)]
-        plug_ins += [("net", name) for name in {self.net, *self.architectures}]
-        plug_ins += [("calibration", self.calibration)] * (self.calibration != UNCALIBRATED)
-        versions = versions_of(plug_ins)
+        plug_ins: dict[registry.Kind, set[str]] = {
+            "method": {self.method},
+            "learner": {self.learner},
+            "net": {self.net, *self.architectures},
+            "calibration": {self.calibration} - {UNCALIBRATED},
+        }
+        versions = versions_of((kind, name) for kind, names in plug_ins.items() for name in names)
         if self.pool is None and TeacherRecipe.version > 1:
             versions["teacher recipe"] = TeacherRecipe.version
         return values | ({"versions": versions} if versions else {})
@@ -113,7 +116,7 @@ class Cell(Config):
         return content_hash(self.hashed(dataset_digests))[:16]
 
 
-def settings_identity(kind: str, name: str, config: Mapping[str, Any]) -> dict[str, Any]:
+def settings_identity(kind: registry.Kind, name: str, config: Mapping[str, Any]) -> dict[str, Any]:
     """Return the identity of a plug-in's configuration; see `Config.identity`.
 
     Args:
@@ -128,7 +131,7 @@ def settings_identity(kind: str, name: str, config: Mapping[str, Any]) -> dict[s
     return _identities[key]
 
 
-def versions_of(plug_ins: Iterable[tuple[str, str]]) -> dict[str, int]:
+def versions_of(plug_ins: Iterable[tuple[registry.Kind, str]]) -> dict[str, int]:
     """Return those versions of plug-ins that are above 1, by `kind name`.
 
     Args:
@@ -139,7 +142,7 @@ def versions_of(plug_ins: Iterable[tuple[str, str]]) -> dict[str, int]:
     return {name: version for name, version in versions.items() if version > 1}
 
 
-def _version(kind: str, name: str) -> int:
+def _version(kind: registry.Kind, name: str) -> int:
     if ":" in name:
         return 1
     key = content_hash(["version", kind, name])
@@ -153,8 +156,7 @@ _identities: dict[str, dict[str, Any]] = {}
 
 
 def known_identities() -> dict[str, dict[str, Any]]:
-    """Return what `settings_identity` and `versions_of` have answered; it holds for this version of
-    the code."""
+    """Return what `settings_identity` and `versions_of` have answered, for this version alone."""
     return dict(_identities)
 
 

@@ -39,7 +39,8 @@ def expand(
     run once.
 
     Args:
-        suite, overrides: from `read_suite`.
+        suite: from `read_suite`.
+        overrides: likewise.
         seeds: repetitions; None takes the suite's.
         dataset_dirs: where users' own data sets are, by name.
         methods: those whose cells are wanted, others are not imported; empty: all.
@@ -65,8 +66,8 @@ def _expand_part(
 ) -> list[Cell]:
     variants = _variants(suite, overrides)
     budget = budget_of(suite, overrides)
-    for named in (suite, *suite.methods):
-        for name in named.budgets:
+    for named in (suite.budgets, *(entry.budgets for entry in suite.methods)):
+        for name in named:
             protocols.budget(name)  # refuses a name that is none
     for architecture in [*suite.architectures, suite.net]:
         check_net(architecture)
@@ -135,7 +136,7 @@ def _variants(suite: Suite, overrides: Overrides) -> list[ProtocolConstants]:
     return found
 
 
-def _learners(method: type[Method], entry: MethodEntry) -> list[str]:
+def _learners(method: type[Method[Any]], entry: MethodEntry) -> list[str]:
     chosen = listed(entry.learner or method.default_learner)
     for name in chosen:
         if reason := method.refuse_learner(name, registry.load("learner", name)):
@@ -146,7 +147,7 @@ def _learners(method: type[Method], entry: MethodEntry) -> list[str]:
     return chosen
 
 
-def serving_learners(method: type[Method]) -> list[str]:
+def serving_learners(method: type[Method[Any]]) -> list[str]:
     """Return the registered learners that a method can be combined with, its default first."""
     names = sorted(registry.names("learner"), key=lambda name: name != method.default_learner)
     return [n for n in names if method.refuse_learner(n, registry.load("learner", n)) is None]
@@ -177,7 +178,7 @@ def _calibrations(
 
 
 def _method_config(
-    suite: Suite, entry: MethodEntry, method: type[Method], learner: str, overrides: Overrides
+    suite: Suite, entry: MethodEntry, method: type[Method[Any]], learner: str, overrides: Overrides
 ) -> dict[str, Any]:
     kind = registry.load("learner", learner)
     layers = method_layers(suite, entry, method, kind, overrides)

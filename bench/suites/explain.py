@@ -124,7 +124,7 @@ def _listed(where: str, layers: Sequence[Layer]) -> list[Setting]:
     ]
 
 
-def _in_force(settings: Sequence[Setting], cell: Cell, method: type[Method]) -> list[Setting]:
+def _in_force(settings: Sequence[Setting], cell: Cell, method: type[Method[Any]]) -> list[Setting]:
     """Put in place of what a method leaves open what it takes instead.
 
     A setting that is None takes the constant of the protocol, or the count of the budget, of its

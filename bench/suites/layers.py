@@ -59,7 +59,7 @@ def _is_over(count: int | None, most: Any) -> bool:
 def method_layers(
     suite: Suite,
     entry: MethodEntry,
-    method: type[Method],
+    method: type[Method[Any]],
     learner: type[Learner],
     overrides: Overrides,
 ) -> list[Layer]:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
-from bench.contract import Config
+from bench.contract.config import Config, ConfigT
 from bench.errors import BenchError, unknown_name
 from bench.suites.cell import UNCALIBRATED
 from bench.suites.files import suite_file
@@ -61,17 +61,17 @@ class Suite(Config):
     """an imported pool (`bench teachers import`) in place of one that is trained"""
     net: str = "conv4"
     protocol: str = "cvpr23"
-    variants: list[Variant] = Field([Variant()], min_length=1)
+    variants: list[Variant] = Field(default=[Variant()], min_length=1)
     """the protocols that every method is run under, where the suite compares protocols"""
     budget: str = "short"
     budgets: dict[str, dict[str, Any]] = {}
     """per budget name: counts that differ from the named budget's, for this suite; and
     `n_test_tasks`, where the budget shall decide it. No count of `micro` is over that of `short`"""
     n_way: int = 5
-    k_shot: list[int] = Field([1], min_length=1)
+    k_shot: list[int] = Field(default=[1], min_length=1)
     n_query: int = 15
     n_test_tasks: int = 600
-    seeds: int = Field(1, ge=1)
+    seeds: int = Field(default=1, ge=1)
     methods: list[MethodEntry] = []
 
     @model_validator(mode="after")
@@ -149,7 +149,7 @@ def parse_setting(setting: str) -> tuple[str, Any]:
     return key, text or None if key in TEXTS else _value(setting, text)
 
 
-def _value(setting: str, text: str) -> Any:
+def _value(setting: str, text: str) -> object:
     try:
         return yaml.safe_load(text) if text else ""
     except (ValueError, yaml.YAMLError) as error:
@@ -209,7 +209,7 @@ def listed(value: str | list[str]) -> list[str]:
     return [value] if isinstance(value, str) else value
 
 
-def validated(kind: type[Any], values: Mapping[str, Any], where: str) -> Any:
+def validated(kind: type[ConfigT], values: Mapping[str, Any], where: str) -> ConfigT:
     """Return a model of some values, or raise an error of one line that names the wrong value.
 
     Raises:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from bench.contract import Backbone, Pool, Teacher
 from bench.learners.resized import resize
 from bench.nets.norm import Norm, running_norm
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class _Adapted:
@@ -22,7 +24,7 @@ class _Adapted:
 
     def __init__(
         self, net: Backbone, size: int, scale: tuple[float, ...], shift: tuple[float, ...]
-    ):
+    ) -> None:
         self.own, self.size, self.scale, self.shift = net.features, size, scale, shift
         self.renormalises = any(one != 1 for one in scale) or any(shift)
         like = next(net.parameters())
@@ -34,6 +36,7 @@ class _Adapted:
         return scale.view(-1, 1, 1), shift.view(-1, 1, 1)
 
     def __call__(self, x: Tensor, norm: Norm = running_norm) -> Tensor:
+        """Return the features (B, n_features) of images (B, 3, H, W) of any size."""
         scale, shift = self._made.get((x.device, x.dtype)) or self._tensors(x)
         return self.own(resize(x, self.size) * scale + shift, norm)
 
@@ -57,7 +60,8 @@ def adapt(teacher: Teacher, mean: Sequence[float], std: Sequence[float], size: i
     shift = tuple(
         (m - own) / own_std for m, own, own_std in zip(mean, teacher.mean, teacher.std, strict=True)
     )
-    teacher.net.features = _Adapted(teacher.net, teacher.spec.image_size, scale, shift)
+    adapted = _Adapted(teacher.net, teacher.spec.image_size, scale, shift)
+    teacher.net.features = adapted  # type: ignore[method-assign]  # of this network alone
     return dataclasses.replace(teacher, mean=tuple(mean), std=tuple(std))
 
 

@@ -16,11 +16,11 @@ import json
 import math
 import re
 from pathlib import Path
-from typing import Any
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from bench.contract import Config, NetSpec
+from bench.contract import NetSpec
+from bench.contract.config import Config, ConfigT
 from bench.errors import BenchError, unknown_name
 from bench.results.files import content_hash, file_sha256
 
@@ -187,7 +187,7 @@ def check_digest(path: Path, expected: str) -> None:
         )
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: Path) -> object:
     """Return a JSON file's content.
 
     Raises:
@@ -200,7 +200,7 @@ def read_json(path: Path) -> Any:
         raise BenchError(f"'{path}' is not readable ({reason}); export the pool again") from None
 
 
-def validated(kind: Any, values: Any, where: Path | str) -> Any:
+def validated(kind: type[ConfigT], values: object, where: Path | str) -> ConfigT:
     """Return a configuration model of the values, or raise an error of one line.
 
     Raises:

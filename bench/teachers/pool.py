@@ -103,14 +103,17 @@ def plan_pool(
     """Return the teachers of a pool; architectures cycle by teacher number.
 
     Args:
-        dataset, dataset_digest, n_classes, image_size: the data set and its meta-train split.
+        dataset: the name of the data set.
+        dataset_digest: its digest.
+        n_classes: of its meta-train split.
+        image_size: of its images, side in pixels.
         architectures: one name, or several to cycle through.
         budget: says how many epochs, and keeps the first `max_teachers` teachers.
         protocol: says which classes each teacher gets and how it is trained.
         seed: the repetition; another seed gives other teachers, and in an overlapping pool other
             classes.
     """
-    if protocol.pool == "overlapping":
+    if protocol.n_teachers is not None:  # of an overlapping pool
         groups = overlapping_draws(n_classes, protocol.n_teachers, dataset, seed)
     else:
         groups = disjoint_blocks(n_classes)

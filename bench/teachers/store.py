@@ -20,17 +20,17 @@ from safetensors.torch import save as serialise_safetensors
 from torch import Tensor
 
 from bench.checkpoints import Checkpoints, Keeping
-from bench.contract import Pool, Teacher
+from bench.contract import Checkpoint, Pool, Teacher
 from bench.data.base import ImageData
 from bench.data.reading.images import normalise
 from bench.errors import BenchError
 from bench.learners.resized import resize
-from bench.nets.base import initialise
+from bench.nets.base import initialise, placed
 from bench.nets.build import build_net
 from bench.results.files import atomic_path, content_hash, file_sha256, write_json
 from bench.seeds import torch_generator
 from bench.teachers.pool import TeacherSpec
-from bench.teachers.train import Checkpoint, Snapshot, TrainedTeacher, train_teacher
+from bench.teachers.train import Snapshot, TrainedTeacher, train_teacher
 
 Progress = Callable[[str, int, int], None]
 """Called with (what is going on, done, total)."""
@@ -78,7 +78,7 @@ def build_pool(
             _train_once(cache, plan, data[plan.dataset], device, label, progress, keeping)
         teachers.append(_load(folder, plan, f"{plan.dataset}/{index:02d}", ids))
     for teacher in teachers:
-        teacher.net.to(device=device, memory_format=torch.channels_last)
+        placed(teacher.net, device)
     starts = {
         plan.spec: {name: value.to(device) for name, value in shared_start(plan).items()}
         for plan in plans
@@ -113,7 +113,10 @@ def _train_once(
     keeping: Keeping,
 ) -> None:
     """Train a teacher, and store its best and its last epoch, each under a plan of its own."""
-    twins = {kind: _with_checkpoint(plan, kind) for kind in ("best", "last")}
+    twins: dict[Checkpoint, TeacherSpec] = {
+        "best": _with_checkpoint(plan, "best"),
+        "last": _with_checkpoint(plan, "last"),
+    }
     if plan.recipe.epochs == 0:
         twins = {plan.recipe.checkpoint: plan}
     training = content_hash([twin.content for twin in twins.values()])[:20]

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from bench.checkpoints import Checkpoints
 from bench.contract import Checkpoint, NetSpec, TeacherRecipe
 from bench.errors import BenchError
-from bench.nets.base import initialise
+from bench.nets.base import initialise, placed
 from bench.nets.build import build_net, optimiser_recipe
 from bench.nets.norm import training_norm
 
@@ -86,7 +86,7 @@ def train_teacher(
         initialise(net, generator)
     else:
         net.load_state_dict(start)
-    net = net.to(device=device, memory_format=torch.channels_last)
+    net = placed(net, device)
     images, labels = (t.to(device) for t in train)
     images = images.contiguous(memory_format=torch.channels_last)
     held_out = held_out[0].to(device), held_out[1].to(device)
@@ -116,7 +116,7 @@ class _Training:
         generator: torch.Generator,
         progress: Callable[[int, int], None],
         checkpoints: Checkpoints | None,
-    ):
+    ) -> None:
         self._net, self._images, self._labels, self._recipe = net, images, labels, recipe
         self._generator, self._progress, self._checkpoints = generator, progress, checkpoints
         self._optimiser = _optimiser(net, recipe)

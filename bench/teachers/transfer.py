@@ -5,20 +5,19 @@ Digests are compared before anything is parsed. A pool appears in the cache by o
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
 from filelock import FileLock
 from safetensors.torch import save as serialise_safetensors
-from torch import Tensor
 
 from bench.contract import Pool, Teacher
 from bench.errors import BenchError
+from bench.nets.base import placed
 from bench.nets.build import build_net
 from bench.results.files import file_sha256, sync_folder, write_json
 from bench.teachers.cards import (
@@ -37,6 +36,10 @@ from bench.teachers.cards import (
 )
 from bench.teachers.weights import load_state, read_state
 
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
 
 def load_pool(cache: Path, name: str, device: torch.device | str = "cpu") -> Pool:
     """Return an imported pool; digests are compared before weights are parsed.
@@ -46,7 +49,7 @@ def load_pool(cache: Path, name: str, device: torch.device | str = "cpu") -> Poo
     """
     pool = read_pool(pool_folder(cache, name))
     for teacher in pool:
-        teacher.net.to(device=device, memory_format=torch.channels_last)
+        placed(teacher.net, device)
     return pool
 
 
@@ -111,16 +114,18 @@ def export_pool(teachers: Sequence[Teacher], name: str, source: str, folder: Pat
 
 
 def _card_of(teacher: Teacher, source: str) -> TeacherCard:
-    return TeacherCard(
-        dataset=teacher.dataset,
-        architecture=teacher.spec.architecture,
-        n_outputs=teacher.spec.n_classes,
-        image_size=teacher.spec.image_size,
-        class_names=teacher.class_names,
-        mean=teacher.mean,
-        std=teacher.std,
-        accuracy=teacher.accuracy,
-        source=source,
+    return TeacherCard.model_validate(
+        {
+            "dataset": teacher.dataset,
+            "architecture": teacher.spec.architecture,
+            "n_outputs": teacher.spec.n_classes,
+            "image_size": teacher.spec.image_size,
+            "class_names": teacher.class_names,
+            "mean": teacher.mean,
+            "std": teacher.std,
+            "accuracy": teacher.accuracy,
+            "source": source,
+        }
     )
 
 
@@ -208,14 +213,14 @@ def _new_folder(target: Path) -> Iterator[Path]:
         ) from None
     try:
         yield temporary
-        os.chmod(temporary, 0o755)
+        temporary.chmod(0o755)
         if target.exists():
             old = temporary.with_name(f"{temporary.name}.old")
-            os.rename(target, old)
-            os.rename(temporary, target)
+            target.rename(old)
+            temporary.rename(target)
             shutil.rmtree(old)
         else:
-            os.rename(temporary, target)
+            temporary.rename(target)
         sync_folder(target.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
