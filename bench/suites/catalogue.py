@@ -125,7 +125,7 @@ def _distribution(kind: registry.Kind, name: str) -> str:
     return " ".join(found)
 
 
-def _first_line(plug_in: Any) -> str:
+def _first_line(plug_in: object) -> str:
     return (inspect.getdoc(plug_in) or "").partition("\n")[0]
 
 

@@ -55,7 +55,8 @@ def explain(
 
     Args:
         cell: one of the suite's.
-        suite, overrides: from `read_suite`.
+        suite: from `read_suite`.
+        overrides: likewise.
         settings: what the command line set, `KEY=VALUE`.
 
     Raises:

@@ -52,7 +52,7 @@ def _named_budget(suite: Suite, name: str) -> list[Layer]:
     ]
 
 
-def _is_over(count: int | None, most: Any) -> bool:
+def _is_over(count: int | None, most: object) -> bool:
     return type(most) is int and (count is None or count > most)
 
 
