@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -58,7 +58,7 @@ class PseudoTasks:
             len(context.pool), protocol.teachers_per_iteration, context.generator("teachers")
         )
         self._switch = _switch(context)
-        self._warmup = _warmup_steps(context)
+        self._warmup, self._warmed = _warmup_steps(context), 0
         self._watched: dict[str, Tensor] = {}
         self._tasks = context.generator("pseudo tasks")
         self._augment = config.augmentation
@@ -66,15 +66,20 @@ class PseudoTasks:
         self._adversarial_tasks = context.generator("adversarial tasks")
         self._gallery = {total // 2: "pseudo images, middle", total: "pseudo images, end"}
 
-    def next_tasks(self, iteration: int) -> TaskBatch:
-        """Take the pixel step of a meta-iteration (from 1), then draw its tasks, detached.
+    def prepare(self, iteration: int) -> Iterator[None]:
+        """Take the pixel steps of the warm-up, which come before the first meta-iteration.
 
-        The steps of a warm-up come before the first and are numbered up to 0 in the log.
+        They are numbered up to 0 in the log.
         """
-        if iteration == 1:
+        if iteration == 1 and self._warmed == 0:
             self._show("pseudo images, start")
-            for step in range(1 - self._warmup, 1):
-                self._pixel_step(step, adversarial=False)
+        while iteration == 1 and self._warmed < self._warmup:
+            self._warmed += 1
+            self._pixel_step(self._warmed - self._warmup, adversarial=False)
+            yield
+
+    def next_tasks(self, iteration: int) -> TaskBatch:
+        """Take the pixel step of a meta-iteration (from 1), then draw its tasks, detached."""
         config = self._context.config
         if config.pixels == "dynamic" and (iteration - 1) % config.pixel_every == 0:
             self._pixel_step(iteration, adversarial=self._switch.take())
@@ -109,6 +114,7 @@ class PseudoTasks:
     def state_dict(self) -> dict[str, Any]:
         """Return what is needed to continue bit by bit: pixels, optimiser, switch, streams."""
         return {
+            "warmed": self._warmed,
             "pixels": self._pixels.state_dict(),
             "switch": self._switch.state_dict(),
             "tasks": self._tasks.get_state(),
@@ -119,6 +125,7 @@ class PseudoTasks:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from what `state_dict` returned."""
+        self._warmed = int(state["warmed"])
         self._pixels.load_state_dict(state["pixels"])
         self._switch.load_state_dict(state["switch"])
         self._tasks.set_state(state["tasks"].cpu())

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Literal
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
 
 import torch
 from pydantic import Field, model_validator
@@ -13,7 +13,7 @@ from baselines.distillation._dead_leaves import normalised_leaves
 from baselines.distillation._mixing import mix
 from bench.contract import FitContext, FitLog, Teacher
 from bench.inversion.augmentation import Augmentation
-from bench.inversion.optimise import InversionSettings, invert
+from bench.inversion.optimise import Inversion, Inversions, InversionSettings
 
 CHUNK = 512
 """Views that are made at once."""
@@ -52,42 +52,72 @@ class ViewSettings(InversionSettings):
         return self
 
 
-def invert_teacher(
-    context: FitContext[ViewSettings],
-    teacher: Teacher,
-    generator: torch.Generator,
-    first_step: int,
-    note: Callable[[int], None],
-) -> Tensor:
-    """Return a teacher's pseudo images (n · M, 3, H, W) at the meta-model's size, class by turns.
+class TeacherInversions:
+    """Makes each teacher's pseudo images, in batches; goes on from any step.
 
     Args:
         context: gives settings, device and log.
-        teacher: the teacher.
+        teachers: the teachers.
         generator: CPU generator of the first pixels and the shifts.
-        first_step: where the log's step numbers start.
-        note: called with the share of the inversion steps that is done.
     """
-    settings, size = context.config, context.net.image_size
-    classes = torch.arange(len(teacher.class_ids), device=context.device)
-    labels = classes.repeat(settings.images_per_class)
-    batches = labels.split(max(len(classes), settings.inversion_batch * 32**2 // size**2))
-    found = []
-    for index, batch in enumerate(batches):
 
-        def progress(step: int, loss: Tensor, index: int = index, n: int = len(batch)) -> None:
-            context.log.count("pseudo_images", n)
-            context.log.count("teacher_forward_images", n)
-            if index == 0:
-                context.log.scalars(first_step + step, {"inversion": loss})
-            note((index * settings.inversion_steps + step) // len(batches))
+    def __init__(
+        self,
+        context: FitContext[ViewSettings],
+        teachers: Sequence[Teacher],
+        generator: torch.Generator,
+    ) -> None:
+        self._context, self._teachers, self._generator = context, teachers, generator
+        self._batches = [
+            (number, batch)
+            for number, teacher in enumerate(teachers)
+            for batch in self._labels(teacher)
+        ]
+        self._inversions = Inversions(self._begin, len(self._batches), generator)
+        self.state_dict = self._inversions.state_dict
 
+    def run(self, note: Callable[[int], None], offer: Callable[[int], None]) -> list[Tensor]:
+        """Return each teacher's pseudo images (n · M, 3, H, W), class by turns.
+
+        Args:
+            note: called after each step with the steps done, where a teacher has
+                `inversion_steps`, however many batches it takes.
+            offer: called likewise, where the fit may be saved.
+        """
+        steps, log = self._context.config.inversion_steps, self._context.log
+        counts = [len(self._labels(teacher)) for teacher in self._teachers]
+        for index, step, loss in self._inversions.steps():
+            number, labels = self._batches[index]
+            place = index - sum(counts[:number])
+            log.count("pseudo_images", len(labels))
+            log.count("teacher_forward_images", len(labels))
+            if place == 0:
+                log.scalars(number * steps + step, {"inversion": loss})
+            done = number * steps + (place * steps + step) // counts[number]
+            note(done)
+            offer(done)
+        found = iter(self._inversions.images)
+        return [torch.cat([next(found) for _ in range(count)]) for count in counts]
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from what `state_dict` returned."""
+        self._inversions.load_state_dict(state, self._context.device)
+
+    def _labels(self, teacher: Teacher) -> tuple[Tensor, ...]:
+        """Return the labels of a teacher's batches."""
+        settings, size = self._context.config, self._context.net.image_size
+        classes = torch.arange(len(teacher.class_ids), device=self._context.device)
+        together = max(len(classes), settings.inversion_batch * 32**2 // size**2)
+        return classes.repeat(settings.images_per_class).split(together)
+
+    def _begin(self, index: int) -> Inversion:
+        context, (number, labels) = self._context, self._batches[index]
+        settings, size, teacher = context.config, context.net.image_size, self._teachers[number]
         start = None
         if settings.start == "leaves":
-            start = normalised_leaves(len(batch), size, teacher.mean, teacher.std, generator)
+            start = normalised_leaves(len(labels), size, teacher.mean, teacher.std, self._generator)
         fused = context.device.type == "cpu"
-        found.append(invert(teacher.net, batch, size, settings, generator, progress, start, fused))
-    return torch.cat(found)
+        return Inversion(teacher.net, labels, size, settings, self._generator, start, fused)
 
 
 def draw_views(

@@ -89,7 +89,7 @@ def _linear(n_in: int, n_out: int, device: torch.device, generator: torch.Genera
 
 
 class Distiller:
-    """Trains one student, round after round of views; can be stopped between rounds.
+    """Trains one student, round after round of views; goes on from any step.
 
     Args:
         teachers: the teachers.
@@ -120,38 +120,50 @@ class Distiller:
         self._norm = FusedBatchNorm() if images.device.type == "cpu" else batch_norm
         self._mean = images.new_zeros(teachers.widths[0])
         self.steps, self.step = steps, 0
+        self._done = 0
+        self._round = generator.get_state()
+        self._current: Tensor | None = None
 
-    def run(self, save: Callable[[], None], note: Callable[[int], None]) -> None:
-        """Run the remaining rounds.
+    def run(self, note: Callable[[int], None], offer: Callable[[int], None]) -> None:
+        """Run the remaining steps.
 
         Args:
-            save: called after each round but the last.
             note: called after each step with the steps done.
+            offer: called likewise, where the fit may be saved.
         """
-        while self.step < self.steps:
+        while True:
             targets = self._next_targets()
-            for rows in self._batches(len(targets)):
+            batches = self._batches(len(targets))
+            if self._current is not None:
+                self._generator.set_state(self._current)
+                self._current = None
+            for rows in batches[self._done :]:
                 self._learn(targets, rows)
                 note(self.step)
-            if self.step < self.steps:
-                save()
-            else:
-                set_statistics(self.student.net, targets.views)
+                offer(self.step)
+            self._done, self._round = 0, self._generator.get_state()
+            if self.step == self.steps:
+                break
+        set_statistics(self.student.net, targets.views)
 
     @property
     def _round_steps(self) -> int:
-        """Steps of the next round; rounds are equally long, but for the last."""
+        """Steps of the round under way; rounds are equally long, but for the last."""
         n_rounds = max(1, round(self.steps / ROUND))
-        return min(math.ceil(self.steps / n_rounds), self.steps - self.step)
+        return min(math.ceil(self.steps / n_rounds), self.steps - self.step + self._done)
 
     def _next_targets(self) -> TeacherTargets:
+        """Return the views of the round under way, and the teachers' answers.
+
+        They are not saved with the fit, but made again from the state of what drew them.
+        """
         settings = self._settings
         n = math.ceil(self._round_steps * settings.batch / settings.passes)
         n = max(n, settings.batch)
         teacher = self._teachers.teachers[0]
         views = draw_views(self._images, n, teacher, settings, self._generator)
-        targets = self._teachers.targets(views)
-        if self.step == 0:
+        targets = self._teachers.targets(views, again=self._current is not None)
+        if self.step == self._done:
             self._mean = targets.features.mean(0)
         return targets
 
@@ -173,6 +185,7 @@ class Distiller:
         torch.stack([weight * loss for weight, loss in losses.values()]).sum().backward()
         self._optimiser.step()
         self.step += 1
+        self._done += 1
         values = {name: loss.detach() for name, (_, loss) in losses.items()}
         self._log.scalars(self._first_step + self.step, values)
 
@@ -207,10 +220,15 @@ class Distiller:
         return images.contiguous(memory_format=torch.channels_last)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return copies of all that is needed to continue bit by bit."""
+        """Return copies of all that is needed to continue bit by bit.
+
+        `round` is the state of the generator where the round began, `generator` the present one.
+        """
         return deepcopy(
             {
                 "step": self.step,
+                "done": self._done,
+                "round": self._round,
                 "student": self.student.state_dict(),
                 "optimiser": self._optimiser.state_dict(),
                 "mean": self._mean,
@@ -221,11 +239,13 @@ class Distiller:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from what `state_dict` returned."""
         state = deepcopy(dict(state))
-        self.step = state["step"]
+        self.step, self._done = state["step"], state["done"]
         self.student.load_state_dict(state["student"])
         self._optimiser.load_state_dict(state["optimiser"])
         self._mean = state["mean"].to(self._images.device)
-        self._generator.set_state(state["generator"].cpu())
+        self._round = state["round"].cpu()
+        self._generator.set_state(self._round)
+        self._current = state["generator"].cpu() if self._done else None
 
 
 class FusedBatchNorm(BlockNorm):

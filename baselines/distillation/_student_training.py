@@ -1,20 +1,19 @@
 """What the distilling methods share: pseudo images of the teachers, then one student after another.
 
-A fit is interrupted between teachers, rounds of views and students; what is saved there, and the
-streams' states, let it go on bit by bit.
+A fit may be interrupted after any step of an inversion or of a student; what is saved there, and
+the streams' states, let it go on bit by bit.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from copy import deepcopy
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor
 
 from baselines.centroids.ensemble_centroids import differing_normalisation
-from baselines.distillation._pseudo_views import invert_teacher, show
+from baselines.distillation._pseudo_views import TeacherInversions, show
 from baselines.distillation._student import Distiller, StudentSettings
 from baselines.distillation._targets import TeacherEnsemble
 from bench.contract import (
@@ -81,6 +80,9 @@ class StudentTraining:
         context: what the method was given; its config is a `DistillationConfig`.
         teachers: the teachers, each of which is inverted.
         groups: for each student the numbers of its teachers.
+
+    Attributes:
+        images: the pseudo images of each teacher, once it runs.
     """
 
     def __init__(
@@ -90,10 +92,11 @@ class StudentTraining:
         groups: Sequence[Sequence[int]],
     ) -> None:
         self._context, self._teachers, self._groups = context, teachers, groups
-        self._generator = context.generator("pseudo images")
+        generator = context.generator("pseudo images")
+        self._inversions = TeacherInversions(context, teachers, generator)
         self.images: list[Tensor] = []
         self._finished: list[State] = []
-        self._current: Mapping[str, Any] | None = None
+        self._current: dict[str, Any] | None = None
         total = context.config.n_steps(context.budget.meta_iterations)
         self._steps = max(1, total // len(groups))
         self._inversion_steps = len(teachers) * context.config.inversion_steps
@@ -102,29 +105,13 @@ class StudentTraining:
 
     def run(self) -> list[State]:
         """Return the state of each student, on the CPU, its head at zero."""
-        for number in range(len(self.images), len(self._teachers)):
-            self._invert(number)
+        self.images = self._inversions.run(self._note, lambda step: self._offer(step, lambda: None))
+        for teacher, own in zip(self._teachers, self.images, strict=True):
+            show(self._context.log, teacher, own)
         for number in range(len(self._finished), len(self._groups)):
             self._finished.append(self._teach(number))
             self._current = None
-            if number + 1 < len(self._groups):
-                self._save(self._done(number + 1))
         return self._finished
-
-    def _invert(self, number: int) -> None:
-        context, teacher = self._context, self._teachers[number]
-        steps = context.config.inversion_steps
-        self.images.append(
-            invert_teacher(
-                context,
-                teacher,
-                self._generator,
-                number * steps,
-                lambda step: self._note(number * steps + step),
-            )
-        )
-        show(context.log, teacher, self.images[-1])
-        self._save((number + 1) * steps)
 
     def _teach(self, number: int) -> State:
         context, group, first = self._context, self._groups[number], self._done(number)
@@ -147,12 +134,10 @@ class StudentTraining:
         )
         if self._current is not None:
             distiller.load_state_dict(self._current)
-
-        def save() -> None:
-            self._current = distiller.state_dict()
-            self._save(first + distiller.step)
-
-        distiller.run(save, lambda step: self._note(first + step))
+        distiller.run(
+            lambda step: self._note(first + step),
+            lambda step: self._offer(first + step, distiller.state_dict),
+        )
         zero_head(net)
         return state_of(net)
 
@@ -169,20 +154,20 @@ class StudentTraining:
     def _note(self, step: int) -> None:
         self._context.log.progress(step, self._done(len(self._groups)))
 
-    def _save(self, step: int) -> None:
-        state = {
-            "images": [images.cpu() for images in self.images],
-            "generator": self._generator.get_state(),
-            "finished": self._finished,
-            "current": self._current,
-        }
-        self._context.save(step, deepcopy(state))
+    def _offer(self, step: int, student: Callable[[], dict[str, Any] | None]) -> None:
+        """Offer a checkpoint: pseudo images, finished students, and the one under way."""
+        self._context.checkpoint(
+            step,
+            lambda: {
+                "inversions": self._inversions.state_dict(),
+                "finished": self._finished,
+                "current": student(),
+            },
+        )
 
     def _restore(self, saved: Mapping[str, Any]) -> None:
-        saved = deepcopy(dict(saved))
-        self.images = [images.to(self._context.device) for images in saved["images"]]
-        self._generator.set_state(saved["generator"].cpu())
-        self._finished, self._current = saved["finished"], saved["current"]
+        self._inversions.load_state_dict(saved["inversions"])
+        self._finished, self._current = list(saved["finished"]), saved["current"]
 
 
 def state_of(net: Backbone) -> State:

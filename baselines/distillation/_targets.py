@@ -86,9 +86,9 @@ class TeacherEnsemble:
         return [teacher.net.head.out_features for teacher in self.teachers]
 
     @torch.no_grad()
-    def targets(self, views: Tensor) -> TeacherTargets:
-        """Return the teachers' answers to views (N, 3, H, W)."""
-        asked = len(views) * len(self.teachers)
+    def targets(self, views: Tensor, again: bool = False) -> TeacherTargets:
+        """Return the teachers' answers to views (N, 3, H, W); `again` counts none of them."""
+        asked = 0 if again else len(views) * len(self.teachers)
         self._log.count("teacher_forward_images", asked * (self._views + self._with_logits))
         parts = views.split(CHUNK)
         features = torch.cat([self._learner.embed(part) for part in parts])

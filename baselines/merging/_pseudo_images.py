@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from bench.contract import FitContext, Teacher
-from bench.inversion.optimise import InversionSettings, invert
+from bench.inversion.optimise import Inversion, Inversions, InversionSettings
 
 __all__ = ["InversionSettings", "invert_teachers"]
 
@@ -27,24 +27,30 @@ def invert_teachers(
         For each teacher pseudo images (n · M, 3, H, W), class after class, and labels (n · M,).
     """
     generator = context.generator("pseudo images")
-    total, found = len(teachers) * settings.inversion_steps, []
-    for index, teacher in enumerate(teachers):
-        classes = torch.arange(len(teacher.class_ids), device=context.device)
-        labels = classes.repeat_interleave(settings.images_per_class)
-        before = index * settings.inversion_steps
+    labels = [_labels(teacher, settings, context.device) for teacher in teachers]
 
-        def note(step: int, loss: Tensor, before: int = before, n: int = len(labels)) -> None:
-            context.log.count("pseudo_images", n)
-            context.log.count("teacher_forward_images", n)
-            context.log.scalars(before + step, {"inversion": loss})
-            context.log.progress(before + step, total)
+    def begin(number: int) -> Inversion:
+        teacher = teachers[number]
+        return Inversion(teacher.net, labels[number], teacher.spec.image_size, settings, generator)
 
-        size = teacher.spec.image_size
-        images = invert(teacher.net, labels, size, settings, generator, note)
-        found.append((images, labels))
-        if index == 0:
-            _show(context, teacher, images)
-    return found
+    inversions = Inversions(begin, len(teachers), generator)
+    if context.resume is not None:
+        inversions.load_state_dict(context.resume, context.device)
+    total = len(teachers) * settings.inversion_steps
+    for number, step, loss in inversions.steps():
+        context.log.count("pseudo_images", len(labels[number]))
+        context.log.count("teacher_forward_images", len(labels[number]))
+        done = number * settings.inversion_steps + step
+        context.log.scalars(done, {"inversion": loss})
+        context.log.progress(done, total)
+        context.checkpoint(done, inversions.state_dict)
+    _show(context, teachers[0], inversions.images[0])
+    return list(zip(inversions.images, labels, strict=True))
+
+
+def _labels(teacher: Teacher, settings: InversionSettings, device: torch.device) -> Tensor:
+    classes = torch.arange(len(teacher.class_ids), device=device)
+    return classes.repeat_interleave(settings.images_per_class)
 
 
 def _show(context: FitContext, teacher: Teacher, images: Tensor) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from copy import deepcopy
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -52,49 +54,81 @@ def recovery_objective(
     return objective
 
 
-def recover(
-    net: Generator,
-    latents: Tensor,
-    objective: Objective,
-    scale: PixelScale,
-    steps: int,
-    directions: int,
-    smoothing: float,
-    lr: float,
-    generator: torch.Generator,
-) -> tuple[Tensor, Tensor]:
-    """Train a generator and its latents by zero-order gradients at its images.
+class Recovery:
+    """Images under recovery: a generator and its latents, trained by zero-order gradients.
 
     Args:
         net: the generator, changed in place.
         latents: (B, L), where they start.
-        objective: a step's normalised images (B, 3, H, W) → a function of images
-            (K, B, 3, H, W) whose values (K, B) are to fall.
         scale: to normalised units.
-        steps: see `BidfMkdConfig`, as for the rest.
-        directions: of an estimate.
-        smoothing: the length of a step in a direction.
         lr: Adam's rate.
-        generator: CPU generator of the directions.
 
-    Returns:
-        Pixels (B, 3, H, W) in [0, 1] of the step whose mean value was least, and that mean, 0-d.
-        Takes steps · B · (directions + 1) values.
+    Attributes:
+        step: the steps that are done.
+        least: the least mean value of a step so far, 0-d.
     """
-    latents = latents.clone().requires_grad_()
-    optimiser = torch.optim.Adam([*net.parameters(), latents], lr=lr, betas=(0.5, 0.999))
-    best = latents  # replaced in the first step
-    least = latents.new_tensor(float("inf"))
-    for step in range(steps):
-        pixels = net(latents)
-        images = scale.normalised(pixels)
+
+    def __init__(self, net: Generator, latents: Tensor, scale: PixelScale, lr: float) -> None:
+        self._net, self._scale = net, scale
+        self._latents = latents.clone().requires_grad_()
+        parameters = [*net.parameters(), self._latents]
+        self._optimiser = torch.optim.Adam(parameters, lr=lr, betas=(0.5, 0.999))
+        self._best: Tensor | None = None
+        self.least = latents.new_tensor(float("inf"))
+        self.step = 0
+
+    @property
+    def pixels(self) -> Tensor:
+        """Pixels (B, 3, H, W) in [0, 1] of the step whose mean value was least."""
+        assert self._best is not None, "no step was made"
+        return self._best
+
+    def advance(
+        self, objective: Objective, directions: int, smoothing: float, generator: torch.Generator
+    ) -> None:
+        """Make one step; it takes B · (directions + 1) values.
+
+        Args:
+            objective: a step's normalised images (B, 3, H, W) → a function of images
+                (K, B, 3, H, W) whose values (K, B) are to fall.
+            directions: of an estimate.
+            smoothing: the length of a step in a direction.
+            generator: CPU generator of the directions.
+        """
+        pixels = self._net(self._latents)
+        images = self._scale.normalised(pixels)
         gradient, at = zero_order_gradient(
             objective(images.detach()), images.detach(), directions, smoothing, generator
         )
-        better = at.mean() < least
-        best = torch.where(better, pixels.detach(), best) if step else pixels.detach()
-        least = torch.where(better, at.mean(), least)
-        optimiser.zero_grad(set_to_none=True)
+        better, made = at.mean() < self.least, pixels.detach()
+        self._best = made if self._best is None else torch.where(better, made, self._best)
+        self.least = torch.where(better, at.mean(), self.least)
+        self._optimiser.zero_grad(set_to_none=True)
         (images * gradient).flatten(1).sum(1).mean().backward()
-        optimiser.step()
-    return best, least
+        self._optimiser.step()
+        self.step += 1
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return copies of all that is needed to continue, but the streams."""
+        return deepcopy(
+            {
+                "step": self.step,
+                "net": self._net.state_dict(),
+                "latents": self._latents.detach(),
+                "optimiser": self._optimiser.state_dict(),
+                "best": self._best,
+                "least": self.least,
+            }
+        )
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from what `state_dict` returned."""
+        state = deepcopy(dict(state))
+        self.step = state["step"]
+        self._net.load_state_dict(state["net"])
+        with torch.no_grad():
+            self._latents.copy_(state["latents"])
+        self._optimiser.load_state_dict(state["optimiser"])
+        best = state["best"]
+        self._best = None if best is None else best.to(self._latents.device)
+        self.least = state["least"].to(self._latents.device)

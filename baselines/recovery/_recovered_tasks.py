@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Generator, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -111,7 +111,7 @@ class RecoveredTasks(ABC):
         self.scale = PixelScale(first.mean, first.std, context.device)
         self.memory = TaskMemory(memory_per_class, self.scale, context.device)
         self.rounds = TeacherRounds(len(context.pool), context.generator("teachers"))
-        self.visits = 0
+        self.visits, self._visiting = 0, False
         self.parameters = dict(net.named_parameters())
         lr = context.protocol.outer_lr
         self.optimiser = torch.optim.Adam(self.parameters.values(), lr=lr, fused=True)
@@ -123,20 +123,26 @@ class RecoveredTasks(ABC):
         self._gallery = {1: "start", total // 2: "middle", total: "end"}
 
     @abstractmethod
-    def visit(self, iteration: int) -> dict[str, Tensor]:
+    def visit(self, iteration: int) -> Generator[None, None, dict[str, Tensor]]:
         """Recover images from teachers, distil them, add them to the memory.
+
+        Wherever it yields, it may be interrupted, and then goes on from its part of the state.
 
         Returns:
             0-d tensors for the log by name, among them `distillation`.
         """
 
-    def next_tasks(self, iteration: int) -> TaskBatch:
-        """Visit teachers if it is time, then draw the tasks of a meta-iteration from the memory."""
-        context, shape = self.context, self.context.shape
-        if self._plateau.take():
-            self._visit(iteration)
+    def prepare(self, iteration: int) -> Iterator[None]:
+        """Visit teachers if it is time, or until the memory has classes enough for a task."""
+        shape = self.context.shape
+        if self._visiting or self._plateau.take():
+            yield from self._visit(iteration)
         while len(self.memory.classes(shape.k_shot + 1)) < shape.n_way:
-            self._visit(iteration)
+            yield from self._visit(iteration)
+
+    def next_tasks(self, iteration: int) -> TaskBatch:
+        """Draw the tasks of a meta-iteration from the memory."""
+        context, shape = self.context, self.context.shape
         if iteration in self._gallery:
             name = f"recovered images, {self._gallery[iteration]}"
             self.memory.show(context.log, name, self._gallery_per_class)
@@ -156,6 +162,7 @@ class RecoveredTasks(ABC):
             "memory": self.memory.state_dict(),
             "rounds": self.rounds.state_dict(),
             "visits": self.visits,
+            "visiting": self._visiting,
             "optimiser": self.optimiser.state_dict(),
             "plateau": self._plateau.state_dict(),
             "tasks": self._tasks.get_state(),
@@ -166,16 +173,19 @@ class RecoveredTasks(ABC):
         """Continue from what `state_dict` returned."""
         self.memory.load_state_dict(state["memory"])
         self.rounds.load_state_dict(state["rounds"])
-        self.visits = int(state["visits"])
+        self.visits, self._visiting = int(state["visits"]), state["visiting"]
         self.optimiser.load_state_dict(state["optimiser"])
         self._plateau.load_state_dict(state["plateau"])
         self._tasks.set_state(state["tasks"].cpu())
         for name, stream in self.streams.items():
             stream.set_state(state["streams"][name].cpu())
 
-    def _visit(self, iteration: int) -> None:
-        self.visits += 1
-        noted = {name: float(value) for name, value in self.visit(iteration).items()}
+    def _visit(self, iteration: int) -> Iterator[None]:
+        if not self._visiting:
+            self._visiting, self.visits = True, self.visits + 1
+        values = yield from self.visit(iteration)
+        self._visiting = False
+        noted = {name: float(value) for name, value in values.items()}
         if not all(math.isfinite(value) for value in noted.values()):
             raise BenchError(
                 f"{noted} at visit {self.visits} of the teachers, meta-iteration {iteration}: not "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from functools import partial
 from typing import Any, ClassVar, NamedTuple
 
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from baselines.distillation._losses import Divergence, distillation_loss
 from baselines.recovery._black_box import BlackBox
-from baselines.recovery._black_box_recovery import recover, recovery_objective
+from baselines.recovery._black_box_recovery import Recovery, recovery_objective
 from baselines.recovery._generator import fresh_generator
 from baselines.recovery._recovered_tasks import (
     Params,
@@ -166,18 +166,25 @@ class BlackBoxTasks(RecoveredTasks):
         )
         self.boxes = [BlackBox(teacher, context.log) for teacher in context.pool]
         self.streams["directions"] = context.generator("directions")
+        self._number: int | None = None
+        self._answers: Tensor | None = None
+        self._recovered: list[tuple[Tensor, Tensor]] = []
+        self._recovery: Recovery | None = None
 
-    def visit(self, iteration: int) -> dict[str, Tensor]:
+    def visit(self, iteration: int) -> Generator[None, None, dict[str, Tensor]]:
         """Recover a support and a query set of one teacher, and distil; see `RecoveredTasks`."""
-        (number,) = self.rounds.take(1)
-        box, config = self.boxes[number], self.config
-        support, support_loss = self._recover(box)
+        if self._number is None:
+            (self._number,) = self.rounds.take(1)
+        box, config = self.boxes[self._number], self.config
+        support, support_loss = yield from self._recover(box, 0)
         images = self.scale.normalised(support)
+        if self._answers is None:
+            self._answers = box(images)
         adapted = adapt_to_answers(
             self.net,
             self.parameters,
             images,
-            box(images),
+            self._answers,
             config.distillation_steps,
             config.distillation_inner_lr,
             config.kd,
@@ -186,7 +193,7 @@ class BlackBoxTasks(RecoveredTasks):
         if iteration >= self.counts.boundary_start:
             frozen = {name: value.detach() for name, value in adapted.items()}
             student = partial(student_logits, self.net, frozen, n_classes=len(box))
-        query, query_loss = self._recover(box, student)
+        query, query_loss = yield from self._recover(box, 1, student)
         images = self.scale.normalised(query)
         logits = student_logits(self.net, adapted, images, len(box))
         loss = distillation_loss(logits, box(images), config.kd)
@@ -194,34 +201,65 @@ class BlackBoxTasks(RecoveredTasks):
         self.apply(dict(zip(self.parameters, gradients, strict=True)))
         for pixels in (support, query):
             self.memory.add(pixels, box.class_ids, box.class_names)
+        self._number, self._answers, self._recovered = None, None, []
         return {
             "support_recovery": support_loss,
             "query_recovery": query_loss,
             "distillation": loss.detach(),
         }
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return what is needed to continue bit by bit, within a visit as well."""
+        own = {
+            "number": self._number,
+            "answers": self._answers,
+            "recovered": [list(pair) for pair in self._recovered],
+            "recovery": self._recovery and self._recovery.state_dict(),
+        }
+        return {**super().state_dict(), "visit": own}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from what `state_dict` returned."""
+        super().load_state_dict(state)
+        own, device = state["visit"], self.context.device
+        self._number = own["number"]
+        self._answers = None if own["answers"] is None else own["answers"].to(device)
+        self._recovered = [(x.to(device), least.to(device)) for x, least in own["recovered"]]
+        if own["recovery"] is not None and self._number is not None:
+            self._recovery = self._begun(self.boxes[self._number], torch.Generator())
+            self._recovery.load_state_dict(own["recovery"])
+
     def _recover(
-        self, box: BlackBox, student: Callable[[Tensor], Tensor] | None = None
-    ) -> tuple[Tensor, Tensor]:
-        config, counts, size = self.config, self.counts, self.context.net.image_size
+        self, box: BlackBox, place: int, student: Callable[[Tensor], Tensor] | None = None
+    ) -> Generator[None, None, tuple[Tensor, Tensor]]:
+        """Return the pixels of a visit's first or second set (`place` 0 or 1), and their loss."""
+        if place < len(self._recovered):
+            return self._recovered[place]
+        counts, labels = self.counts, self._labels(box)
+        recovery = self._recovery or self._begun(box, self.streams["latents"])
+        if self._recovery is None:
+            self.context.log.count("pseudo_images", counts.generation_steps * len(labels))
+        self._recovery = recovery
+        objective = recovery_objective(box, labels, student, self.config.boundary_weight)
+        estimate = counts.directions, self.config.smoothing, self.streams["directions"]
+        while recovery.step < counts.generation_steps:
+            recovery.advance(objective, *estimate)
+            yield
+        self._recovered.append((recovery.pixels, recovery.least))
+        self._recovery = None
+        return self._recovered[place]
+
+    def _labels(self, box: BlackBox) -> Tensor:
         labels = torch.arange(len(box), device=self.context.device)
-        labels = labels.repeat_interleave(counts.images_per_class)
-        latents = self.streams["latents"]
-        net = fresh_generator(
-            config.latent_size, counts.generator_width, size, latents, self.context.device
-        )
-        self.context.log.count("pseudo_images", counts.generation_steps * len(labels))
-        return recover(
-            net,
-            torch.randn((len(labels), config.latent_size), generator=latents).to(labels.device),
-            recovery_objective(box, labels, student, config.boundary_weight),
-            self.scale,
-            counts.generation_steps,
-            counts.directions,
-            config.smoothing,
-            config.generator_lr,
-            self.streams["directions"],
-        )
+        return labels.repeat_interleave(self.counts.images_per_class)
+
+    def _begun(self, box: BlackBox, latents: torch.Generator) -> Recovery:
+        """Return a recovery of a generator and latents that are newly drawn."""
+        config, device = self.config, self.context.device
+        width, size = self.counts.generator_width, self.context.net.image_size
+        net = fresh_generator(config.latent_size, width, size, latents, device)
+        drawn = torch.randn((len(self._labels(box)), config.latent_size), generator=latents)
+        return Recovery(net, drawn.to(device), self.scale, config.generator_lr)
 
 
 def adapt_to_answers(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
@@ -139,7 +139,8 @@ class Free(Method[FreeConfig]):
         protocol: ProtocolConstants,
     ) -> Mapping[str, Any]:
         """Return the counts that are scaled to the budget."""
-        return config.counts(budget, shape)._asdict()
+        names = ("images_per_class", "generator_width", "warmup")
+        return dict(zip(names, config.counts(budget, shape), strict=True))
 
     @classmethod
     def needs_of(cls, config: FreeConfig) -> frozenset[Need]:
@@ -180,11 +181,12 @@ class AlignedTasks(RecoveredTasks):
             config.generator_lr,
         )
 
-    def visit(self, iteration: int) -> dict[str, Tensor]:
+    def visit(self, iteration: int) -> Generator[None, None, dict[str, Tensor]]:
         """Recover images of some teachers, distil with aligned gradients; see `RecoveredTasks`."""
         while self.warmup:
             self.warmup -= 1
             self._recover(adversarial=False)
+            yield
         context, config = self.context, self.config
         teachers, adapted = self._recover(adversarial=True)
         losses = []

@@ -242,7 +242,7 @@ def distiller(pool: Pool, steps: int, images: torch.Tensor, log=None, **config) 
 def test_all_losses_fall():
     log = RecordingLog()
     student = distiller(conv_pool(), 120, noise(40, 3, 16, 16), log, soft_label_weight=1.0)
-    student.run(lambda: None, lambda step: None)
+    student.run(lambda step: None, lambda step: None)
     for name in ("feature_loss", "similarity_loss", "soft_label_loss"):
         values = list(log.curve(name).values())
         assert len(values) == 120
@@ -255,7 +255,7 @@ def test_a_student_of_one_teacher_agrees_with_it_on_pseudo_images_that_it_never_
     images = invert(pool[0].net, labels, 16, settings, generator(), fused=True)
     plain = {"leaves_share": 0.0, "blend_share": 0.0, "cut_share": 0.0, "mirrored": False}
     student = distiller(pool, 80, images[:100], soft_label_weight=1.0, flip=False, shift=0, **plain)
-    student.run(lambda: None, lambda step: None)
+    student.run(lambda step: None, lambda step: None)
     with torch.no_grad():
         features = student.student.net.features(images[100:])
         told = student.student.to_logits(features).argmax(1)

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from baselines.distillation._losses import distillation_loss
 from baselines.merging.average import Average
 from baselines.recovery._black_box import BlackBox
-from baselines.recovery._black_box_recovery import recover, recovery_objective
+from baselines.recovery._black_box_recovery import Recovery, recovery_objective
 from baselines.recovery._generator import PixelScale, fresh_generator
 from baselines.recovery._gradient_alignment import sequential_displacement
 from baselines.recovery._meta_generator import MetaGenerator, adapt
@@ -97,6 +97,14 @@ def linear_box(weights):
     return lambda images: F.log_softmax(images.flatten(1) @ weights, dim=1)
 
 
+def recovered(recovery, objective, steps, directions, smoothing, seed):
+    """Return the pixels after some steps."""
+    generator = seeded(seed)
+    for _ in range(steps):
+        recovery.advance(objective, directions, smoothing, generator)
+    return recovery.pixels
+
+
 def test_boundary_queries_lie_nearer_to_the_boundary_of_the_student_that_still_agrees():
     generator = seeded()
     weights = torch.randn(3 * 8 * 8, 4, generator=generator) / 2
@@ -111,9 +119,7 @@ def test_boundary_queries_lie_nearer_to_the_boundary_of_the_student_that_still_a
         latents = torch.randn(12, 8, generator=seeded(1))
         net = fresh_generator(8, 8, 8, seeded(2), "cpu")
         objective = recovery_objective(linear_box(weights), labels, asked, 1.0)
-        pixels, _ = recover(
-            net, latents, objective, scale, 150, 20, 0.005, 0.02, generator=seeded(3)
-        )
+        pixels = recovered(Recovery(net, latents, scale, 0.02), objective, 150, 20, 0.005, 3)
         images = scale.normalised(pixels)
         guess, answers = student(images), linear_box(weights)(images)
         assert (answers.argmax(1) == labels).float().mean() > 0.9
@@ -134,7 +140,8 @@ def test_recovery_needs_the_values_it_says():
     objective = recovery_objective(box, torch.arange(4))
     latents = torch.randn(4, 8, generator=seeded())
     scale = PixelScale((0.5,) * 3, (0.25,) * 3, "cpu")
-    pixels, least = recover(net, latents, objective, scale, 5, 7, 0.01, 0.01, seeded())
+    recovery = Recovery(net, latents, scale, 0.01)
+    pixels, least = recovered(recovery, objective, 5, 7, 0.01, 0), recovery.least
     assert sum(calls) == 5 * 4 * (7 + 1)
     assert pixels.shape == (4, 3, 8, 8)
     assert 0 <= float(pixels.min()) <= float(pixels.max()) <= 1

@@ -24,6 +24,7 @@ def run(parts, accuracies, first: int = 1) -> list[torch.Tensor]:
     """Draw and observe; return what was drawn."""
     drawn = []
     for iteration, accuracy in enumerate(accuracies, start=first):
+        list(parts.source.prepare(iteration))
         drawn.append(parts.source.next_tasks(iteration).query_x)
         parts.source.observe(iteration, accuracy)
     return drawn

@@ -1,0 +1,127 @@
+"""Fits that are interrupted anywhere and taken up again: the same weights, counters and curves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from baselines.distillation.distill_average import DistillAverage
+from baselines.distillation.distill_ensemble import DistillEnsemble
+from baselines.merging.fisher import Fisher
+from baselines.merging.otfusion import OtFusion
+from baselines.merging.regmean import RegMean
+from baselines.simple.oracle import OracleMaml
+from bench.contract import FitContext, Learner, Method, Pool
+from purer.method import Purer
+from tests.baselines.recovery_fits import METHODS as RECOVERIES
+from tests.baselines.recovery_fits import QUICK as RECOVERING
+from tests.helpers import Saves, tiny_context, tiny_pool
+
+DISTILLING = {
+    "images_per_class": 3,
+    "inversion_steps": 2,
+    "inversion_batch": 5,
+    "steps": 5,
+    "batch": 8,
+}
+"""Three batches of each teacher's images; a student's rounds are shortened to two steps."""
+INVERTING = {"inversion_steps": 2, "images_per_class": 2}
+CASES: dict[str, tuple[type[Method], dict[str, Any]]] = {
+    "oracle": (OracleMaml, {}),
+    "purer": (Purer, {"pixel_warmup": 2, "pixel_every": 2, "gallery_images_per_class": 1}),
+    "purer, fixed": (Purer, {"pixels": "fixed"}),
+    "distill_ensemble": (DistillEnsemble, DISTILLING),
+    "distill_average": (DistillAverage, DISTILLING),
+    "fisher": (Fisher, INVERTING),
+    "regmean": (RegMean, INVERTING),
+    "otfusion": (OtFusion, {**INVERTING, "ground": "activations"}),
+    **{method.name: (method, RECOVERING[method.name]) for method in RECOVERIES},
+}
+
+
+def by_weights(learner: Learner) -> float:
+    """Score a learner in a way that neither rises nor falls steadily."""
+    net: Any = vars(learner)["net"]
+    return abs(net.head.weight.sum().item())
+
+
+def pool() -> Pool:
+    return tiny_pool(("conv4", "conv4"), 5, 16, torch.Generator().manual_seed(0))
+
+
+class CountingSaves(Saves):
+    """Keeps with each state what the log had counted, and the last step of its curves."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.counters: list[dict[str, int]] = []
+        self.points: list[int] = []
+        self.context: FitContext | None = None
+
+    def __call__(self, step: int, state: dict[str, Any]) -> None:
+        """Keep a state and what was noted."""
+        super().__call__(step, state)
+        assert self.context is not None
+        log: Any = self.context.log
+        self.counters.append(dict(log.counters))
+        self.points.append(len(log.points))
+
+
+@pytest.fixture(params=CASES)
+def make(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    """A function of `resume` and `save` → a method and its context."""
+    monkeypatch.setattr("baselines.distillation._student.ROUND", 2)
+    method, config = CASES[request.param]
+
+    def made(**keywords: Any) -> tuple[Method, FitContext]:
+        validate = by_weights if method.validates else None
+        budget = {"meta_iterations": 4, "validate_every": 2}
+        context = tiny_context(
+            method, pool(), config=config, budget=budget, validate=validate, **keywords
+        )
+        return method(), context
+
+    return made
+
+
+def test_every_state_that_a_fit_offers_leads_to_the_same_end(make: Callable[..., Any]) -> None:
+    saves = CountingSaves()
+    method, context = make(save=saves)
+    saves.context = context
+    whole = method.fit(context)
+    assert len(saves.states) >= 4
+    for index, state in enumerate(saves.states):
+        method, resumed = make(resume=state)
+        fitted = method.fit(resumed)
+        assert fitted.keys() == whole.keys()
+        assert all(torch.equal(fitted[name], whole[name]) for name in whole), saves.steps[index]
+        before = saves.counters[index]
+        counted = {
+            name: before.get(name, 0) + resumed.log.counters.get(name, 0)
+            for name in before.keys() | resumed.log.counters.keys()
+        }
+        assert counted == context.log.counters, saves.steps[index]
+        assert resumed.log.points == context.log.points[saves.points[index] :]
+
+
+def test_a_fit_interrupted_after_each_of_its_steps_comes_to_the_same_end(
+    make: Callable[..., Any],
+) -> None:
+    """As if each slot of a queue were one step long; the first save repeats the last one where a
+    validation is still to come."""
+    method, context = make()
+    whole, state, slots = method.fit(context), None, 0
+    while True:
+        saves = Saves(break_after=2)
+        method, context = make(resume=state, save=saves)
+        try:
+            fitted = method.fit(context)
+            break
+        except KeyboardInterrupt:
+            state, slots = saves.states[-1], slots + 1
+            assert slots < 200
+    assert slots >= 2
+    assert all(torch.equal(fitted[name], whole[name]) for name in whole)
