@@ -1,1 +1,1 @@
-"""Running cells: one cell, its fit, and the engines that run many."""
+"""Running cells: fits, tests, plans, and the engines that run many cells."""

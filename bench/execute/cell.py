@@ -33,7 +33,7 @@ a standard deviation of 10."""
 
 
 def run_cell(cell: Cell, state: RunState) -> Path:
-    """Run one cell unless it is finished, and return its folder; never raises for its failure.
+    """Run one cell unless it is finished, and return its folder; a failure becomes its record.
 
     Two processes that want the same cell wait for one another.
     """
@@ -133,7 +133,7 @@ def _copy_fit_files(fit: Fit, folder: Path) -> None:
 
 
 def summarise_pool(pool: Pool, imported: PoolChoice | None = None) -> PoolSummary:
-    """Return what a record says of a pool."""
+    """Return the record's summary of a pool."""
     kinds = [teacher.spec.architecture for teacher in pool]
     return PoolSummary(
         name=imported.name if imported else None,
@@ -157,7 +157,7 @@ def summarise_pool(pool: Pool, imported: PoolChoice | None = None) -> PoolSummar
 
 
 def _warnings(cell: Cell) -> list[str]:
-    """Return what a reader should know before trusting the number."""
+    """Return the warnings of the record."""
     found = []
     if describe_environment().git_dirty:
         found.append("the checkout had uncommitted changes")

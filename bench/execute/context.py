@@ -1,4 +1,4 @@
-"""What a method is given: networks, learners, tasks and a score, made from a cell."""
+"""The context of a cell: networks, learners, tasks and validation that a method is given."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class CellContext:
     device: torch.device
 
     def fit_context(self, run: FitRun) -> FitContext:
-        """Return what the method is given; the state to resume from is filled in by the fit.
+        """Return the method's `FitContext`; the fit adds the state to resume from.
 
         Args:
             run: where the fit reports, and what keeps its checkpoints.
@@ -76,7 +76,7 @@ class CellContext:
         return torch_generator("fit", self.cell.method, purpose, self.cell.seed)
 
     def build_net(self, generator: torch.Generator) -> nn.Module:
-        """Return a meta-model with fresh weights."""
+        """Return a meta-model with newly drawn weights."""
         model = build_net(self.net)
         initialise(model, generator)
         return self._placed(model)

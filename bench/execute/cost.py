@@ -1,4 +1,4 @@
-"""What prediction costs: multiply-accumulates of a query image, and of adapting to a task."""
+"""Cost of prediction: multiply-accumulate operations per query image and per adaptation."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from bench.data.tasks import TaskList
 
 
 class MacCounter(TorchDispatchMode):
-    """Counts the multiply-accumulates of everything that runs inside.
+    """Counts the multiply-accumulate operations (MACs) of all code within the block.
 
     By the formulas of torch's `FlopCounterMode`, which itself hooks modules and so fails where
     gradients of a network's inputs are taken.

@@ -1,4 +1,4 @@
-"""Many machines: the same cells, handed out by Dask distributed over a shared runs folder.
+"""Dask engine: workers on one or many machines run the cells in a shared runs folder.
 
 Workers hold one process each with pinned threads. Teachers of a pool are trained as tasks of
 their own, so that workers share the work instead of waiting for one another's locks.

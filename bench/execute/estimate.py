@@ -1,4 +1,4 @@
-"""What the cells of a plan will take: measured times of cells like them, and one measured pass.
+"""Estimated times of a plan's cells, from measured times of similar cells and one measured pass.
 
 Times come from records of the runs folder that were made on this machine, else from the rates of
 the stored results in the package, times what a forward pass takes here and now. They are scaled to

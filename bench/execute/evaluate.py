@@ -1,4 +1,4 @@
-"""Scoring a learner on a list of tasks: one accuracy per task."""
+"""Scores of a learner on a list of tasks: one accuracy per task."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ IMAGES_PER_CHUNK = 256
 
 
 class EmbeddingTable:
-    """The embedding of every image of a split, filled as tasks ask for it.
+    """Embeddings of the images of a split, computed when tasks need them.
 
     One table serves all tasks and shots of one fitted learner, so that each distinct image is
     embedded once: 12,000 images instead of 48,000 for 600 five-way tasks of CIFAR-FS.
@@ -38,7 +38,7 @@ class EmbeddingTable:
     def fill(
         self, learner: EmbeddingLearner, data: ImageData, split: Split, wanted: np.ndarray
     ) -> None:
-        """Embed the wanted images (indices into the split) that are not known yet."""
+        """Embed those wanted images (indices into the split) that are not embedded yet."""
         missing = np.unique(wanted[~self._known[wanted]])
         for part in np.array_split(missing, max(1, -(-len(missing) // IMAGES_PER_CHUNK))):
             if not len(part):

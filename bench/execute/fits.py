@@ -50,7 +50,7 @@ class Fit:
     """values of the method's own, for the records' `extra`"""
 
     def rate(self, counter: str) -> float | None:
-        """Return how much was counted in a second: of the loop, or of the whole fit without one."""
+        """Return a counter per second, over the loop or, without a loop, over the whole fit."""
         counted, seconds = self.counters, self.seconds
         if self.pace and self.pace["counts"].get(counter):
             counted, seconds = self.pace["counts"], self.pace["seconds"]
@@ -59,7 +59,7 @@ class Fit:
 
     @property
     def steps_per_s(self) -> float | None:
-        """The steps of the loop in a second."""
+        """The steps of the loop per second."""
         if self.pace is None or not self.pace["seconds"] > 0:
             return None
         return self.pace["steps"] / self.pace["seconds"]
@@ -173,7 +173,7 @@ class FitRun:
         return self._stop.locked(self.folder / ".lock")
 
     def untimed(self, score: Callable[[Learner], float]) -> Callable[[Learner], float]:
-        """Return a function whose time does not count as the fit's."""
+        """Return a function whose time is not counted in the fit's."""
 
         def paused(learner: Learner) -> float:
             with self._clock.paused():

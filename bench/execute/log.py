@@ -68,7 +68,7 @@ class CellLog:
             ) from None
 
     def progress(self, step: int, total: int) -> None:
-        """Pass progress on to whoever shows it."""
+        """Forward progress to the display."""
         self._progress(step, total)
 
     def state_dict(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The process and its device: chosen by itself, described in every record."""
+"""The process and its device: selection, set-up and description in the record."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _PACKAGES = ("purer-bench", "torch", "torchvision", "numpy", "scipy", "pillow", 
 
 
 def choose_device(name: str | None) -> torch.device:
-    """Return the device of that name; None takes the first CUDA device, else the CPU.
+    """Return the device of a name; None stands for the first CUDA device, else the CPU.
 
     Raises:
         BenchError: the name is no device, or the device is not there.
@@ -63,7 +63,7 @@ def use_device(name: str | None) -> torch.device:
 
 @functools.cache
 def prepare_process(threads: int | None = None) -> None:
-    """Set the process up for numeric work; changes speed only, never results for a thread count.
+    """Set up the process for numeric work; for a number of threads, changes speed only.
 
     Float32 means float32: TF32 is off until a cell asks for it (`bench/nets/precision.py`).
     Large buffers stay with the process instead of going back to the kernel after each use: fresh
@@ -85,7 +85,7 @@ def prepare_process(threads: int | None = None) -> None:
 
 
 def return_freed_memory() -> None:
-    """Give the kernel back what was freed, which `prepare_process` keeps (glibc only)."""
+    """Return freed memory, which `prepare_process` keeps, to the kernel (glibc only)."""
     if (libc := _glibc()) is not None:
         libc.malloc_trim(ctypes.c_size_t(0))
 

@@ -1,4 +1,4 @@
-"""One forward pass of a network, measured: how fast this machine is at this moment."""
+"""The measured time of one forward pass: the current speed of this machine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which cells a suite has, what of each is there already, and what the rest will take.
+"""Plans: the cells of a suite, and the data sets found for them.
 
 A resolved plan is remembered under the digest of everything it follows from, so that looking at a
 finished suite again needs neither torch nor any plug-in.
@@ -186,7 +186,7 @@ def _resolved(
 
 
 def _code_digest(methods: set[str]) -> str:
-    """Return a digest of the source of all that a cell's configuration follows from.
+    """Return a digest of the source code from which a cell's configuration follows.
 
     That is the harness, and every package that offers one of the methods, or any learner,
     calibration, protocol or budget.

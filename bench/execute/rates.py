@@ -1,4 +1,4 @@
-"""What cells took, with what decides it: read from records, and from the rates in the package.
+"""Measured times of cells and what they depend on, from records and from the package's rates.
 
 `rates.json` holds the stored results' rates, in forward passes of the meta-model instead of
 seconds, so that one measured pass turns them into another machine's seconds.
@@ -27,7 +27,7 @@ from bench.teachers.pool import WAYS
 
 
 class Work(NamedTuple):
-    """What decides how long a cell takes, the most important first.
+    """The properties that determine how long a cell takes, the most important first.
 
     `architectures` are the distinct ones of the pool, `config` is a digest of the method's
     configuration, `images` the number in one task, `iterations` the meta-iterations asked for.
@@ -53,7 +53,7 @@ class Work(NamedTuple):
 
 
 class Took(NamedTuple):
-    """What some work took; None where it was not measured.
+    """The measured times of some work; None if not measured.
 
     `fit` and `task` (one test task) are seconds, or passes of the meta-model on one image;
     `repeated_task` is a task whose images an earlier cell had embedded. `meta_trained`: the fit

@@ -1,4 +1,4 @@
-"""A stored cell again, from its record alone, and whether it agrees."""
+"""Repetition of a stored cell from its record alone, and the comparison of both results."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ROOMS = {"nothing": (), "teachers": ("teachers",), "fit": ("teachers", "fits")}
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a repetition compares with its record.
+    """The comparison of a repetition with its record.
 
     `verdict` is `bitwise` (equal on every task), `within the interval` (the 95 % t interval of
     the paired difference contains 0, or no task differs on average) or `different`.

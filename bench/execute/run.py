@@ -1,4 +1,4 @@
-"""Running a plan: what is checked before, cell after cell, and what is said at the end."""
+"""Running a plan: checks before the first cell, then cell after cell."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from bench.suites.cell import Cell
 
 
 class Display(Protocol):
-    """Where a run shows how far it is."""
+    """Shows the progress of a run."""
 
     def start_cell(self, label: str) -> None:
-        """Say which cell is under way."""
+        """Show which cell is running."""
 
     def stage(self, label: str, done: int, total: int) -> None:
-        """Say how far a stage of the cell is."""
+        """Show the progress of a stage of the cell."""
 
     def end_cell(self, label: str, outcome: str) -> None:
-        """Say how a cell ended."""
+        """Show the outcome of a cell."""
 
     def say(self, line: str) -> None:
         """Say one thing that the user should know."""
@@ -46,7 +46,7 @@ class Request:
 
 
 def check_plan(plan: ResolvedSuite, request: Request) -> None:
-    """Find what would stop the run before any cell starts.
+    """Raise, before any cell starts, the errors that would stop the run.
 
     Raises:
         BenchError: missing data, a task shape that the data cannot serve, a folder that cannot

@@ -1,4 +1,4 @@
-"""What a scenario means for a cell: whose teachers, which images, how many tasks of each set.
+"""What a scenario determines for a cell: teachers, images, tasks per data set.
 
 With one data set (SS, SH) all is that set's. With several (MH) the pool cycles through data sets
 and architectures, images keep their own size, and all are normalised alike, by ImageNet's mean and
@@ -62,7 +62,7 @@ def refused_by_plan(method: type[Method], cell: Cell) -> str | None:
 
 
 def scenario_data(cell: Cell, data: Mapping[str, ImageData]) -> list[ImageData]:
-    """Return the cell's data sets in order, normalised alike."""
+    """Return the cell's data sets in order, with the same normalisation."""
     sets = [data[name] for name in cell.datasets]
     if len({(one.mean, one.std) for one in sets}) > 1:
         sets = [dataclasses.replace(one, mean=IMAGENET_MEAN, std=IMAGENET_STD) for one in sets]

@@ -1,4 +1,4 @@
-"""What the cells of one process share: folders, device, data, the pool and embeddings last used."""
+"""State shared by the cells of a process: folders, device, data, last pool and embeddings."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def _silent(label: str, done: int, total: int) -> None:
 
 @dataclass
 class RunState:
-    """Folders, device and data of a run, and what one cell leaves for the next.
+    """Folders, device and data of a run, and the objects that one cell leaves for the next.
 
     `pools` keeps the last pool; `embeddings` the embeddings of the test images under the last fit,
     for the next cell's shots.

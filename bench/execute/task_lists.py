@@ -1,4 +1,4 @@
-"""The tasks that a cell is scored on: which, in what order, and their digest."""
+"""The task lists on which a cell is scored, and their digests."""
 
 from __future__ import annotations
 

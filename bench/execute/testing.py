@@ -1,4 +1,4 @@
-"""A fitted cell on its test tasks: one accuracy per task, how fast, and what prediction costs."""
+"""The test of a fitted cell: one accuracy per task, throughput and cost of prediction."""
 
 from __future__ import annotations
 

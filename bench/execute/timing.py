@@ -1,4 +1,4 @@
-"""Clocks and samplers: synchronised where a GPU works, and only the work is inside."""
+"""Clocks and samplers; on a GPU they synchronise, and they time only the work itself."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Stopwatch:
 
 
 class Pace:
-    """How fast a loop runs: its steps, what was counted in them, and their seconds.
+    """The speed of a loop: its steps, their counters, and their seconds.
 
     It counts from the end of the first step to the end of the last, on a clock that stands still
     while the harness validates and saves. What comes before the loop, and the first step, which

@@ -1,1 +1,1 @@
-"""Records: their model, their files, where they lie, and the MLflow store that shows them."""
+"""Records: model, files, storage, and the MLflow store that shows them."""

@@ -1,4 +1,4 @@
-"""What git says of a folder, whatever repository the surroundings are busy with."""
+"""The state of a folder's git repository, independent of git's environment variables."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where suites are: YAML files of this package, of registered ones, or anywhere by path.
+"""Suite files: YAML files of this package, of other packages, or by path.
 
 An entry point of the group `purer_bench.suites` names a folder of YAML files by its module
 (`mine = "my_package.suites"`) or one file in it (`mine = "my_package.suites:mine.yaml"`). A suite
