@@ -113,14 +113,16 @@ def make_report(
     Raises:
         BenchError: no folder, no readable record, or a condition that nothing meets.
     """
+    from reports.offered import warn
     from reports.report import MEMO, write_report
     from reports.rows.memo import Memo
     from reports.rows.select import load_records
     from reports.tables.collection import compute
 
     folder = output or runs / "report"
-    report = compute(load_records(runs, only, reading), Memo(folder / MEMO))
-    paths = write_report(report, folder, figures)
+    leave_out = warn if reading is None else reading.leave_out
+    report = compute(load_records(runs, only, reading), Memo(folder / MEMO), leave_out)
+    paths = write_report(report, folder, figures, leave_out)
     if as_json:
         click.echo(_json(report, paths))
     else:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.results.files import write_text
+from reports.offered import LeaveOut, offered_drawings, offered_key, warn
 from reports.tables.collection import Report
 from reports.tables.hazards import hazard_rows
 from reports.tables.summary import summary_rows
@@ -19,13 +20,16 @@ PAGE, FIGURES = "report.html", "figures"
 MEMO = ".resampled.json"
 
 
-def write_report(report: Report, folder: Path, figures: bool = True) -> list[Path]:
+def write_report(
+    report: Report, folder: Path, figures: bool = True, leave_out: LeaveOut = warn
+) -> list[Path]:
     """Write tables, figures and page into a folder and return the paths to name to a reader.
 
     Args:
         report: what to write.
         folder: where; made where it is not there.
         figures: False leaves the drawing out, and the page without figures.
+        leave_out: told of each figure of another package that failed.
     """
     summary = [row for group in report.groups for row in summary_rows(group)]
     texts = {
@@ -37,14 +41,14 @@ def write_report(report: Report, folder: Path, figures: bool = True) -> list[Pat
         texts[SUMMARY] = csv_text(summary)
     if choices := [row for family in report.families for row in hazard_rows(family)]:
         texts[HAZARDS] = csv_text(choices)
-    texts[PAGE] = _page(report, folder, figures)
+    texts[PAGE] = _page(report, folder, figures, leave_out)
     for name, text in texts.items():
         write_text(folder / name, text)
     report.memo.save()
     return [folder / name for name in texts] + [folder / FIGURES] * figures
 
 
-def _page(report: Report, folder: Path, figures: bool) -> str:
+def _page(report: Report, folder: Path, figures: bool, leave_out: LeaveOut) -> str:
     from reports.page.content import Part, Picture, picture, short_name, slug
     from reports.page.render import render_page
 
@@ -60,7 +64,7 @@ def _page(report: Report, folder: Path, figures: bool) -> str:
         finally:
             gc.unfreeze()
 
-    parts, across = [], []
+    parts, across, offered = [], [], []
     for group, tables in zip(report.shown, report.tables, strict=True):
         name = slug(group, report.shown)
         shown = []
@@ -75,4 +79,6 @@ def _page(report: Report, folder: Path, figures: bool) -> str:
         from reports.figures.drawing import drawing_key
 
         across = pictures(across_drawings(report.shown), drawing_key(report.shown))
-    return render_page(report, parts, across)
+        drawings = offered_drawings(report.rows, leave_out)
+        offered = pictures(drawings, offered_key(report.rows, drawings))
+    return render_page(report, parts, across, offered)

@@ -59,6 +59,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "reports": {
         *{"bench.results.files", "bench.results.find", "bench.results.record"},
         *{"bench.results.store", "bench.stats", "bench.seeds"},
+        "bench.registry",  # tables and figures of other packages
     },
 }
 NO_TORCH = ("bench.results", "bench.stats", "bench.suites", "reports")

@@ -20,6 +20,7 @@ def render_page(
     report: Report,
     parts: Sequence[Part],
     across: Sequence[Picture] = (),
+    offered: Sequence[Picture] = (),
     title: str = "Data-free meta-learning: results",
 ) -> str:
     """Return the page as one HTML text that needs nothing else.
@@ -28,6 +29,7 @@ def render_page(
         report: what the records say.
         parts: tables and figures of the groups shown.
         across: figures over all groups.
+        offered: figures of other packages.
         title: the page's title.
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -54,6 +56,8 @@ def render_page(
         overview=report.overview,
         hazards=report.hazards,
         across=across,
+        offered=report.offered,
+        pictures=offered,
         cells=cells.cells(stored, {row["cell_hash"]: row for row in report.rows}),
         environments=cells.environments(stored),
         counts=_counts(stored),

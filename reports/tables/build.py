@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from bench.errors import unknown_name
+from bench import registry
+from bench.errors import BenchError, unknown_name
 from bench.results.store import StoredRecord
+from reports.offered import offered_tables
 from reports.rows.families import Family, hazard_families
+from reports.rows.frame import record_row
 from reports.rows.groups import Group, make_groups
 from reports.tables.accuracy import accuracy_table
 from reports.tables.claims import KINDS as CLAIMS
@@ -38,15 +41,17 @@ def build_tables(stored: Sequence[StoredRecord], kinds: Sequence[str] = ()) -> l
 
     Args:
         stored: records, one for each cell.
-        kinds: `overview`, names of `KINDS`, in their order, `hazards`, and those of the paper's
-            claims; none names all but these. The
-            overview, and all where none is named, leave out the groups all of whose records a
-            table of hazards holds already.
+        kinds: `overview`, names of `KINDS`, in their order, `hazards`, those of the paper's claims,
+            and those that other packages offer; none names all but the last two. The overview, and
+            all where none is named, leave out the groups all of whose records a table of hazards
+            holds already.
 
     Raises:
-        BenchError: an unknown kind, or a damaged table of tasks.
+        BenchError: an unknown kind, a damaged table of tasks, or a table of another package that
+            failed.
     """
-    known = (*KINDS, OVERVIEW, HAZARDS, *CLAIMS)
+    offered = registry.names("table")
+    known = (*KINDS, OVERVIEW, HAZARDS, *CLAIMS, *offered)
     for kind in kinds:
         if kind not in known:
             raise unknown_name("table", kind, known)
@@ -61,7 +66,13 @@ def build_tables(stored: Sequence[StoredRecord], kinds: Sequence[str] = ()) -> l
         tables += [hazards_table(family) for family in families]
     if set(CLAIMS) & set(kinds):
         tables += claims_tables(stored, kinds)
+    if named := [kind for kind in kinds if kind in offered]:
+        tables += offered_tables([record_row(one) for one in stored], _refuse, named)
     return tables
+
+
+def _refuse(line: str) -> None:
+    raise BenchError(line)
 
 
 def shown_groups(groups: Sequence[Group], families: Sequence[Family]) -> list[Group]:

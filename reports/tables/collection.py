@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bench.results.store import StoredRecord
+from reports.offered import LeaveOut, offered_tables, warn
 from reports.rows.families import Family, hazard_families
 from reports.rows.frame import record_row
 from reports.rows.groups import Group, make_groups
@@ -22,6 +23,7 @@ class Report:
     """What some records say: groups, families of choices, tables, a row for each record.
 
     `shown` are the groups that no table of hazards holds already; `tables` are theirs, in order.
+    `offered` are the tables of other packages.
     """
 
     groups: list[Group]
@@ -30,6 +32,7 @@ class Report:
     overview: list[Table]
     tables: list[list[Table]]
     hazards: list[Table]
+    offered: list[Table]
     rows: list[dict[str, Any]]
     memo: Memo
 
@@ -37,11 +40,18 @@ class Report:
     def all_tables(self) -> list[Table]:
         """The tables one after another."""
         inner = [table for tables in self.tables for table in tables]
-        return [*self.overview, *inner, *self.hazards]
+        return [*self.overview, *inner, *self.hazards, *self.offered]
 
 
-def compute(stored: Sequence[StoredRecord], memo: Memo | None = None) -> Report:
+def compute(
+    stored: Sequence[StoredRecord], memo: Memo | None = None, leave_out: LeaveOut = warn
+) -> Report:
     """Compute every number of a report.
+
+    Args:
+        stored: records, one for each cell.
+        memo: remembers resampled intervals.
+        leave_out: told of each table of another package that failed.
 
     Raises:
         BenchError: a damaged table of tasks; `load_records` leaves such records out.
@@ -50,6 +60,7 @@ def compute(stored: Sequence[StoredRecord], memo: Memo | None = None) -> Report:
     groups = make_groups(stored, memo)
     families = hazard_families(stored)
     shown = shown_groups(groups, families)
+    rows = [record_row(one, memo) for one in stored]
     return Report(
         groups=groups,
         shown=shown,
@@ -57,6 +68,7 @@ def compute(stored: Sequence[StoredRecord], memo: Memo | None = None) -> Report:
         overview=overview_tables(shown),
         tables=[group_tables(group) for group in shown],
         hazards=[hazards_table(family) for family in families],
-        rows=[record_row(one, memo) for one in stored],
+        offered=offered_tables(rows, leave_out),
+        rows=rows,
         memo=memo,
     )
