@@ -8,9 +8,19 @@ from typing import Any
 
 import click
 
+from bench import registry
 from bench.cli.options import data_option, dataset_dir_option, json_option, pairs
 
-KINDS = ("method", "learner", "net", "dataset", "calibration", "protocol", "budget", "suite")
+KINDS: tuple[registry.Kind, ...] = (
+    "method",
+    "learner",
+    "net",
+    "dataset",
+    "calibration",
+    "protocol",
+    "budget",
+    "suite",
+)
 
 
 @click.command()
@@ -66,7 +76,7 @@ def check(
         context.exit(1)
 
 
-def _kinds_of(name: str, kind: str | None) -> list[Any]:
+def _kinds_of(name: str, kind: str | None) -> list[registry.Kind]:
     """Return the kinds of plug-in that carry a name.
 
     Raises:
@@ -75,8 +85,9 @@ def _kinds_of(name: str, kind: str | None) -> list[Any]:
     from bench.errors import unknown_name
     from bench.suites.catalogue import names_of
 
+    known: dict[registry.Kind, list[str]]
     known = {one: names_of(one) for one in KINDS if kind in (None, one)}
-    found = [one for one, names in known.items() if name in names]
+    found: list[registry.Kind] = [one for one, names in known.items() if name in names]
     if not found:
         raise unknown_name(kind or "plug-in", name, {n for names in known.values() for n in names})
     return found

@@ -32,7 +32,9 @@ def data() -> None:
 @dataset_dir_option
 @cache_option
 @json_option
-def data_list(data_dir: Path | None, dataset_dirs: tuple, cache: Path, as_json: bool) -> None:
+def data_list(
+    data_dir: Path | None, dataset_dirs: tuple[str, ...], cache: Path, as_json: bool
+) -> None:
     """List the data sets, where each was found, and how to get it."""
     check_places(data_dir, pairs(dataset_dirs))
     rows = data_rows(data_dir, pairs(dataset_dirs))
@@ -47,7 +49,7 @@ def data_list(data_dir: Path | None, dataset_dirs: tuple, cache: Path, as_json: 
 @data_option
 @dataset_dir_option
 @cache_option
-def verify(name: str, data_dir: Path | None, dataset_dirs: tuple, cache: Path) -> None:
+def verify(name: str, data_dir: Path | None, dataset_dirs: tuple[str, ...], cache: Path) -> None:
     """Check a data set's classes, counts and digest; exit 1 where something differs."""
     problems = verify_data(name, cache, data_dir, pairs(dataset_dirs), click.echo)
     if problems:
@@ -61,7 +63,7 @@ def verify(name: str, data_dir: Path | None, dataset_dirs: tuple, cache: Path) -
 @cache_option
 @click.option("--download", is_flag=True, help="Fetch what is missing from the authors' page.")
 def prepare(
-    name: str, data_dir: Path | None, dataset_dirs: tuple, cache: Path, download: bool
+    name: str, data_dir: Path | None, dataset_dirs: tuple[str, ...], cache: Path, download: bool
 ) -> None:
     """Decode a data set into the cache, once; goes on where it was interrupted."""
     from bench.data.opening import open_data
@@ -87,6 +89,7 @@ def data_rows(data_dir: Path | None, dataset_dirs: Mapping[str, Path]) -> list[d
     rows = []
     for name in [*registry.names("dataset"), *own_names(dataset_dirs)]:
         source = dataset_source(name, dataset_dirs)
+        found: Path | Exception | None
         try:
             found = source.find(data_dir, dataset_dirs.get(name))
         except Exception as error:
@@ -122,10 +125,8 @@ def check_places(data_dir: Path | None, dataset_dirs: Mapping[str, Path]) -> Non
 
 
 def _n_images(expected: Mapping[str, tuple[int, int | None]]) -> int | None:
-    parts = list(expected.values())
-    if not parts or any(n_images is None for _, n_images in parts):
-        return None
-    return sum(n_classes * n_images for n_classes, n_images in parts)
+    counts = [n_classes * n for n_classes, n in expected.values() if n is not None]
+    return sum(counts) if counts and len(counts) == len(expected) else None
 
 
 def verify_data(

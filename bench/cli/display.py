@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 PLAIN_INTERVAL = 10.0
 """Seconds between two plain lines of one stage."""
@@ -19,7 +22,7 @@ LEAST_LABEL = 12
 class PlainDisplay:
     """One line per finished cell, and every ten seconds a line about the current stage."""
 
-    def __init__(self, n_cells: int, echo: Any):
+    def __init__(self, n_cells: int, echo: Callable[[str], object]) -> None:
         self.n_cells = n_cells
         self.echo = echo
         self.n_done = 0
@@ -67,7 +70,9 @@ class LiveDisplay(PlainDisplay):
         console: a `rich.console.Console`; None takes the terminal's.
     """
 
-    def __init__(self, n_cells: int, echo: Any, console: Any = None):
+    def __init__(
+        self, n_cells: int, echo: Callable[[str], object], console: Console | None = None
+    ) -> None:
         super().__init__(n_cells, echo)
         from rich.progress import (
             BarColumn,
@@ -132,6 +137,6 @@ class LiveDisplay(PlainDisplay):
         self._bars.console.print(line, markup=False)
 
 
-def make_display(n_cells: int, echo: Any, live: bool) -> PlainDisplay:
+def make_display(n_cells: int, echo: Callable[[str], object], live: bool) -> PlainDisplay:
     """Return the display that suits the output."""
     return LiveDisplay(n_cells, echo) if live else PlainDisplay(n_cells, echo)

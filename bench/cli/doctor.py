@@ -19,7 +19,9 @@ from bench.cli.streams import print_columns
 @dataset_dir_option
 @cache_option
 @json_option
-def doctor(data_dir: Path | None, dataset_dirs: tuple, cache: Path, as_json: bool) -> None:
+def doctor(
+    data_dir: Path | None, dataset_dirs: tuple[str, ...], cache: Path, as_json: bool
+) -> None:
     """Show versions, devices, threads and the data found."""
     findings = diagnose(cache, data_dir, pairs(dataset_dirs))
     if as_json:

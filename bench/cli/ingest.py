@@ -47,7 +47,7 @@ class MlflowView:
     It shows what the records hold, so nothing that breaks it stops a run.
     """
 
-    def __init__(self, runs: Path):
+    def __init__(self, runs: Path) -> None:
         self._runs = runs
         self._tracker: Any = None
 

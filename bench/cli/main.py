@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any
 
 import click
 
@@ -33,19 +32,24 @@ _VERBS = {
 class _Group(click.Group):
     """Built-in commands, and those that packages offer through entry points."""
 
-    def list_commands(self, context: click.Context) -> list[str]:
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names of all verbs."""
         return sorted({*_VERBS, *(point.name for point in _offered())})
 
-    def get_command(self, context: click.Context, name: str) -> click.Command | None:
-        if name in _VERBS:
-            module, _, attribute = _VERBS[name].partition(":")
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import and return a verb; None where there is none of that name."""
+        if cmd_name in _VERBS:
+            module, _, attribute = _VERBS[cmd_name].partition(":")
             return getattr(import_module(module), attribute)
-        return next((point.load() for point in _offered() if point.name == name), None)
+        return next((point.load() for point in _offered() if point.name == cmd_name), None)
 
-    def resolve_command(self, context: click.Context, args: list[str]) -> Any:
-        if self.get_command(context, args[0]) is None and not args[0].startswith("-"):
-            raise unknown_name("command", args[0], self.list_commands(context))
-        return super().resolve_command(context, args)
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Return the verb that the arguments name, or raise with near matches."""
+        if self.get_command(ctx, args[0]) is None and not args[0].startswith("-"):
+            raise unknown_name("command", args[0], self.list_commands(ctx))
+        return super().resolve_command(ctx, args)
 
 
 def _offered() -> tuple[EntryPoint, ...]:

@@ -142,7 +142,7 @@ def pairs(dataset_dirs: tuple[str, ...]) -> dict[str, Path]:
     return found
 
 
-def preparing(quiet: bool) -> Any:
+def preparing(quiet: bool) -> Callable[[int, int, str], None] | None:
     """Return a progress callback for data preparation: one updating line, or nothing."""
     if quiet or not sys.stderr.isatty():
         return None

@@ -119,7 +119,7 @@ def _shown(row: dict[str, Any]) -> dict[str, str]:
         "data": f"{row['scenario']} {tested}",
         "shape": f"{row['n_way']}w{row['k_shot']}s",
         "seed": str(row["seed"]),
-        "status": {"missing data": "no data"}.get(row["status"], row["status"]),
+        "status": "no data" if row["status"] == "missing data" else row["status"],
         "stored": f"{row['teachers_stored']}/{row['teachers']}" if row["teachers"] else "–",
         "time": "unknown" if _is_unknown(row) else duration(row["seconds"]),
         "memory": memory,

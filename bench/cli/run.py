@@ -44,6 +44,7 @@ def plan(as_json: bool, **options: Any) -> None:
 @click.pass_context
 def run(
     context: click.Context,
+    /,
     executor: str,
     mlflow: bool,
     figures: bool,
@@ -79,8 +80,10 @@ def run(
 
 
 def _mlflow_view(resolved: ResolvedSuite, request: Request) -> MlflowView:
-    """Return the store, open where a cell will be run: one that cannot be opened stops the run
-    before the first cell."""
+    """Return the store, open where a cell will be run.
+
+    One that cannot be opened stops the run before the first cell.
+    """
     from bench.cli.ingest import MlflowView
     from bench.execute.run import unfinished
 
@@ -113,7 +116,8 @@ def _run(
 def _report(context: click.Context, folder: Path, figures: bool) -> Path | None:
     """Print the closing tables and write the report of a suite; None where nothing offers one."""
     root = context.find_root()
-    report = root.command.get_command(root, "report")
+    group = root.command
+    report = group.get_command(root, "report") if isinstance(group, click.Group) else None
     if report is None:
         return None
     context.invoke(report, runs=folder, output=folder / "report", figures=figures)

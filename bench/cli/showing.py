@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from bench import registry
 from bench.cli.options import json_option, named_suite_options, resolve
 from bench.errors import BenchError, unknown_name
 
@@ -31,7 +32,7 @@ _ABOVE = ("name", "kind", "description", "docstring", "settings", "methods", "ch
 @click.option("--kind", type=click.Choice(KINDS), help="Of the name.  [default: suite, if it is]")
 @click.option("--cell", metavar="HASH", help="Show the settings of one cell; a prefix will do.")
 @json_option
-def show(kind: str | None, cell: str | None, as_json: bool, **options: Any) -> None:
+def show(kind: registry.Kind | None, cell: str | None, as_json: bool, **options: Any) -> None:
     """Show a method, suite, protocol or other name: its settings, or the cells of a suite.
 
     With --cell, show every setting that is in force in a cell of a suite, and where it comes from.
@@ -49,7 +50,7 @@ def show(kind: str | None, cell: str | None, as_json: bool, **options: Any) -> N
     click.echo(json.dumps(row, indent=1, default=str) if as_json else _page(row))
 
 
-def _kind_of(name: str, kind: str | None) -> Any:
+def _kind_of(name: str, kind: registry.Kind | None) -> registry.Kind:
     """Return the kind that a name is of: as asked for, else a suite before others.
 
     Raises:
@@ -130,7 +131,7 @@ def _line(setting: Setting) -> str:
     return text + (f" (over {over})" if over else "")
 
 
-def _value(value: Any) -> str:
+def _value(value: object) -> str:
     if isinstance(value, list | tuple):
         return ", ".join(map(str, value)) or "–"
     return "–" if value is None else str(value)
@@ -147,8 +148,8 @@ def _page(row: dict[str, Any]) -> str:
         lines.append(f"{'settings':<14}value (elsewhere, where that differs)")
     for setting in row.get("settings", ()):
         source = f" Source: {setting['source']}." if setting["source"] else ""
-        indent = {"initial_indent": "    ", "subsequent_indent": "    "}
-        lines += ["", _head(setting), *textwrap.wrap(setting["meaning"] + source, WIDTH, **indent)]
+        text = textwrap.fill(setting["meaning"] + source, WIDTH - 4)
+        lines += ["", _head(setting), textwrap.indent(text, "    ")]
     return "\n".join(lines).rstrip()
 
 

@@ -5,13 +5,18 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from bench.cli.options import cache_option, json_option, resolve, suite_options
 from bench.errors import BenchError
 from bench.paths import UserPath, user_path
+
+if TYPE_CHECKING:
+    from bench.contract import Pool
+    from bench.execute.plan import ResolvedSuite
+    from bench.execute.run import Request
 
 
 @click.group()
@@ -100,7 +105,7 @@ def _counted(teachers: Sequence[Any]) -> str:
     return f"{len(teachers)} teacher{'' if len(teachers) == 1 else 's'}"
 
 
-def _pools(resolved: Any, request: Any) -> Iterator[tuple[str, Any]]:
+def _pools(resolved: ResolvedSuite, request: Request) -> Iterator[tuple[str, Pool]]:
     """Yield each distinct pool of a plan's cells with a line that says what it is."""
     from bench import registry
     from bench.execute.machine import prepare_process, use_device
@@ -207,7 +212,7 @@ def _trained_rows(cache: Path) -> list[dict[str, Any]]:
 
     rows = []
     for path in sorted((cache / "teachers").glob("*/teacher.json")):
-        card = read_json(path)
+        card: Any = read_json(path)
         plan = card["plan"]
         recipe = plan["recipe"]
         rows.append(

@@ -4,14 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from bench import registry
-from bench.contract import BnMode, FitContext, Learner, Method, NetSpec, Pool, TaskBatch
+from bench.contract import (
+    Backbone,
+    BnMode,
+    FitContext,
+    Learner,
+    MetaLearner,
+    Method,
+    NetSpec,
+    Pool,
+    TaskBatch,
+)
 from bench.data.base import ImageData
 from bench.data.tasks import random_tasks
 from bench.errors import Skip
@@ -20,7 +29,7 @@ from bench.execute.fits import FitRun
 from bench.execute.task_lists import task_lists
 from bench.learners.base import LearnerSettings
 from bench.learners.resized import resize_tasks, resized
-from bench.nets.base import initialise
+from bench.nets.base import initialise, placed
 from bench.nets.build import build_net
 from bench.nets.norm import holds_statistics
 from bench.seeds import torch_generator
@@ -75,17 +84,18 @@ class CellContext:
         """Return the generator of one purpose of the fit."""
         return torch_generator("fit", self.cell.method, purpose, self.cell.seed)
 
-    def build_net(self, generator: torch.Generator) -> nn.Module:
+    def build_net(self, generator: torch.Generator) -> Backbone:
         """Return a meta-model with newly drawn weights."""
         model = build_net(self.net)
         initialise(model, generator)
-        return self._placed(model)
+        return placed(model, self.device)
 
-    def training_learner(self, model: nn.Module) -> Any:
+    def training_learner(self, model: Backbone) -> MetaLearner:
         """Return the cell's learner around a meta-model, with the training settings."""
         protocol = self.cell.protocol
         self._check_statistics(model.state_dict(), protocol.bn)
-        return self._learner(model, protocol.inner_steps_train, protocol.bn)
+        settings = self._settings(protocol.inner_steps_train, protocol.bn)
+        return registry.load("learner", self.cell.learner)(model, settings)
 
     def make_learner(self, state: Mapping[str, Tensor], bn: BnMode | None = None) -> Learner:
         """Return the cell's learner around the weights of a meta-model, with the test settings.
@@ -98,8 +108,9 @@ class CellContext:
         self._check_statistics(state, bn)
         model = build_net(self.net)
         model.load_state_dict(state)
-        model = self._placed(model).requires_grad_(False).eval()
-        return self._learner(model, self.cell.protocol.inner_steps_test, bn)
+        model = placed(model, self.device).requires_grad_(False).eval()
+        settings = self._settings(self.cell.protocol.inner_steps_test, bn)
+        return registry.load("learner", self.cell.learner)(model, settings)
 
     def train_tasks(self, generator: torch.Generator, n_tasks: int) -> TaskBatch:
         """Return real tasks of the meta-train split of one data set, drawn among several."""
@@ -132,18 +143,14 @@ class CellContext:
             return learner
         return resized(learner, self.net.image_size)
 
-    def _placed(self, model: nn.Module) -> nn.Module:
-        return model.to(device=self.device, memory_format=torch.channels_last)
-
-    def _learner(self, model: nn.Module, inner_steps: int, bn: BnMode) -> Any:
+    def _settings(self, inner_steps: int, bn: BnMode) -> LearnerSettings:
         protocol = self.cell.protocol
-        settings = LearnerSettings(
+        return LearnerSettings(
             inner_lr=protocol.inner_lr,
             inner_steps=inner_steps,
             bn=bn,
             first_order=protocol.first_order,
         )
-        return registry.load("learner", self.cell.learner)(model, settings)
 
     def _check_statistics(self, state: Mapping[str, Tensor], bn: BnMode) -> None:
         if bn == "running" and not holds_statistics(state):

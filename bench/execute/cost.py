@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from bench.contract import Learner
 from bench.data.base import ImageData, Split
 from bench.data.tasks import TaskList
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+    from torch._ops import OpOverload
 
 
 class MacCounter(TorchDispatchMode):
@@ -25,7 +29,13 @@ class MacCounter(TorchDispatchMode):
         super().__init__()
         self.macs = 0
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(
+        self,
+        func: OpOverload,
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> object:
         """Run one operation and count it."""
         kwargs = kwargs or {}
         formula = flop_registry.get(func._overloadpacket)

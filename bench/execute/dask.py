@@ -10,7 +10,7 @@ import os
 import uuid
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bench import registry
 from bench.data.opening import open_data
@@ -18,6 +18,9 @@ from bench.errors import BenchError
 from bench.execute.plan import ResolvedSuite
 from bench.execute.run import Display, Request
 from bench.suites.cell import Cell
+
+if TYPE_CHECKING:
+    from bench.execute.state import RunState
 
 SCHEDULER = "PURER_BENCH_SCHEDULER"
 RETRIES = 2
@@ -134,7 +137,7 @@ def _missing_teachers(
     return list(wanted.values())
 
 
-def _workplace(suite: str, cell: Cell, request: Request) -> Any:
+def _workplace(suite: str, cell: Cell, request: Request) -> RunState:
     from bench.data.sources import dataset_source
     from bench.execute.machine import prepare_process, use_device
     from bench.execute.state import RunState

@@ -11,9 +11,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from bench import registry
 from bench.contract import Method
@@ -30,6 +28,9 @@ from bench.suites.cell import UNCALIBRATED, Cell
 from bench.teachers.cards import pool_cards
 from bench.teachers.pool import TeacherSpec
 from bench.teachers.store import is_stored, pool_digest
+
+if TYPE_CHECKING:
+    import torch
 
 MEMORY = Work._fields.index("image_size") + 1
 """Work that agrees in so many of its fields takes the same memory."""
@@ -49,7 +50,7 @@ class Estimator:
 
     def __init__(
         self, data: Mapping[str, ImageData], runs: Path, cache: Path, device: torch.device
-    ):
+    ) -> None:
         self._data, self._cache, self._device = data, cache, device
         self._seen: set[str] = set()
         names = registry.names("dataset")

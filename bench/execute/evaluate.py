@@ -25,7 +25,7 @@ class EmbeddingTable:
     embedded once: 12,000 images instead of 48,000 for 600 five-way tasks of CIFAR-FS.
     """
 
-    def __init__(self, n_images: int, device: torch.device):
+    def __init__(self, n_images: int, device: torch.device) -> None:
         self.device = device
         self._values: Tensor | None = None
         self._known = np.zeros(n_images, dtype=bool)
@@ -51,6 +51,7 @@ class EmbeddingTable:
             self._known[part] = True
 
     def __getitem__(self, indices: np.ndarray) -> Tensor:
+        assert self._values is not None, "filled before"
         return self._values[torch.from_numpy(indices).to(self.device)]
 
 
@@ -68,7 +69,8 @@ def evaluate(
 
     Args:
         learner: what is scored.
-        data, split: the data set and the split that the tasks index.
+        data: the data set.
+        split: what the tasks index.
         tasks: the list.
         device: where to compute.
         table: embeddings kept from an earlier call with the same learner and split; used only
@@ -81,14 +83,16 @@ def evaluate(
         table = table or EmbeddingTable(len(split.images), device)
     for start in range(0, n_tasks, TASKS_PER_CHUNK):
         stop = min(start + TASKS_PER_CHUNK, n_tasks)
-        if isinstance(learner, EmbeddingLearner):
+        if isinstance(learner, EmbeddingLearner) and table is not None:
             logits, labels = _predict_embedded(learner, data, split, tasks, start, stop, table)
         else:
             batch = tasks.batch(split, start, stop, data.mean, data.std, device)
             labels = batch.query_y
             given = (batch.support_x, batch.support_y, batch.query_x)
-            drawing = isinstance(learner, DrawingLearner)
-            logits = learner.predict_from(start, *given) if drawing else learner.predict(*given)
+            if isinstance(learner, DrawingLearner):
+                logits = learner.predict_from(start, *given)
+            else:
+                logits = learner.predict(*given)
         hits = (logits.argmax(-1) == labels).double().mean(-1)
         accuracies[start:stop] = hits.cpu().numpy()
         progress(stop, n_tasks)

@@ -1,8 +1,7 @@
-"""Fits are stored by their own hash, shared by the cells that agree in what they depend on, and
-resumed from their last checkpoint.
+"""Fits are stored by their own hash, and shared by the cells that agree in what they depend on.
 
 `<cache>/fits/<hash>/` holds `fit.safetensors`, `fit.json`, `curve.parquet`, `images/` and last
-`DONE`; while a fit is under way, its last checkpoints.
+`DONE`; while a fit is under way, its last checkpoints, from which it is resumed.
 """
 
 from __future__ import annotations
@@ -12,13 +11,12 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
 from safetensors.torch import load as parse_safetensors
 from safetensors.torch import save as serialise_safetensors
-from torch import Tensor
 
+from bench import registry
 from bench.checkpoints import Checkpoints, Keeping
 from bench.contract import FitContext, Learner, Method, NetSpec
 from bench.errors import BenchError, Skip
@@ -27,6 +25,10 @@ from bench.execute.timing import Pace, Stopwatch
 from bench.results.files import atomic_path, content_hash, write_json
 from bench.results.store import is_finished, mark_done
 from bench.suites.cell import Cell, versions_of
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 _SHAPE = ("n_way", "k_shot", "learner")
 
@@ -85,8 +87,10 @@ def fit_key(
     sees_tests = method.validates and cell.protocol.selection == "test_max"
     adapted = method.uses_pool and (cell.pool is not None or len(cell.datasets) > 1)
     pixels = {"pixels": [list(one) for one in normalised]} if adapted else {}
+    plug_ins: list[tuple[registry.Kind, str]]
     plug_ins = [("method", cell.method), ("net", net.architecture)]
-    plug_ins += [("learner", cell.learner)] * ("learner" in method.fit_depends_on)
+    if "learner" in method.fit_depends_on:
+        plug_ins.append(("learner", cell.learner))
     versions = versions_of(plug_ins)
     return content_hash(
         pixels
@@ -130,7 +134,7 @@ class FitRun:
         progress: Callable[[int, int], None],
         keeping: Keeping = Keeping(),  # noqa: B008  frozen
         what: str = "fit",
-    ):
+    ) -> None:
         self.folder = folder
         self.log = CellLog(self._advance)
         self._progress, self._stop = progress, keeping.stop

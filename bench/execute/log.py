@@ -21,7 +21,7 @@ COLUMNS = ("step", "name", "value")
 class CellLog:
     """The harness's `FitLog`. Tensors are kept as they come and read when something is written."""
 
-    def __init__(self, progress: Callable[[int, int], None] = lambda done, total: None):
+    def __init__(self, progress: Callable[[int, int], None] = lambda done, total: None) -> None:
         self._points: list[tuple[int, str, float | Tensor]] = []
         self._images: dict[str, tuple[Tensor, tuple[str, ...], int | None]] = {}
         self._progress = progress

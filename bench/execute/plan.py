@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import registry
-from bench.data.base import ImageData, nominal_data
+from bench.data.base import ImageData, Progress, nominal_data
 from bench.data.opening import open_data
 from bench.data.sources import check_name, dataset_source
 from bench.errors import BenchError, unknown_name
@@ -63,15 +63,18 @@ def make_plan(
     cache: Path,
     data_dir: Path | None,
     dataset_dirs: Mapping[str, Path],
-    progress: Any = None,
+    progress: Progress | None = None,
 ) -> ResolvedSuite:
     """Resolve a suite into cells and open its data.
 
     Args:
         suite_name: a suite's name or YAML file.
-        settings, only, seeds: what the command line says; see `read_suite`, `select`.
+        settings: what the command line sets; see `read_suite`.
+        only: the cells that it keeps; see `select`.
+        seeds: its repetitions; None takes the suite's.
         cache: the cache folder.
-        data_dir, dataset_dirs: where data sets are looked for.
+        data_dir: where data sets are looked for.
+        dataset_dirs: where single ones are.
         progress: called with (label, done, total) while a data set is prepared.
 
     Raises:

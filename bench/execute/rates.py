@@ -98,8 +98,9 @@ def describe_work(source: Cell | Record, image_size: int, architectures: Iterabl
 
 
 def took(record: Record, sizes: Mapping[str, int]) -> Took | None:
-    """Return what a record says, in seconds; None where its cell was not scored, or on images of
-    unknown size.
+    """Return what a record says, in seconds.
+
+    That is None where its cell was not scored, or on images of unknown size.
 
     Args:
         record: the record.
@@ -134,8 +135,10 @@ def took_here(runs: Path, device: Device, sizes: Mapping[str, int]) -> list[Took
 
 
 def trained_here(cache: Path, device: Device) -> dict[tuple[str, int], float]:
-    """Return the seconds per training image and epoch of the teachers in a cache that were trained
-    on a device, by architecture and image side: medians."""
+    """Return the seconds per training image and epoch of the teachers trained on a device.
+
+    Medians, by architecture and image side.
+    """
     found: dict[tuple[str, int], list[float]] = defaultdict(list)
     for path in cache.glob("teachers/*/teacher.json"):
         with contextlib.suppress(OSError, ValueError, KeyError, ZeroDivisionError):
@@ -147,8 +150,10 @@ def trained_here(cache: Path, device: Device) -> dict[tuple[str, int], float]:
 
 
 def stored_rates() -> tuple[list[Took], float]:
-    """Return the rates in the package, in passes, and the passes per training image and epoch that
-    training a teacher takes."""
+    """Return the rates in the package, in passes, and those of training a teacher.
+
+    The second is in passes per training image and epoch.
+    """
     text = (importlib.resources.files("bench.execute") / "rates.json").read_text(encoding="utf-8")
     content, rates = json.loads(text), []
     for row in content["rows"]:

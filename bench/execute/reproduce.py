@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bench.data.base import ImageData, Progress
 from bench.data.opening import open_data
 from bench.errors import BenchError
 from bench.execute.plan import ResolvedSuite
@@ -16,6 +17,7 @@ from bench.execute.run import Display
 from bench.results.find import Reading, find_records
 from bench.results.record import Record
 from bench.results.store import RECORD, StoredRecord, open_record
+from bench.stats import Interval
 from bench.suites.cell import Cell
 from bench.suites.suite import MethodEntry, Suite
 
@@ -34,9 +36,8 @@ class Outcome:
     verdict: str
     stored: StoredRecord
     again: StoredRecord
-    difference: float | None
-    low: float | None
-    high: float | None
+    interval: Interval | None
+    """of again minus stored; None for a single task"""
     tasks_equal: int
     surroundings: dict[str, tuple[str, str]]
     """what differs between the two environments, by name"""
@@ -81,8 +82,8 @@ def cell_of(record: Record) -> Cell:
             "can be compared with its repetition"
         )
     values = record.model_dump(mode="json")
-    imported = record.pool is not None and record.pool.name
-    values["pool"] = {"name": record.pool.name, "sha256": record.pool.sha256} if imported else None
+    pool = record.pool
+    values["pool"] = {"name": pool.name, "sha256": pool.sha256} if pool and pool.name else None
     try:
         cell = Cell.model_validate({name: values[name] for name in Cell.model_fields})
     except ValueError as error:
@@ -101,8 +102,12 @@ def cell_of(record: Record) -> Cell:
 
 
 def open_datasets(
-    record: Record, cache: Path, data_dir: Path | None, dataset_dirs: dict[str, Path], progress: Any
-) -> dict[str, Any]:
+    record: Record,
+    cache: Path,
+    data_dir: Path | None,
+    dataset_dirs: dict[str, Path],
+    progress: Progress | None,
+) -> dict[str, ImageData]:
     """Open the record's data sets and check that they are the same images.
 
     Raises:
@@ -136,7 +141,7 @@ def fresh_cache(cache: Path, keep: str) -> Iterator[Path]:
 
 def run_again(
     stored: StoredRecord,
-    data: dict[str, Any],
+    data: dict[str, ImageData],
     cache: Path,
     runs: Path,
     device: str | None,
@@ -150,7 +155,8 @@ def run_again(
         data: its data sets by name.
         cache: where teachers and fits are looked for and kept.
         runs: a folder that does not hold the cell.
-        device, threads: where to compute; None takes the record's kind and number.
+        device: where to compute; None takes the record's kind.
+        threads: CPU threads; None takes the record's number.
         display: where progress is shown.
 
     Raises:
@@ -164,13 +170,15 @@ def run_again(
             f"'{runs}' holds cell {record.cell_hash} already; name a folder for the repetition "
             "that is not there yet"
         )
-    suite = Suite(
-        name=record.suite,
-        title="a repetition",
-        scenario=cell.scenario,
-        datasets=list(cell.datasets),
-        architectures=list(cell.architectures),
-        methods=[MethodEntry(method=cell.method)],
+    suite = Suite.model_validate(
+        {
+            "name": record.suite,
+            "title": "a repetition",
+            "scenario": cell.scenario,
+            "datasets": list(cell.datasets),
+            "architectures": list(cell.architectures),
+            "methods": [MethodEntry(method=cell.method)],
+        }
     )
     request = Request(
         runs=runs,
@@ -209,16 +217,14 @@ def judge(stored: StoredRecord, again: StoredRecord) -> Outcome:
         )
     first, second = stored.accuracies(), again.accuracies()
     equal = int((first == second).sum())
-    mean = low = high = None
-    if len(first) > 1:
-        mean, low, high = mean_interval(second - first)
+    interval = mean_interval(second - first) if len(first) > 1 else None
     if np.array_equal(first, second):
         verdict = "bitwise"
     else:
-        inside = low is not None and low <= 0 <= high
+        inside = interval is not None and interval.low <= 0 <= interval.high
         verdict = "within the interval" if inside else "different"
     surroundings = _differing(stored.record, again.record)
-    return Outcome(verdict, stored, again, mean, low, high, equal, surroundings)
+    return Outcome(verdict, stored, again, interval, equal, surroundings)
 
 
 def _differing(a: Record, b: Record) -> dict[str, tuple[str, str]]:
@@ -245,17 +251,17 @@ def _surroundings(record: Record) -> dict[str, str]:
 
 def as_row(outcome: Outcome) -> dict[str, Any]:
     """Return an outcome as plain values; accuracies are fractions."""
-    a, b = outcome.stored.record, outcome.again.record
+    a, b, interval = outcome.stored.record, outcome.again.record, outcome.interval
     return {
         "cell_hash": a.cell_hash,
         "verdict": outcome.verdict,
-        "tasks": a.accuracy.n,
+        "tasks": a.scored.n,
         "tasks_equal": outcome.tasks_equal,
-        "mean": a.accuracy.mean,
-        "mean_again": b.accuracy.mean,
-        "difference": outcome.difference,
-        "low": outcome.low,
-        "high": outcome.high,
+        "mean": a.scored.mean,
+        "mean_again": b.scored.mean,
+        "difference": interval.mean if interval else None,
+        "low": interval.low if interval else None,
+        "high": interval.high if interval else None,
         "surroundings": {key: list(pair) for key, pair in outcome.surroundings.items()},
     }
 
@@ -263,18 +269,19 @@ def as_row(outcome: Outcome) -> dict[str, Any]:
 def sentences(outcome: Outcome) -> list[str]:
     """Say in lines how a repetition compares with its record."""
     a, b = outcome.stored.record, outcome.again.record
-    n = a.accuracy.n
+    n = a.scored.n
     lines = [
-        f"{cell_of(a).label}: {100 * a.accuracy.mean:.2f} % stored, "
-        f"{100 * b.accuracy.mean:.2f} % again; {outcome.tasks_equal} of {n} tasks equal"
+        f"{cell_of(a).label}: {100 * a.scored.mean:.2f} % stored, "
+        f"{100 * b.scored.mean:.2f} % again; {outcome.tasks_equal} of {n} tasks equal"
     ]
     if outcome.verdict == "bitwise":
         lines.append("agrees bitwise: every test task has the same accuracy")
-    elif outcome.difference is not None:
+    elif outcome.interval is not None:
+        mean, low, high = outcome.interval
         word = "agrees within the interval" if outcome.verdict != "different" else "differs"
         lines.append(
-            f"{word}: again minus stored {100 * outcome.difference:+.2f} points "
-            f"[{100 * outcome.low:+.2f}, {100 * outcome.high:+.2f}] over the same {n} tasks"
+            f"{word}: again minus stored {100 * mean:+.2f} points "
+            f"[{100 * low:+.2f}, {100 * high:+.2f}] over the same {n} tasks"
         )
     else:
         lines.append("differs on its only test task")

@@ -142,7 +142,7 @@ def run_plan(
     request: Request,
     execute: Executor,
     display: Display,
-    finished: Callable[[StoredRecord], None],
+    finished: Callable[[StoredRecord], object],
 ) -> list[StoredRecord]:
     """Run what is not finished and return every record of the plan, in plan order.
 
@@ -150,7 +150,8 @@ def run_plan(
     said.
 
     Args:
-        plan, request: what and where.
+        plan: what is run.
+        request: where and how.
         execute: the engine, as `run_inline`.
         display: where progress is shown.
         finished: called in this process with each record as it comes in.

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-
-import torch
+from typing import TYPE_CHECKING
 
 from bench.checkpoints import Keeping
 from bench.contract import Pool
@@ -19,6 +18,9 @@ from bench.results.files import content_hash
 from bench.suites.cell import Cell
 from bench.teachers.adapt import adapt_pool
 from bench.teachers.store import build_pool
+
+if TYPE_CHECKING:
+    import torch
 
 Progress = Callable[[str, int, int], None]
 """Called with (what is going on, done, total)."""

@@ -22,7 +22,7 @@ SAMPLE_INTERVAL = 5.0
 class Stopwatch:
     """Accumulates the seconds spent between `running()` blocks; CUDA events on a GPU."""
 
-    def __init__(self, device: torch.device):
+    def __init__(self, device: torch.device) -> None:
         self.device = device
         self.seconds = 0.0
         self._excluded = 0.0
@@ -61,7 +61,7 @@ class Pace:
     plans kernels and warms caches, are left out; so are they after each resumption.
     """
 
-    def __init__(self, clock: Stopwatch, state: Mapping[str, Any] | None = None):
+    def __init__(self, clock: Stopwatch, state: Mapping[str, Any] | None = None) -> None:
         self._clock = clock
         state = state or {}
         self.steps: int = state.get("steps", 0)
@@ -119,7 +119,7 @@ class SystemSampler:
     cells before have freed does not count.
     """
 
-    def __init__(self, device: torch.device):
+    def __init__(self, device: torch.device) -> None:
         self.device = device
         self.rows: dict[str, list[float]] = {}
         self._process = psutil.Process()

@@ -59,7 +59,7 @@ def checks_of(kind: registry.Kind) -> tuple[Check, ...]:
     return import_module(MODULES[kind]).CHECKS[kind]
 
 
-def make_subject(kind: registry.Kind, name: str, **options: Any) -> Any:
+def make_subject(kind: registry.Kind, name: str, **options: Any) -> object:
     """Return what the checks of a plug-in share, such as its fits."""
     return import_module(MODULES[kind]).SUBJECTS[kind](name, **options)
 
@@ -90,7 +90,7 @@ def run_checks(kind: registry.Kind, name: str, **options: Any) -> Iterator[Resul
         yield run_check(kind, name, check, subject)
 
 
-def run_check(kind: registry.Kind, name: str, check: Check, subject: Any) -> Result:
+def run_check(kind: registry.Kind, name: str, check: Check, subject: object) -> Result:
     """Run one check and say how it went; nothing that a plug-in raises gets through."""
     try:
         detail = check(subject) or ""

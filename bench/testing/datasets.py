@@ -31,7 +31,7 @@ class DatasetSubject:
 
     def __init__(
         self, name: str, data_dir: Path | None = None, dataset_dirs: Mapping[str, Path] = {}
-    ):
+    ) -> None:
         self.name = name
         self.kind: type[DatasetSource] = registry.load("dataset", name)
         self.source = self.kind()

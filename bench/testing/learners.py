@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator
-from typing import Any, get_args
+from typing import TypeVar, get_args
 
 import torch
 import torch.nn.functional as F
 
 from bench import registry
 from bench.contract import (
+    Backbone,
     BnMode,
     DrawingLearner,
     EmbeddingLearner,
@@ -22,7 +23,6 @@ from bench.contract import (
 )
 from bench.errors import BenchError, Skip
 from bench.learners.base import LearnerSettings
-from bench.nets.base import Backbone
 from bench.testing.checks import Check, require
 from bench.testing.rules import (
     predicted,
@@ -41,6 +41,9 @@ from bench.testing.tiny import tiny_net
 CAPABILITIES = (*(EmbeddingLearner, DrawingLearner, MetaLearner, InnerLoopLearner, MetricLearner),)
 
 
+AnyLearner = TypeVar("AnyLearner", bound=Learner)
+
+
 class LearnerSubject:
     """A learner's class, and instances of it.
 
@@ -49,7 +52,7 @@ class LearnerSubject:
         net: architecture of the network.
     """
 
-    def __init__(self, name: str, net: str = "conv4"):
+    def __init__(self, name: str, net: str = "conv4") -> None:
         self.name, self.net = name, net
         self.kind: type[Learner] = registry.load("learner", name)
 
@@ -58,6 +61,10 @@ class LearnerSubject:
         net = tiny_net(torch.Generator().manual_seed(3), self.net, 5, 16)
         return net.requires_grad_(False).eval()
 
+    def around(self, net: Backbone, settings: LearnerSettings) -> Learner:
+        """Return a learner around a network."""
+        return registry.load("learner", self.name)(net, settings)
+
     def make(self, bn: BnMode = "transductive") -> Learner:
         """Return a learner around the network.
 
@@ -65,7 +72,7 @@ class LearnerSubject:
             Skip: it cannot serve this mode of batch norm.
         """
         try:
-            return self.kind(self.network(), LearnerSettings(bn=bn))
+            return self.around(self.network(), LearnerSettings(bn=bn))
         except BenchError as error:
             raise Skip(f"bn {bn}: {error}") from None
 
@@ -81,7 +88,7 @@ class LearnerSubject:
         if len(refused) == len(modes):
             raise Skip("; ".join(refused))
 
-    def offering(self, kind: type[Learner]) -> Any:
+    def offering(self, kind: type[AnyLearner]) -> list[AnyLearner]:
         """Return the learners that offer a capability.
 
         Raises:
@@ -141,7 +148,7 @@ def follows_the_order_of_queries(subject: LearnerSubject) -> None:
 def leaves_its_network_alone(subject: LearnerSubject) -> None:
     """Leaves the weights of its network as they are."""
     net = subject.network()
-    learner = subject.kind(net, LearnerSettings())
+    learner = subject.around(net, LearnerSettings())
     before = state_of(net)
     predicted(learner, some_tasks())
     require_unchanged(net, before, "its network")

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from bench import registry
-from bench.contract import FitContext, Learner, Method, NetSpec, Pool, TaskShape
+from bench.contract import FitContext, Learner, Method, NetSpec, Pool, TaskBatch, TaskShape
 from bench.errors import Skip
 from bench.suites.expand import serving_learners
 from bench.suites.suite import validated
@@ -93,7 +93,9 @@ class MethodSubject:
         settings: of its configuration, beside those of `QUICK` that it has.
     """
 
-    def __init__(self, name: str, net: str = "conv4", settings: Mapping[str, Any] | None = None):
+    def __init__(
+        self, name: str, net: str = "conv4", settings: Mapping[str, Any] | None = None
+    ) -> None:
         self.name, self.net = name, net
         self.method: type[Method] = registry.load("method", name)
         self.settings = {**_quick(self.method), **(settings or {})}
@@ -246,7 +248,11 @@ def predicts_every_task(subject: MethodSubject) -> None:
     for name in subject.learners():
         learner = subject.learner(fitting, name)
         require(learner.n_parameters > 0, f"n_parameters of {name} is {learner.n_parameters}")
-        require_tasks_apart(lambda tasks, _, one=learner: predicted(one, tasks), some_tasks())
+
+        def predict(tasks: TaskBatch, _: int, one: Learner = learner) -> Tensor:
+            return predicted(one, tasks)
+
+        require_tasks_apart(predict, some_tasks())
 
 
 def predicts_from_a_mixed_pool(subject: MethodSubject) -> None:

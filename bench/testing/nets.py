@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from bench import registry
 from bench.contract import NetSpec, OptimiserRecipe
-from bench.nets.base import Backbone, initialise
+from bench.nets.base import initialise
 from bench.nets.build import build_net, optimiser_recipe
 from bench.nets.norm import batch_norm, running_norm
 from bench.testing.checks import Check, require
@@ -31,10 +31,10 @@ class NetSubject:
         name: the registered name.
     """
 
-    def __init__(self, name: str):
+    def __init__(self, name: str) -> None:
         self.name = name
         self.kind = registry.load("net", name)
-        self.net: Backbone = tiny_net(_generator(), name, N_CLASSES, SIZE).eval()
+        self.net = tiny_net(_generator(), name, N_CLASSES, SIZE).eval()
 
     @functools.cached_property
     def images(self) -> Tensor:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import ast
 import inspect
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import fields, replace
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,8 +22,6 @@ from bench.testing.tiny import tiny_tasks
 PUBLIC = ("contract", "errors", "nets", "learners", "training", "inversion")
 """Modules of `bench` that any plug-in may import."""
 
-TOLERANCE = {"rtol": 1e-3, "atol": 1e-4}
-
 
 def require_docstring(kind: type) -> str:
     """Return the first line of a plug-in's own docstring."""
@@ -32,7 +30,7 @@ def require_docstring(kind: type) -> str:
     return text.splitlines()[0]
 
 
-def require_config(kind: Any) -> None:
+def require_config(kind: type[Config]) -> None:
     """Require a configuration whose fields have docstrings and defaults."""
     require(issubclass(kind, Config), f"Config is {kind}; let it be a subclass of Config")
     bare = sorted(set(kind.model_fields) - set(descriptions(kind)))
@@ -48,8 +46,8 @@ def require_public_imports(kind: type, also: tuple[str, ...] = ()) -> None:
         also: modules of `bench` that its kind may import beside `PUBLIC`.
     """
     allowed = tuple(f"bench.{name}" for name in (*PUBLIC, *also))
-    module = inspect.getmodule(kind)
-    found = {name for name in _imports(inspect.getsource(module)) if name.split(".")[0] == "bench"}
+    source = inspect.getsource(sys.modules[kind.__module__])
+    found = {name for name in _imports(source) if name.split(".")[0] == "bench"}
     wrong = sorted(n for n in found if not any(f"{n}.".startswith(f"{a}.") for a in allowed))
     require(not wrong, f"imports {', '.join(wrong)}, which may change; use {', '.join(allowed)}")
 
@@ -120,7 +118,8 @@ def task_slice(tasks: TaskBatch, part: slice) -> TaskBatch:
 def require_close(found: Tensor, expected: Tensor, what: str) -> None:
     """Require that two tensors agree but for rounding."""
     gap = (found - expected).abs().max().item()
-    require(torch.allclose(found, expected, **TOLERANCE), f"{what} (largest difference {gap:.2g})")
+    close = torch.allclose(found, expected, rtol=1e-3, atol=1e-4)
+    require(close, f"{what} (largest difference {gap:.2g})")
 
 
 def require_tasks_apart(predict: Callable[[TaskBatch, int], Tensor], tasks: TaskBatch) -> None:

@@ -15,21 +15,21 @@ from bench.testing.checks import Check, require
 class ProtocolSubject:
     """The constants of a protocol."""
 
-    def __init__(self, name: str):
+    def __init__(self, name: str) -> None:
         self.constants: ProtocolConstants = protocols.protocol(name)
 
 
 class BudgetSubject:
     """The counts of a budget."""
 
-    def __init__(self, name: str):
+    def __init__(self, name: str) -> None:
         self.counts: Budget = protocols.budget(name)
 
 
 class SuiteSubject:
     """A suite's file."""
 
-    def __init__(self, name: str):
+    def __init__(self, name: str) -> None:
         if name not in suite_files():
             raise unknown_name("suite", name, suite_files())
         self.name, self.path = name, suite_file(name)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,10 +11,12 @@ from torch import Tensor
 
 from bench import registry
 from bench.contract import (
+    Backbone,
     BnMode,
     Budget,
     FitContext,
     Learner,
+    MetaLearner,
     Method,
     NetSpec,
     Pool,
@@ -24,7 +26,7 @@ from bench.contract import (
 )
 from bench.learners.base import LearnerSettings
 from bench.nets import build
-from bench.nets.base import Backbone, initialise
+from bench.nets.base import initialise
 from bench.seeds import torch_generator
 from bench.suites.protocols import protocol as named_protocol
 
@@ -152,9 +154,9 @@ def tiny_context(
     seed: int = 0,
     budget: Mapping[str, Any] | None = None,
     protocol: Mapping[str, Any] | None = None,
-    validate: Any = None,
+    validate: Callable[[Learner], float] | None = None,
     resume: dict[str, Any] | None = None,
-    save: Any = None,
+    save: Callable[[int, dict[str, Any]], None] | None = None,
 ) -> FitContext:
     """Return a context as the harness would build it, of six meta-iterations on 16-pixel images.
 
@@ -164,6 +166,7 @@ def tiny_context(
     net = net or NetSpec("conv4", shape.n_way, 16)
     learner = learner or method.default_learner
     learner_class = registry.load("learner", learner)
+    counts: dict[str, Any]
     counts = {"teacher_epochs": 1, "meta_iterations": 6, "validate_every": 2, "n_val_tasks": 4}
     counts |= budget or {}
     counts.setdefault("oracle_iterations", counts["meta_iterations"])
@@ -182,7 +185,7 @@ def tiny_context(
         initialise(model, generator)
         return model.to(memory_format=torch.channels_last)
 
-    def training_learner(model: Backbone) -> Any:
+    def training_learner(model: Backbone) -> MetaLearner:
         return learner_class(model, settings(constants.inner_steps_train, constants.bn))
 
     def make_learner(state: Mapping[str, Tensor], bn: BnMode | None = None) -> Learner:
