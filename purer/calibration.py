@@ -22,10 +22,10 @@ class Icfil(Calibration[IcfilConfig]):
     CVPR 2023, arXiv 2303.11183. The paper describes it in a figure, and no code is public: the
     steps are the paper's, every constant is ours (`IcfilConfig`, `docs/icfil.md`).
 
-    For each test task: the inner loop on the real support gives an adapted model; a pseudo
-    support set of the same labels is inverted from it; a contrastive loss pulls real features to
-    the pseudo features of their class; the head follows by cross-entropy; then the query is
-    predicted. No query, labelled or not, takes part.
+    For each test task, the inner loop on the real support set gives an adapted model; a pseudo
+    support set with the same labels is inverted from it; a contrastive loss pulls real features to
+    the pseudo features of their class, and the head is trained with cross-entropy; then the queries
+    are predicted. The calibration uses no query image.
     """
 
     name = "icfil"

@@ -69,23 +69,24 @@ class Purer(Method[PurerConfig]):
     Hu et al., "Architecture, Dataset and Model-Scale Agnostic Data-free Meta-Learning",
     CVPR 2023, arXiv 2303.11183.
 
-    In each meta-iteration the pixels of a dynamic data set, a few pseudo images of each class of
-    the pool, take one step against the inversion loss of all teachers; then the learner takes one
-    outer step on pseudo tasks drawn from it. When the pseudo tasks no longer get easier, a
-    gradient switch makes one pixel step adversarial: it also raises the learner's outer loss.
+    A dynamic data set holds a few pseudo images of each class of the pool. In each meta-iteration
+    its pixels take one step that lowers the inversion loss of all teachers; then the learner takes
+    one outer step on pseudo tasks drawn from it. When the accuracy on pseudo tasks no longer rises,
+    a gradient switch makes one pixel step adversarial: that step also raises the learner's outer
+    loss.
 
     As in the released code: every loss term and constant, the order of the steps, the switch, the
-    initialisation, the adversarial gradient through queries and support. What the released code
-    does besides, and a protocol can ask for: cumulative teacher weights, mismatched labels, a fixed
-    split of the pseudo images, a few teachers drawn for each pixel step, a checkpoint chosen on
-    test tasks.
+    initialisation, the adversarial gradient through queries and support. Further choices of the
+    released code are settings of the protocol: cumulative teacher weights, mismatched labels, a
+    fixed split of the pseudo images, some teachers drawn for each pixel step, selection of the
+    checkpoint on test tasks.
 
     Departures: pixel shifts, tasks and adversarial tasks are drawn from separate streams; the
     number of classes comes from the teachers, not from the training files; the switch's warm-up
     scales with the meta-iterations (4,000 of 60,000) unless given. The calibration at test time
-    (ICFIL) is no part of the fit. Teachers without batch norm are inverted without the term of its
-    statistics. All teachers must take equally normalised images. Across image
-    sizes all pseudo images have the meta-model's, and each teacher sees them at its own.
+    (ICFIL) is not part of the fit. Teachers without batch norm are inverted without the statistics
+    term. The images of all teachers must be normalised in the same way. If image sizes differ, all
+    pseudo images have the meta-model's size and are resized for each teacher.
     """
 
     name = "purer"

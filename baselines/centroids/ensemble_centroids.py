@@ -77,13 +77,13 @@ class EnsembleConfig(Config):
 class EnsembleCentroids(Method[EnsembleConfig]):
     """Concatenated L2-normalised features of all teachers, nearest class centroid; no training.
 
-    Each teacher's part is scaled to length 1 before concatenation, so that no teacher outweighs
-    another; the overall scale plays no part in the nearest centroid. Classifier: SimpleShot
-    (Wang et al., arXiv 1911.04623), "L2N". The use of a pool of teachers is ours, and so is the
-    preset `tuned`, whose settings were chosen on validation tasks of CIFAR-FS: root features,
-    logits and root soft labels, each averaged over the image and its mirror image, teachers
-    weighed by their squared held-out accuracy, classified by the nearest centroid and a ridge
-    regression together.
+    Each teacher's features are scaled to length 1 before concatenation, so that all teachers have
+    the same weight; the overall scale does not affect the nearest centroid. Classifier: SimpleShot
+    (Wang et al., arXiv 1911.04623), "L2N". The use with a pool of teachers is ours, and so is the
+    preset `tuned`, whose settings were chosen on validation tasks of CIFAR-FS: square roots of
+    features, logits, and square roots of soft labels, each averaged over the image and its mirror
+    image; teachers weighted by their squared held-out accuracy; the classifier combines the nearest
+    centroid and a ridge regression.
     """
 
     name = "ensemble_centroids"

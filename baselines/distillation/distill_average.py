@@ -16,14 +16,14 @@ from bench.training.initialisation import average_state
 class DistillAverage(Distillation[SingleConfig]):
     """Mean of the weights of one student per teacher, each distilled as in `SingleDfkd`.
 
-    A usual baseline of data-free meta-learning. All students start from the same fresh weights: the
-    average of networks that share no start means little (Frankle et al., "Linear Mode Connectivity
-    and the Lottery Ticket Hypothesis", ICML 2020, arXiv 1912.05671). Unlike `average` it serves
-    teachers of any architecture.
+    A common baseline of data-free meta-learning. All students start from the same random weights,
+    because averaging networks with different initialisations destroys their features (Frankle et
+    al., "Linear Mode Connectivity and the Lottery Ticket Hypothesis", ICML 2020, arXiv 1912.05671).
+    Unlike `average`, it accepts teachers of any architecture.
 
-    Departures: the steps are divided among the students; BN statistics of the average are those of
-    pseudo images of all teachers, since averaged weights have activations of their own (Jordan et
-    al., "REPAIR", ICLR 2023, arXiv 2211.08403).
+    Departures: the steps are divided among the students; the BN statistics of the averaged network
+    are computed on pseudo images of all teachers, because averaged weights have other activations
+    (Jordan et al., "REPAIR", ICLR 2023, arXiv 2211.08403).
     """
 
     name = "distill_average"

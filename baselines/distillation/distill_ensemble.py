@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 class DistillEnsemble(Distillation[DistillationConfig]):
     """One student distilled from all teachers at once, on their pseudo images.
 
-    What `ensemble_centroids` computes with the whole pool, at the price of one network: each view
-    of a pseudo image, of whichever teacher, is shown to *all* teachers, and the student learns the
-    features with which the nearest centroid does best there. It matches them through a linear map,
-    and their similarities directly, in the space in which centroids are compared (Tung and Mori,
-    ICCV 2019, arXiv 1907.09682; Park et al., CVPR 2019, arXiv 1904.05068; see
-    `_losses.py`). Teachers' answers are computed once for each view and used several
-    times. Inversion: DeepInversion, Yin et al., CVPR 2020, arXiv 1912.08795. The use of a pool of
-    teachers with separate classes is ours, and so are all constants, chosen on validation tasks of
+    The student approximates the features of `ensemble_centroids` at the cost of one network. Each
+    view of a pseudo image, whichever teacher it was inverted from, is given to *all* teachers, and
+    the student learns the features of the ensemble's preset `tuned`. It matches them through a
+    linear map, and their similarities directly, in the space in which centroids are compared (Tung
+    and Mori, ICCV 2019, arXiv 1907.09682; Park et al., CVPR 2019, arXiv 1904.05068; see
+    `_losses.py`). The teachers' outputs are computed once per view and used several times.
+    Inversion: DeepInversion, Yin et al., CVPR 2020, arXiv 1912.08795. The use with a pool of
+    teachers of different classes is ours, and so are all constants, chosen on validation tasks of
     CIFAR-FS.
 
     Departures from data-free distillation as published: see `SingleDfkd`; soft labels are part of

@@ -32,16 +32,16 @@ class SingleDfkd(Distillation[SingleConfig]):
     """A student distilled from the most accurate teacher, on that teacher's pseudo images.
 
     Data-free knowledge distillation: Chen et al., "Data-Free Learning of Student Networks" (DAFL),
-    ICCV 2019, arXiv 1904.01186; Yin et al., "Dreaming to Distill" (DeepInversion), CVPR 2020,
-    arXiv 1912.08795; Fang et al., "Contrastive Model Inversion for Data-Free Knowledge
-    Distillation" (CMI), IJCAI 2021, arXiv 2105.08584. Soft labels at a temperature: Hinton et al.,
-    arXiv 1503.02531. It shows what one teacher's knowledge is worth in the meta-model, whatever the
-    teacher's architecture.
+    ICCV 2019, arXiv 1904.01186; Yin et al., "Dreaming to Distill" (DeepInversion), CVPR 2020, arXiv
+    1912.08795; Fang et al., "Contrastive Model Inversion for Data-Free Knowledge Distillation"
+    (CMI), IJCAI 2021, arXiv 2105.08584. Soft labels at a temperature: Hinton et al., arXiv
+    1503.02531. The row shows what the knowledge of one teacher is worth in the meta-model, for any
+    architecture of the teacher.
 
-    Departures: pixels are inverted as in DeepInversion, once, before the student learns (no
+    Departures: pixels are inverted as in DeepInversion, once, before the student is trained (no
     generator, no memory bank, no adversarial term), from dead leaves instead of noise; views are
-    shifted, mirrored and mixed; besides soft labels the student matches features and similarities
-    (see `DistillEnsemble`).
+    shifted, mirrored and mixed; the student also matches features and similarities (see
+    `DistillEnsemble`).
     """
 
     name = "single_dfkd"

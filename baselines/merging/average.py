@@ -17,9 +17,8 @@ class Average(Merge[MergeConfig]):
     """Mean of all teachers' weights, BN statistics included, as initialisation.
 
     A baseline of Hu et al., "Architecture, Dataset and Model-Scale Agnostic Data-free
-    Meta-Learning", CVPR 2023, arXiv 2303.11183; also where its released scripts start
-    meta-training. Head policies other than `average`, and the largest group of a mixed pool, are
-    ours.
+    Meta-Learning", CVPR 2023, arXiv 2303.11183, whose released scripts also start meta-training
+    from it. Head policies other than `average`, and the largest group of a mixed pool, are ours.
     """
 
     name = "average"

@@ -41,10 +41,10 @@ class Dro(Merge[DroConfig]):
     embedding, at the worst distribution of embeddings within a Wasserstein ball around them. The
     meta-model is its output at the mean embedding.
 
-    All ours: the network gives N coefficients, for weights = mean + Σ c_i (teacher i - mean),
-    which is where gradient descent from zero would keep a full output layer as well; the error
-    weighs all entries alike, by the teachers' spread in them; the ball moves each embedding by
-    gradient ascent; batch norm statistics are averaged.
+    Ours: the network outputs N coefficients c_i, for weights = mean + Σ c_i (teacher i - mean);
+    gradient descent from zero would keep a full output layer in this span as well. The error
+    weights all entries equally, by the teachers' spread in them. The ball is explored by gradient
+    ascent on each embedding. Batch norm statistics are averaged.
     """
 
     name = "dro"

@@ -45,7 +45,8 @@ class Fisher(Merge[FisherConfig]):
     taken exactly, and equation 4 for the mean.
 
     Departures: inputs are pseudo images inverted from the teacher itself, since there is no data;
-    each teacher's Fisher is scaled to the same mean; batch norm statistics are averaged plainly.
+    each teacher's Fisher is scaled to the same mean; batch norm statistics are averaged without
+    weights.
     """
 
     name = "fisher"

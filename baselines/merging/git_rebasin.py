@@ -38,10 +38,11 @@ class GitRebasin(Merge[GitRebasinConfig]):
     ICLR 2023, arXiv 2209.04836: algorithm 1 (a match) and algorithm 3 (MergeMany).
 
     Departures: every teacher is first matched to the most accurate one, layer by layer from the
-    pixels, because the identity means nothing between independent networks; a group moves only
-    if its match gains. The heads move with the channels they read but have no say, since their
-    rows are different classes. Batch norm's scale and shift vote, its running statistics only
-    move; gradient and metric learners use the batch's own, so none are estimated anew.
+    input, because between independent networks the identity is no meaningful start; a group is
+    permuted only if its match improves. The heads are permuted with the channels that they read but
+    do not enter the match, because their rows are different classes. Scale and shift of batch norm
+    enter the match; its running statistics are only permuted. Gradient and metric learners use the
+    batch's own statistics, so none are estimated anew.
     """
 
     name = "git_rebasin"

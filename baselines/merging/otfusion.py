@@ -36,11 +36,11 @@ class OtFusion(Merge[OtFusionConfig]):
     metric: Euclidean distance, not squared, as in the released commands. Between equally many
     channels of equal mass an optimal transport is a permutation, found as a linear assignment.
 
-    Departures: the reference is the most accurate teacher; conv bias and batch norm are part of
-    a channel's weights and travel with it, and a flattened head moves in blocks of its columns
-    (the released code drops biases and batch norm); the channels of a residual stream move
-    together, matched on the first layers that write to it; activations are those after batch
-    norm, on pseudo images instead of training images.
+    Departures: the reference is the most accurate teacher; convolution bias and batch norm belong
+    to a channel's weights and are permuted with it, and a flattened head is permuted in blocks of
+    columns (the released code drops biases and batch norm); the channels of a residual stream are
+    permuted together, matched on the first layers that write to it; activations are taken after
+    batch norm, on pseudo images instead of training images.
     """
 
     name = "otfusion"

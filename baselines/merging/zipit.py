@@ -38,10 +38,10 @@ class ZipIt(Merge[ZipItConfig]):
     each teacher's next layer reads it in place of every member.
 
     Departures: correlations come from pseudo images of all teachers, after batch norm and before
-    ReLU; clusters grow by their least correlation, without the released discount on repeated
-    merges, which would tear apart three or more equal teachers; the channels of a residual stream
-    are merged once for all layers that write to it; of the partial zips only the one below the
-    heads gives a meta-model of one architecture; no batch norm statistics are estimated anew.
+    ReLU; clusters grow by their lowest correlation, without the released discount on repeated
+    merges, which would separate three or more identical teachers; the channels of a residual stream
+    are merged once for all layers that write to it; of the partial zips, only the one below the
+    heads gives a meta-model of one architecture; batch norm statistics are not estimated anew.
     """
 
     name = "zipit"

@@ -107,19 +107,19 @@ class BidfMkd(Method[BidfMkdConfig]):
     Hu et al., "Learning to Learn from APIs: Black-Box Data-Free Meta-Learning", ICML 2023,
     arXiv 2305.18413.
 
-    A visit to a teacher recovers images of its classes through a generator that is trained anew,
-    its gradient estimated from answers to queries alone. The meta-model is distilled in an inner
-    loop on a support set and, through it, in an outer step on a query set, whose images the
-    adapted model still labels as the teacher does but far from its probabilities: near its
-    boundary. All images go to a memory, and between visits the meta-model is trained on tasks that
-    mix the memory's classes.
+    A visit to a teacher recovers images of its classes with a newly initialised generator, whose
+    gradient is estimated from the teacher's answers to queries. The meta-model is distilled in an
+    inner loop on a support set and, through it, in an outer step on a boundary query set: images
+    that the adapted model labels as the teacher does, but with probabilities far from the
+    teacher's. All images go to a memory; between visits, the meta-model is trained on tasks that
+    mix classes from the memory.
 
-    As in the released code: generator, estimator, both losses' form, constants, the plateau that
-    asks for the next visit, the random start of the meta-model. Departures: what a teacher answers
-    are probabilities; the boundary term compares probabilities, in the released code logits; of a
-    recovery's steps the one of the least mean loss is kept; teachers are visited in rounds, not
-    drawn with replacement; a visit's distillation is an Adam step of its own, not one of the four
-    tasks of a meta-batch; small budgets recover less.
+    As in the released code: generator, estimator, form of both losses, constants, the plateau that
+    triggers the next visit, random initialisation of the meta-model. Departures: teachers answer
+    with probabilities; the boundary term compares probabilities (released: logits); of the steps of
+    a recovery, the one with the lowest mean loss is kept; teachers are visited in rounds, not drawn
+    with replacement; the distillation of a visit is a separate Adam step, not one of the four tasks
+    of a meta-batch; small budgets recover fewer images.
     """
 
     name = "bidf_mkd"

@@ -106,20 +106,20 @@ class Free(Method[FreeConfig]):
 
     Wei et al., "FREE: Faster and Better Data-Free Meta-Learning", CVPR 2024, arXiv 2405.00984.
 
-    Faster: one meta-generator serves all teachers; five Adam steps adapt a copy of it to a
-    teacher, and the gradients at the ends of a visit's adaptations train the meta-generator
-    (first-order MAML). Better: the meta-model is distilled from the visited teachers one after
-    the other, and the way it went becomes one outer step (as in Reptile), which in the second
-    order makes the teachers' gradients agree. All images go to a memory; between visits the
-    meta-model is trained on tasks that mix the memory's classes.
+    Faster: one meta-generator serves all teachers; five Adam steps adapt a copy of it to a teacher,
+    and the gradients at the ends of a visit's adaptations train the meta-generator (first-order
+    MAML). Better: the meta-model is distilled from the visited teachers one after the other, and
+    the total displacement of its weights gives one outer step (as in Reptile), which to second
+    order aligns the teachers' gradients. All images go to a memory; between visits, the meta-model
+    is trained on tasks that mix classes from the memory.
 
-    As in the released code: generator, losses' form, constants, the adversarial term, the plateau
-    that asks for the next visit, the random start. Departures: a visit's images are those of the
-    least loss (released: of the last of the five), and all of its teachers' go to the memory
-    (released: the last one's alone, hazard H17); teachers are visited in rounds, not drawn with
-    replacement; four tasks make a meta-batch, not ten; the aligned step has an Adam state of its
-    own, to which the released factor of 67 means nothing; small budgets have a smaller generator
-    and a shorter warm-up.
+    As in the released code: generator, form of the losses, constants, the adversarial term, the
+    plateau that triggers the next visit, random initialisation. Departures: the images of a visit
+    are those with the lowest loss (released: of the last of the five steps), and those of all its
+    teachers go to the memory (released: only the last teacher's); teachers are visited in rounds,
+    not drawn with replacement; a meta-batch has four tasks, not ten; the aligned step has its own
+    Adam state, for which the released factor of 67 has no meaning; small budgets have a smaller
+    generator and a shorter warm-up.
     """
 
     name = "free"

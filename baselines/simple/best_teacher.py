@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 class BestTeacher(Method):
     """The teacher with the highest held-out accuracy as initialisation.
 
-    A usual baseline of data-free meta-learning. Our choices: only teachers of the meta-model's
-    architecture and image size compete; of equals the first is taken; a head of another width is
-    drawn afresh.
+    A common baseline of data-free meta-learning. Our choices: only teachers with the meta-model's
+    architecture and image size are candidates; of equally accurate ones the first is used; a head
+    of another width is initialised at random.
     """
 
     name = "best_teacher"

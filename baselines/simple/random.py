@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 class Random(Method):
     """Newly drawn weights; uses no teacher.
 
-    The usual floor of data-free meta-learning, as in Wang et al., "Meta-Learning without Data via
-    Wasserstein Distributionally-Robust Model Fusion", UAI 2022. Every learner of the suite may
-    start from it.
+    The usual lower reference of data-free meta-learning, as in Wang et al., "Meta-Learning without
+    Data via Wasserstein Distributionally-Robust Model Fusion", UAI 2022. Every learner of the suite
+    may start from it.
     """
 
     name = "random"

@@ -53,8 +53,8 @@ class Maml(GradientLearner):
     """SGD on all parameters against the support's mean cross-entropy, then predict.
 
     Finn et al., "Model-Agnostic Meta-Learning for Fast Adaptation of Deep Networks", ICML 2017,
-    algorithm 2. Departure, as in the released code of this line of work: batch norm uses the
-    statistics of the batch at hand; `LearnerSettings.bn` offers others.
+    algorithm 2. Departure, as in the released code of data-free meta-learning: batch norm uses the
+    statistics of the current batch; `LearnerSettings.bn` offers other modes.
     """
 
     def task_logits(
