@@ -30,7 +30,7 @@ def protocol_sentence(group: Group) -> str:
 
 def _own_statistics(group: Group) -> str:
     """Name the rows that do not follow the protocol's batch norm mode, if there are any."""
-    own = any(row.learner == "centroids" for row in group.rows)
+    own = any(row.knowledge == "features" for row in group.rows)
     return " (ensembles and distilled students keep stored statistics unless set otherwise)" * own
 
 
