@@ -1,55 +1,102 @@
-"""The example of CONTRIBUTING.md is a working method, run as it stands there."""
+"""The example package: CONTRIBUTING quotes its files, and it is installed, checked and run."""
 
 from __future__ import annotations
 
 import json
-import re
+import os
+import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from bench.results.find import find_records
-from tests.execute.test_run import ENVIRONMENT, TINY
+from tests.example_files import PAGE, ROOT, quoted, updated
+from tests.execute.test_run import ENVIRONMENT
 
-TEXT = (Path(__file__).resolve().parents[1] / "CONTRIBUTING.md").read_text(encoding="utf-8")
+EXAMPLE = ROOT / "examples" / "plugin"
+PLUG_INS = (
+    "median",
+    "cosine",
+    "strided",
+    "gratings",
+    "balanced",
+    "slow_inner",
+    "minute",
+    "example",
+)
+BENCH = (sys.executable, "-W", "error", "-c", "from bench.cli.main import main; main()")
 
 
-def block(language: str) -> str:
-    return re.search(rf"```{language}\n(.*?)```", TEXT, re.DOTALL).group(1)
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that the example is installed in, from a wheel that is built offline."""
+    pytest.importorskip("setuptools", reason="setuptools is not here to build the example with")
+    folder = tmp_path_factory.mktemp("example")
+    source = shutil.copytree(EXAMPLE, folder / "source")
+    build = f"from setuptools.build_meta import build_wheel; build_wheel({str(folder)!r})"
+    done = subprocess.run([sys.executable, "-c", build], cwd=source, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    with zipfile.ZipFile(next(folder.glob("*.whl"))) as wheel:
+        wheel.extractall(folder / "site")
+    return folder / "site"
 
 
-def test_the_example_runs_from_a_package_of_its_own(cache: Path, tmp_path: Path) -> None:
-    package = tmp_path / "site"
-    (package / "my_package").mkdir(parents=True)
-    (package / "my_package" / "__init__.py").write_text("")
-    (package / "my_package" / "median.py").write_text(block("python"))
-    installed = package / "my_package-1.0.dist-info"
-    installed.mkdir()
-    (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: my-package\nVersion: 1.0\n")
-    section = block("toml").replace('project.entry-points."', "").replace('"]', "]")
-    (installed / "entry_points.txt").write_text(section.replace('"', ""))
-    (tmp_path / "mine.yaml").write_text(block("yaml"))
+def bench(site: Path, *words: object) -> Any:
+    """Run a verb with the example installed; every warning is an error. Return its JSON."""
+    path = os.pathsep.join(map(str, (site, ROOT)))
     result = subprocess.run(
-        [
-            sys.executable,
-            "-c",
-            "from bench.cli.main import main; main()",
-            "run",
-            str(tmp_path / "mine.yaml"),
-            f"--cache={cache}",
-            f"--runs={tmp_path / 'runs'}",
-            "--no-mlflow",
-            "--json",
-            *TINY,
-        ],
+        [*BENCH, *map(str, words), "--json"],
         capture_output=True,
         text=True,
-        env={**ENVIRONMENT, "PYTHONPATH": str(package)},
+        env={**ENVIRONMENT, "PYTHONPATH": path},
         timeout=300,
     )
-    assert result.returncode == 0, result.stderr
-    assert {row["method"]: row["status"] for row in json.loads(result.stdout)} == {
-        "average": "done",
-        "median": "done",
-    }
-    assert len(find_records(tmp_path / "runs")) == 2
+    assert result.returncode == 0, result.stderr or result.stdout
+    return json.loads(result.stdout)
+
+
+def test_contributing_quotes_the_example_as_it_is() -> None:
+    text = PAGE.read_text(encoding="utf-8")
+    assert updated(text) == text, "CONTRIBUTING.md is out of date: python -m tests.example_files"
+    files = [path for path in EXAMPLE.rglob("*") if path.suffix in (".py", ".yaml", ".toml")]
+    shown = {path.relative_to(ROOT).as_posix() for path in files if path.stem != "__init__"}
+    assert set(quoted(text)) == shown
+    assert len(shown) == 10
+
+
+def test_every_part_of_the_example_passes_its_checks(site: Path) -> None:
+    rows = bench(site, "check", *PLUG_INS)
+    assert {row["name"] for row in rows} == set(PLUG_INS)
+    assert {row["outcome"] for row in rows} == {"ok", "skipped"}
+    skipped = {(row["name"], row["check"]) for row in rows if row["outcome"] == "skipped"}
+    assert {name for name, _ in skipped} == {"median", "cosine"}
+
+
+def test_the_example_is_listed_with_its_distribution(site: Path) -> None:
+    rows = {row["name"]: row for row in bench(site, "list", "methods")}
+    assert rows["median"]["distribution"] == "purer-bench-example 1.0"
+    assert "cosine" in rows["purer"]["learners"]
+    suites = {row["name"]: row for row in bench(site, "list", "suites")}
+    assert suites["example"]["distribution"] == "purer-bench-example 1.0"
+    settings = bench(site, "show", "median")["settings"]
+    assert [(one["unit"], one["source"]) for one in settings] == [("fraction", "ours")]
+
+
+def test_the_suite_of_the_example_runs_and_is_reported(site: Path, tmp_path: Path) -> None:
+    places = (f"--cache={tmp_path / 'cache'}", f"--runs={tmp_path / 'runs'}")
+    rows = bench(site, "run", "example", *places, "--no-mlflow", "--device=cpu", "--threads=1")
+    assert {row["status"] for row in rows} == {"done"}
+    assert len(rows) == 8
+    assert {row["calibration"] for row in rows} == {"none", "balanced"}
+    best = max(row["accuracy"]["mean"] for row in rows)
+    assert best > 0.25  # of five classes
+    assert len(find_records(tmp_path / "runs")) == 8
+    bench(site, "report", tmp_path / "runs" / "example", f"--output={tmp_path / 'report'}")
+    page = (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
+    assert "Accuracy by learner" in page
+    assert 'id="figure-offered-fit_time"' in page
+    assert (tmp_path / "report" / "figures" / "offered-fit_time.svg").stat().st_size > 1000

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from functools import reduce
 
 import torch
+from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from baselines.merging._channels import (
@@ -45,8 +46,6 @@ def identity(state: State, axes: tuple[Axis, ...]) -> dict[str, Tensor]:
 
 def assignment(scores: Tensor) -> Tensor:
     """Return the assignment (n,) of rows to columns of scores (n, n) with the highest total."""
-    from scipy.optimize import linear_sum_assignment  # 0.3 s, which no other verb need wait for
-
     _, columns = linear_sum_assignment(scores.cpu().numpy(), maximize=True)
     return torch.from_numpy(columns)
 

@@ -1,0 +1,1 @@
+"""Suites, one per YAML file."""
