@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.results.files import atomic_path
+from bench.results.maker import Judge
 from bench.stops import Stop
 
 INTERVAL = 120.0
@@ -50,7 +51,7 @@ class Checkpoints:
         folder: where they lie; made when the first is written.
         what: the work, in words, for lines.
         keeping: how often, and whether to end.
-        made_by: what a state must agree in to be gone on from, such as a digest of the code.
+        judge: decides whether a state is gone on from, by who made it.
         clock: seconds that never go back.
     """
 
@@ -59,11 +60,13 @@ class Checkpoints:
         folder: Path,
         what: str,
         keeping: Keeping,
-        made_by: object = None,
+        judge: Judge = Judge(),  # noqa: B008  frozen
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._folder, self._what, self._keeping = folder, what, keeping
-        self._made_by, self._clock = made_by, clock
+        self._judge, self._clock = judge, clock
+        self.doubt: str | None = None
+        """how the state that was loaded was made otherwise than it would be now, where it was"""
         self._number = 0
         self._last = self._asked = clock()
         self._interval = keeping.every
@@ -94,7 +97,7 @@ class Checkpoints:
         import torch
 
         buffer = io.BytesIO()
-        torch.save({"state": state, "made_by": self._made_by, "at": at}, buffer)
+        torch.save({"state": state, "made_by": self._judge.stamp(), "at": at}, buffer)
         payload = buffer.getvalue()
         self._number = max([self._number, *map(_number, self._paths())]) + 1
         with atomic_path(self._folder / _name(self._number, payload)) as temporary:
@@ -129,12 +132,11 @@ class Checkpoints:
             )
             return None
         content = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
-        if content["made_by"] != self._made_by:
-            self._keeping.say(
-                f"{self._what}: {path.name} was made by other code or under other circumstances; "
-                "it is not gone on from"
-            )
+        doubt = self._judge.doubt(content["made_by"] or {}, "", "this checkpoint")
+        if doubt and not self._judge.trust:
+            self._keeping.say(f"{self._what}: {doubt}; {path.name} is not gone on from")
             return None
+        self.doubt = doubt
         return content
 
 

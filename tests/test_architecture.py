@@ -26,10 +26,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "bench.registry": set(),
     "bench": set(),
     "bench.contract": set(),
-    "bench.results": {"bench.contract"},
+    "bench.results": {"bench.contract", "bench.registry"},  # which code a plug-in's name stands for
     "bench.stats": {"bench.contract"},
     "bench.stops": set(),
-    "bench.checkpoints": {"bench.results.files", "bench.stops"},
+    "bench.checkpoints": {"bench.results.files", "bench.results.maker", "bench.stops"},
     "bench.nets": {"bench.contract", "bench.registry"},
     "bench.data": {"bench.contract", "bench.registry", "bench.results.files", "bench.seeds"},
     "bench.learners": {"bench.contract", "bench.nets"},
@@ -37,7 +37,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "bench.training": {"bench.contract", "bench.nets", "bench.learners"},
     "bench.teachers": {
         *{"bench.contract", "bench.registry", "bench.results.files", "bench.nets", "bench.data"},
-        *{"bench.seeds", "bench.learners.resized", "bench.checkpoints"},
+        *{"bench.results.maker", "bench.seeds", "bench.learners.resized", "bench.checkpoints"},
     },
     "bench.suites": {
         *{"bench.contract", "bench.registry", "bench.results.files", "bench.data.sources"},

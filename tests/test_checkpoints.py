@@ -9,6 +9,8 @@ import pytest
 import torch
 
 from bench.checkpoints import INTERVAL, KEPT, MOST_OF_THE_TIME, Checkpoints, Keeping
+from bench.results.maker import Judge, Maker
+from bench.results.record import Code
 from bench.stops import Stop, Stopped
 
 
@@ -24,6 +26,11 @@ class Clock:
 
 def made(folder: Path, every: float = 0.0, **keywords: object) -> Checkpoints:
     return Checkpoints(folder, "fit of x", Keeping(every), **keywords)
+
+
+def judge(digest: str) -> Judge:
+    """Return what takes only what the code of a digest made."""
+    return Judge(Maker(Code(digest=digest), threads=1, device="cpu"))
 
 
 def state(number: int) -> dict[str, object]:
@@ -81,9 +88,9 @@ def test_where_all_are_damaged_the_work_starts_again(tmp_path: Path) -> None:
 
 
 def test_a_state_of_other_code_is_not_gone_on_from(tmp_path: Path) -> None:
-    made(tmp_path, made_by="a").write(state(1), "step 1")
-    assert made(tmp_path, made_by="b").load() is None
-    assert made(tmp_path, made_by="a").load() is not None
+    made(tmp_path, judge=judge("a")).write(state(1), "step 1")
+    assert made(tmp_path, judge=judge("b")).load() is None
+    assert made(tmp_path, judge=judge("a")).load() is not None
 
 
 def test_they_are_due_by_the_clock(tmp_path: Path) -> None:

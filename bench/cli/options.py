@@ -16,8 +16,7 @@ from bench.errors import BenchError
 from bench.paths import UserPath, user_path
 
 if TYPE_CHECKING:
-    from bench.execute.plan import ResolvedSuite
-    from bench.execute.run import Request
+    from bench.execute.plan import Request, ResolvedSuite
 
 
 def _default_cache() -> Path:
@@ -85,8 +84,7 @@ def resolve(options: dict[str, Any], quiet: bool) -> tuple[ResolvedSuite, Reques
         options: what `suite_options` gave the verb, and `threads` where it has that.
         quiet: whether the preparation of data goes unreported.
     """
-    from bench.execute.plan import make_plan
-    from bench.execute.run import Request
+    from bench.execute.plan import Request, make_plan
 
     dataset_dirs = pairs(options["dataset_dirs"])
     if (pool := options.pop("pool", None)) is not None:
@@ -109,6 +107,7 @@ def resolve(options: dict[str, Any], quiet: bool) -> tuple[ResolvedSuite, Reques
         device=options["device"],
         threads=options.get("threads"),
         command=_command(options),
+        trust_stored=options.get("trust_stored", False),
     )
     return resolved, request
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any, Literal
 
-from bench.execute.plan import ResolvedSuite
-from bench.execute.run import Request, cell_status
+from bench.execute.plan import Request, ResolvedSuite
+from bench.execute.status import statuses
 from bench.results.store import FINAL
 
 if TYPE_CHECKING:
@@ -27,8 +27,8 @@ def plan_rows(plan: ResolvedSuite, request: Request) -> list[dict[str, Any]]:
     """
     estimator: Estimator | None = None
     rows = []
-    for cell in plan.cells:
-        status = cell_status(plan, request.runs, cell).name
+    for cell, state in zip(plan.cells, statuses(plan, request), strict=True):
+        status = state.name
         row: dict[str, Any] = {
             "cell": cell.hash(plan.digests),
             "method": cell.method,
@@ -50,7 +50,7 @@ def plan_rows(plan: ResolvedSuite, request: Request) -> list[dict[str, Any]]:
             "seconds": None,
             "memory_bytes": None,
         }
-        if status not in FINAL:
+        if not state.is_finished:
             estimator = estimator or _estimator(plan, request)
             row |= estimator.estimate(cell)
         rows.append(row)

@@ -14,8 +14,7 @@ from bench.cli.options import json_option, resolve, suite_options
 
 if TYPE_CHECKING:
     from bench.cli.ingest import MlflowView
-    from bench.execute.plan import ResolvedSuite
-    from bench.execute.run import Request
+    from bench.execute.plan import Request, ResolvedSuite
     from bench.results.store import StoredRecord
 
 
@@ -38,6 +37,11 @@ def plan(as_json: bool, **options: Any) -> None:
 @suite_options
 @click.option("--threads", type=click.IntRange(1), help="CPU threads.  [default: torch's own]")
 @click.option("--executor", type=click.Choice(["inline", "dask"]), default="inline")
+@click.option(
+    "--trust-stored",
+    is_flag=True,
+    help="Take teachers, fits and cells of other code or threads; records say so.",
+)
 @click.option("--mlflow/--no-mlflow", default=True, help="Write the MLflow store.")
 @click.option("--figures/--no-figures", default=True, help="Draw the closing report's figures.")
 @json_option
@@ -134,11 +138,10 @@ def _say_failed(stored: Sequence[StoredRecord]) -> bool:
 
 
 def _say_interrupted(resolved: ResolvedSuite, request: Request) -> None:
-    from bench.execute.run import cell_status
-    from bench.results.store import FINAL
+    from bench.execute.status import statuses
 
-    states = [cell_status(resolved, request.runs, cell).name for cell in resolved.cells]
-    kept = sum(state in FINAL for state in states)
+    states = statuses(resolved, request)
+    kept = sum(state.is_finished for state in states)
     click.echo(
         f"interrupted: {kept} of {len(states)} cells are finished and kept in "
         f"{request.runs / resolved.suite.name}; the cell under way goes on from its last "

@@ -108,6 +108,7 @@ def _counted(teachers: Sequence[Any]) -> str:
 def _pools(resolved: ResolvedSuite, request: Request) -> Iterator[tuple[str, Pool]]:
     """Yield each distinct pool of a plan's cells with a line that says what it is."""
     from bench import registry
+    from bench.checkpoints import Keeping
     from bench.execute.machine import prepare_process, use_device
     from bench.execute.run import check_plan
     from bench.execute.state import RunState, own_pool
@@ -122,6 +123,7 @@ def _pools(resolved: ResolvedSuite, request: Request) -> Iterator[tuple[str, Poo
         data=resolved.data,
         command=request.command,
         progress=_say,
+        keeping=Keeping(say=click.echo),
     )
     seen = set()
     for cell in resolved.cells:

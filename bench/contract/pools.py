@@ -63,6 +63,8 @@ class Teacher:
     3 numbers, for pixels in [0, 1]), of the size in `spec` or the meta-model's.
     `accuracy` is the held-out accuracy, a fraction.
     `class_ids` number the classes across the pool: equal ids mean the same class.
+    `code` is the digest of the code that trained it, `threads` the CPU threads that it had; None
+    where that is not known.
     """
 
     name: str
@@ -75,6 +77,8 @@ class Teacher:
     accuracy: float
     sha256: str
     net: Backbone = field(repr=False)
+    code: str | None = None
+    threads: int | None = None
 
 
 class Pool(Sequence[Teacher]):

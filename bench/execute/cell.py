@@ -8,21 +8,37 @@ import traceback
 from pathlib import Path
 from typing import Any
 
+import torch
 from filelock import FileLock
 
 from bench import registry
 from bench.contract import Pool
 from bench.errors import BenchError, Skip
 from bench.execute.fits import Fit
-from bench.execute.fitting import fit_cell
+from bench.execute.fitting import Fitted, fit_cell
 from bench.execute.machine import describe_device, describe_environment
 from bench.execute.state import RunState
+from bench.execute.status import CodeMemory, Here, cell_code, record_doubt
 from bench.execute.testing import score_cell
 from bench.execute.timing import SystemSampler
 from bench.nets.precision import computing_in
+from bench.results.codebase import installed_code
 from bench.results.files import write_json, write_parquet
+from bench.results.maker import trusted
 from bench.results.record import FitSummary, PoolSummary, Record
-from bench.results.store import CURVE, DONE, FINAL, RECORD, SIMILARITY, cell_state, mark_done
+from bench.results.store import (
+    CURVE,
+    DONE,
+    FINAL,
+    RECORD,
+    SIMILARITY,
+    beside,
+    cell_state,
+    mark_done,
+    read_record,
+    recover,
+    replace,
+)
 from bench.seeds import seed_global_state
 from bench.suites.cell import Cell, PoolChoice
 from bench.teachers.similarity import similarity_file
@@ -39,19 +55,47 @@ def run_cell(cell: Cell, state: RunState) -> Path:
     """
     name = cell.hash(state.digests)
     folder = state.folder / name
-    folder.mkdir(parents=True, exist_ok=True)
+    state.folder.mkdir(parents=True, exist_ok=True)
     with FileLock(state.folder / f".{name}.lock"):
-        if cell_state(folder).name not in FINAL:
+        recover(folder)
+        if (found := cell_state(folder).name) not in FINAL:
+            folder.mkdir(exist_ok=True)
             _run(cell, name, folder, state)
+        elif found != "newer" and (doubt := _doubt(cell, folder, state)):
+            return _run_beside(cell, name, folder, state, doubt)
     return folder
 
 
-def _run(cell: Cell, name: str, folder: Path, state: RunState) -> None:
+def _doubt(cell: Cell, folder: Path, state: RunState) -> str | None:
+    """Say why a finished cell is run again, or None; see `status.record_doubt`."""
+    if state.trust_stored:
+        return None
+    now = Here(torch.get_num_threads, lambda: state.device.type == "cpu")
+    return record_doubt(read_record(folder).record, cell, CodeMemory(state.cache), now)
+
+
+def _run_beside(cell: Cell, name: str, folder: Path, state: RunState, doubt: str) -> Path:
+    """Run a cell again; its older record is replaced once the new one is finished.
+
+    Returns:
+        The cell's folder, or where the new run failed, its own.
+    """
+    new = beside(folder)
+    _run(cell, name, new, state, doubt)
+    if cell_state(new).name not in FINAL:
+        return new
+    replace(folder, new)
+    return folder
+
+
+def _run(cell: Cell, name: str, folder: Path, state: RunState, again: str = "") -> None:
     (folder / DONE).unlink(missing_ok=True)
     write_json(folder / "config.json", cell.model_dump(mode="json"))
     started = _now()
     logger = _file_logger(folder)
     logger.info("cell %s: %s", name, cell.label)
+    if again:
+        logger.info("%s; running it again", again)
     parts: dict[str, Any] = {}
     method = registry.load("method", cell.method)
     with SystemSampler(state.device) as sampler:
@@ -83,6 +127,7 @@ def _run(cell: Cell, name: str, folder: Path, state: RunState) -> None:
         device=describe_device(state.device),
         environment=describe_environment(),
         command=_command(cell, state.command),
+        code=cell_code(installed_code(), cell),
         warnings=[*_warnings(cell), *parts.pop("notes", ())],
         started=started,
         ended=_now(),
@@ -116,11 +161,29 @@ def _fit_and_test(
     return {
         **tested,
         "pool": summarise_pool(pool, cell.pool) if len(pool) else None,
-        "fit": FitSummary(sha256=fit.sha256, reused=fit.reused, strategies=fit.strategies),
+        "fit": FitSummary(
+            sha256=fit.sha256,
+            reused=fit.reused,
+            strategies=fit.strategies,
+            code=fit.code,
+            threads=fit.threads,
+        ),
         "validated": fitted.known.method.validates,
-        "notes": fitted.notes(),
+        "notes": [*fitted.notes(), *map(trusted, _doubts(cell, fitted, state))],
         "extra": fit.extra,
     }
+
+
+def _doubts(cell: Cell, fitted: Fitted, state: RunState) -> list[str]:
+    """Say which parts the cell took as stored though they would be made otherwise now."""
+    if not state.trust_stored:
+        return []
+    found = [fitted.fit.doubt] if fitted.fit.doubt else []
+    teachers = fitted.known.pool if cell.pool is None else ()
+    others = [one.name for one in teachers if not state.makers.made_alike(one)]
+    if others:
+        found.append(f"other code or threads made {len(others)} teachers ({', '.join(others)})")
+    return found
 
 
 def _copy_fit_files(fit: Fit, folder: Path) -> None:
@@ -150,6 +213,8 @@ def summarise_pool(pool: Pool, imported: PoolChoice | None = None) -> PoolSummar
                 "classes": list(teacher.class_names),
                 "accuracy": teacher.accuracy,
                 "sha256": teacher.sha256,
+                "code": teacher.code,
+                "threads": teacher.threads,
             }
             for teacher in pool
         ],

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 from bench import registry
 from bench.data.opening import open_data
 from bench.errors import BenchError
-from bench.execute.plan import ResolvedSuite
-from bench.execute.run import Display, Request
+from bench.execute.plan import Request, ResolvedSuite
+from bench.execute.run import Display
 from bench.suites.cell import Cell
 
 if TYPE_CHECKING:
@@ -123,16 +123,21 @@ def _exists(path: str) -> bool:
 def _missing_teachers(
     plan: ResolvedSuite, cells: Sequence[Cell], request: Request
 ) -> list[tuple[Cell, int]]:
+    from bench.execute.machine import choose_device, planned_threads
     from bench.execute.scenario import plan_teachers, refused_by_plan
+    from bench.execute.state import Makers
     from bench.teachers.store import is_stored
 
+    device = choose_device(request.device).type
+    threads = planned_threads(request.threads, request.cache)
+    makers = Makers(request.runs, threads, device, request.trust_stored, lambda line: None)
     wanted: dict[str, tuple[Cell, int]] = {}
     for cell in cells:
         method = registry.load("method", cell.method)
         if not method.uses_pool or refused_by_plan(method, cell):
             continue
         for index, teacher in enumerate(plan_teachers(cell, plan.data)):
-            if not is_stored(request.cache, teacher):
+            if not is_stored(request.cache, teacher, makers.teacher(teacher)):
                 wanted.setdefault(teacher.model_dump_json(), (cell, index))
     return list(wanted.values())
 
@@ -159,6 +164,7 @@ def _workplace(suite: str, cell: Cell, request: Request) -> RunState:
         device=use_device(request.device),
         data=data,
         command=request.command,
+        trust_stored=request.trust_stored,
     )
 
 

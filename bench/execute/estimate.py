@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Any
 from bench import registry
 from bench.contract import Method
 from bench.data.base import ImageData
-from bench.execute.fits import fit_folder, fit_key
-from bench.execute.fitting import data_digest
+from bench.execute.fitting import data_digest, fit_folder, fit_key
 from bench.execute.machine import describe_device
 from bench.execute.passes import pass_seconds
 from bench.execute.rates import Took, Work, describe_work, stored_rates, took_here, trained_here

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,21 +16,18 @@ from typing import TYPE_CHECKING, Any
 from safetensors.torch import load as parse_safetensors
 from safetensors.torch import save as serialise_safetensors
 
-from bench import registry
 from bench.checkpoints import Checkpoints, Keeping
-from bench.contract import FitContext, Learner, Method, NetSpec
+from bench.contract import FitContext, Learner, Method
 from bench.errors import BenchError, Skip
 from bench.execute.log import CellLog
 from bench.execute.timing import Pace, Stopwatch
-from bench.results.files import atomic_path, content_hash, write_json
-from bench.results.store import is_finished, mark_done
-from bench.suites.cell import Cell, versions_of
+from bench.results.files import atomic_path, write_json
+from bench.results.maker import Judge, trusted
+from bench.results.store import CURVE, DONE, is_finished, mark_done
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
-
-_SHAPE = ("n_way", "k_shot", "learner")
 
 
 @dataclass(frozen=True)
@@ -50,6 +47,12 @@ class Fit:
     """what the method said of the fit, for the records' warnings"""
     extra: dict[str, Any] = field(default_factory=dict)
     """values of the method's own, for the records' `extra`"""
+    code: str | None = None
+    """digest of the code that made it, where known"""
+    threads: int | None = None
+    """CPU threads that it had, where known"""
+    doubt: str | None = None
+    """how it was made otherwise than it would be now, where it was"""
 
     def rate(self, counter: str) -> float | None:
         """Return a counter per second, over the loop or, without a loop, over the whole fit."""
@@ -67,55 +70,6 @@ class Fit:
         return self.pace["steps"] / self.pace["seconds"]
 
 
-def fit_key(
-    method: type[Method],
-    cell: Cell,
-    net: NetSpec,
-    pool_sha256: str,
-    data_digest: str,
-    normalised: Sequence[Sequence[float]] = (),
-) -> str:
-    """Return the hash of everything that a fit depends on.
-
-    The shape and the learner enter only where the method says so; the data only where the method
-    sees any (oracles, or a validator), the test tasks only where it is selected on them; the pool
-    only where the method uses one; the mean and deviation of the pixels only where a pool may be
-    made to take others than it was trained on: an imported one, or one of several data sets;
-    versions of plug-ins only above 1.
-    """
-    sees_data = method.knowledge == "real_data" or method.validates
-    sees_tests = method.validates and cell.protocol.selection == "test_max"
-    adapted = method.uses_pool and (cell.pool is not None or len(cell.datasets) > 1)
-    pixels = {"pixels": [list(one) for one in normalised]} if adapted else {}
-    plug_ins: list[tuple[registry.Kind, str]]
-    plug_ins = [("method", cell.method), ("net", net.architecture)]
-    if "learner" in method.fit_depends_on:
-        plug_ins.append(("learner", cell.learner))
-    versions = versions_of(plug_ins)
-    return content_hash(
-        pixels
-        | ({"versions": versions} if versions else {})
-        | {
-            "method": cell.method,
-            "config": cell.method_identity(),
-            "net": [net.architecture, net.image_size],
-            "shape": {k: getattr(cell, k) for k in _SHAPE if k in method.fit_depends_on},
-            "budget": cell.budget.identity(),
-            "protocol": cell.protocol.identity(),
-            "n_query": cell.n_query if "k_shot" in method.fit_depends_on else None,
-            "n_test_tasks": cell.n_test_tasks if sees_tests else None,
-            "pool": pool_sha256 if method.uses_pool else None,
-            "data": data_digest if sees_data else None,
-            "seed": cell.seed,
-        }
-    )[:20]
-
-
-def fit_folder(cache: Path, key: str) -> Path:
-    """Return the folder of a fit."""
-    return cache / "fits" / key
-
-
 class FitRun:
     """A fit under way: its clock and log, and the checkpoints that it goes on from.
 
@@ -125,6 +79,7 @@ class FitRun:
         progress: called with (steps done, steps).
         keeping: how often checkpoints are written, and whether to end.
         what: the fit, in words.
+        judge: decides whether a stored fit or checkpoint is taken.
     """
 
     def __init__(
@@ -134,11 +89,13 @@ class FitRun:
         progress: Callable[[int, int], None],
         keeping: Keeping = Keeping(),  # noqa: B008  frozen
         what: str = "fit",
+        judge: Judge = Judge(),  # noqa: B008  frozen
     ) -> None:
         self.folder = folder
+        self.judge = judge
         self.log = CellLog(self._advance)
         self._progress, self._stop = progress, keeping.stop
-        self._checkpoints = Checkpoints(folder, what, keeping)
+        self._checkpoints = Checkpoints(folder, what, keeping, judge)
         self._clock = Stopwatch(device)
         self._pace = Pace(self._clock)
         self._seconds_before = 0.0
@@ -149,6 +106,8 @@ class FitRun:
         if content is None:
             return None
         self.log.load_state_dict(content["log"])
+        if self._checkpoints.doubt:
+            self.log.note(trusted(self._checkpoints.doubt))
         self._pace = Pace(self._clock, content["pace"])
         self._seconds_before = content["seconds"]
         return content["state"]
@@ -194,6 +153,7 @@ class FitRun:
         except Skip:
             self._checkpoints.clear()
             raise
+        self._drop_older()
         with atomic_path(self.folder / "fit.safetensors") as temporary:
             tensors = {name: t.detach().cpu().contiguous() for name, t in fitted.items()}
             temporary.write_bytes(serialise_safetensors(tensors))
@@ -205,10 +165,26 @@ class FitRun:
             "pace": self._pace.state_dict() if self._pace.steps else None,
             "notes": self.log.notes,
             "extra": self.log.extras,
+            **self.judge.stamp(),
         }
         write_json(self.folder / "fit.json", summary)
         self._checkpoints.clear()
         mark_done(self.folder)
+
+    def takes_stored(self) -> bool:
+        """Tell whether the folder holds a finished fit that is taken; say why one is not."""
+        if not is_finished(self.folder):
+            return False
+        reason = self.judge.objection(_summary(self.folder), self.folder.name, "this fit")
+        if reason:
+            self.judge.say(f"{reason}; fitting again")
+        return reason is None
+
+    def _drop_older(self) -> None:
+        """Remove the files of an older fit, which was there until now."""
+        (self.folder / DONE).unlink(missing_ok=True)
+        for path in [self.folder / CURVE, *self.folder.glob("images/*.png")]:
+            path.unlink(missing_ok=True)
 
     def _advance(self, done: int, total: int) -> None:
         self._pace.step(done, self.log.counters)
@@ -228,21 +204,35 @@ def obtain_fit(run: FitRun, method: Method, context: FitContext) -> Fit:
     """
     run.folder.mkdir(parents=True, exist_ok=True)
     with run.locked():
-        reused = is_finished(run.folder)
+        reused = run.takes_stored()
         if not reused:
             run.make(method, context)
-        return _load(run.folder, reused)
+        return _load(run.folder, reused, run.judge)
 
 
-def _load(folder: Path, reused: bool) -> Fit:
-    key = folder.name
+def _summary(folder: Path) -> dict[str, Any]:
+    """Return what `fit.json` says.
+
+    Raises:
+        BenchError: it cannot be read.
+    """
     try:
-        summary = json.loads((folder / "fit.json").read_text(encoding="utf-8"))
+        return json.loads((folder / "fit.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise BenchError(
+            f"fit {folder.name} is not readable ({error}); delete {folder} to fit again"
+        ) from None
+
+
+def _load(folder: Path, reused: bool, judge: Judge) -> Fit:
+    key, summary = folder.name, _summary(folder)
+    try:
         tensors = parse_safetensors((folder / "fit.safetensors").read_bytes())
     except (OSError, ValueError) as error:
         raise BenchError(
             f"fit {key} is not readable ({error}); delete {folder} to fit again"
         ) from None
+    maker = judge.made(summary, key)
     return Fit(
         key,
         tensors,
@@ -254,4 +244,7 @@ def _load(folder: Path, reused: bool) -> Fit:
         summary.get("pace"),
         tuple(summary.get("notes", ())),
         summary.get("extra", {}),
+        maker and maker.code.digest,
+        maker and maker.threads,
+        judge.doubt(summary, key, "this fit"),
     )

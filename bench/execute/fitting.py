@@ -5,20 +5,23 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
 from bench import registry
-from bench.contract import FitContext, Learner, Method, Pool
+from bench.contract import FitContext, Learner, Method, NetSpec, Pool
 from bench.data.base import ImageData
 from bench.errors import Skip
 from bench.execute.context import CellContext
-from bench.execute.fits import Fit, FitRun, fit_folder, fit_key, obtain_fit
+from bench.execute.fits import Fit, FitRun, obtain_fit
 from bench.execute.scenario import meta_spec, refused_by_plan, scenario_data
 from bench.execute.state import RunState, obtain_pool
 from bench.results.files import content_hash
-from bench.suites.cell import Cell
+from bench.suites.cell import Cell, versions_of
 from bench.teachers.adapt import normalises_otherwise
+
+_SHAPE = ("n_way", "k_shot", "learner")
 
 
 @dataclass(frozen=True)
@@ -75,8 +78,57 @@ def _fit_run(known: CellContext, state: RunState) -> FitRun:
         (data.mean, data.std),
     )
     say = functools.partial(state.progress, "fit")
-    what = f"fit of {known.cell.label}"
-    return FitRun(fit_folder(state.cache, key), state.device, say, state.keeping, what)
+    what, judge = f"fit of {known.cell.label}", state.makers.fit(known.cell, type(known.method))
+    return FitRun(fit_folder(state.cache, key), state.device, say, state.keeping, what, judge)
+
+
+def fit_key(
+    method: type[Method],
+    cell: Cell,
+    net: NetSpec,
+    pool_sha256: str,
+    data_digest: str,
+    normalised: Sequence[Sequence[float]] = (),
+) -> str:
+    """Return the hash of everything that a fit depends on.
+
+    The shape and the learner enter only where the method says so; the data only where the method
+    sees any (oracles, or a validator), the test tasks only where it is selected on them; the pool
+    only where the method uses one; the mean and deviation of the pixels only where a pool may be
+    made to take others than it was trained on: an imported one, or one of several data sets;
+    versions of plug-ins only above 1.
+    """
+    sees_data = method.knowledge == "real_data" or method.validates
+    sees_tests = method.validates and cell.protocol.selection == "test_max"
+    adapted = method.uses_pool and (cell.pool is not None or len(cell.datasets) > 1)
+    pixels = {"pixels": [list(one) for one in normalised]} if adapted else {}
+    plug_ins: list[tuple[registry.Kind, str]]
+    plug_ins = [("method", cell.method), ("net", net.architecture)]
+    if "learner" in method.fit_depends_on:
+        plug_ins.append(("learner", cell.learner))
+    versions = versions_of(plug_ins)
+    return content_hash(
+        pixels
+        | ({"versions": versions} if versions else {})
+        | {
+            "method": cell.method,
+            "config": cell.method_identity(),
+            "net": [net.architecture, net.image_size],
+            "shape": {k: getattr(cell, k) for k in _SHAPE if k in method.fit_depends_on},
+            "budget": cell.budget.identity(),
+            "protocol": cell.protocol.identity(),
+            "n_query": cell.n_query if "k_shot" in method.fit_depends_on else None,
+            "n_test_tasks": cell.n_test_tasks if sees_tests else None,
+            "pool": pool_sha256 if method.uses_pool else None,
+            "data": data_digest if sees_data else None,
+            "seed": cell.seed,
+        }
+    )[:20]
+
+
+def fit_folder(cache: Path, key: str) -> Path:
+    """Return the folder of a fit."""
+    return cache / "fits" / key
 
 
 def data_digest(sets: Sequence[ImageData]) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import json
+import os
 import platform
 import sys
 from importlib import metadata
@@ -12,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from bench.cores import available_cores
 from bench.errors import BenchError
+from bench.results.files import content_hash, write_json
 from bench.results.git import git_state
 from bench.results.record import Device, Environment
 
@@ -96,6 +99,32 @@ def _glibc() -> ctypes.CDLL | None:
     if sys.platform == "linux" and platform.libc_ver()[0] == "glibc":
         return ctypes.CDLL(None)
     return None
+
+
+def planned_threads(threads: int | None, cache: Path) -> int:
+    """Return the CPU threads that a run will have.
+
+    Args:
+        threads: as the user asks; None takes torch's own number.
+        cache: where that number is kept for each machine and surroundings, so that it is known
+            without torch.
+    """
+    if threads is not None:
+        return threads
+    surroundings = [os.environ.get(f"{name}_NUM_THREADS") for name in ("OMP", "MKL")]
+    key = content_hash([cpu_name(), _version("torch"), surroundings])
+    path = cache / "plans" / "threads.json"
+    try:
+        kept = int(json.loads(path.read_text(encoding="utf-8"))[key])
+    except (OSError, ValueError, KeyError, TypeError):
+        kept = None
+    if kept is not None and "torch" not in sys.modules:
+        return kept
+    import torch
+
+    if kept != torch.get_num_threads():
+        write_json(path, {key: torch.get_num_threads()})
+    return torch.get_num_threads()
 
 
 def describe_device(device: torch.device) -> Device:

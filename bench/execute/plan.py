@@ -10,8 +10,6 @@ import difflib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import entry_points
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +18,7 @@ from bench.data.base import ImageData, Progress, nominal_data
 from bench.data.opening import open_data
 from bench.data.sources import check_name, dataset_source
 from bench.errors import BenchError, unknown_name
+from bench.results.codebase import sources_digest
 from bench.results.files import content_hash, file_sha256, write_json
 from bench.suites.cell import (
     Cell,
@@ -32,9 +31,6 @@ from bench.suites.cell import (
 from bench.suites.expand import expand
 from bench.suites.files import suite_file
 from bench.suites.suite import Suite, read_suite, suite_datasets, suite_methods
-
-CONFIGURING: tuple[registry.Kind, ...] = ("learner", "calibration", "protocol", "budget")
-"""Kinds of plug-ins, beside methods, that a cell's configuration follows from."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +49,21 @@ class ResolvedSuite:
     def digests(self) -> dict[str, str]:
         """The digest of each data set found."""
         return {name: data.digest for name, data in self.data.items()}
+
+
+@dataclass(frozen=True)
+class Request:
+    """Where and how a plan is run, as plain values that travel to other processes."""
+
+    runs: Path
+    cache: Path
+    data_dir: Path | None
+    dataset_dirs: dict[str, Path]
+    device: str | None
+    threads: int | None
+    command: str
+    trust_stored: bool = False
+    """take teachers, fits and cells that other code or another number of threads made"""
 
 
 def make_plan(
@@ -161,7 +172,7 @@ def _resolved(
             "datasets": suite_datasets(suite),
             "seeds": seeds,
             "methods": sorted(methods),
-            "code": _code_digest(methods),
+            "code": sources_digest(),
         }
     )
     path = cache / "plans" / f"{key[:20]}.json"
@@ -186,25 +197,3 @@ def _resolved(
             f"cache folder '{cache}' is not writable ({error.strerror}); name another with --cache"
         ) from None
     return cells
-
-
-def _code_digest(methods: set[str]) -> str:
-    """Return a digest of the source code from which a cell's configuration follows.
-
-    That is the harness, and every package that offers one of the methods, or any learner,
-    calibration, protocol or budget.
-    """
-    modules = {"bench"} | {registry.entry("method", name).module for name in methods}
-    modules |= {
-        registry.entry(kind, n).module for kind in CONFIGURING for n in registry.names(kind)
-    }
-    packages = {module.partition(".")[0] for module in modules}
-    files: dict[str, str] = {}
-    for package in sorted(packages):
-        spec = find_spec(package)
-        for folder in (spec.submodule_search_locations or []) if spec else []:
-            for path in sorted(Path(folder).rglob("*.py")):
-                files[f"{package}/{path.relative_to(folder)}"] = file_sha256(path)
-    groups = [f"purer_bench.{kind}s" for kind in ("method", *CONFIGURING)]
-    entries = sorted(f"{p.name}={p.value}" for g in groups for p in entry_points(group=g))
-    return content_hash([files, entries])

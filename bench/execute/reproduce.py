@@ -162,7 +162,8 @@ def run_again(
     Raises:
         BenchError: the folder holds the cell, or the repetition did not finish.
     """
-    from bench.execute.run import Request, run_inline, run_plan
+    from bench.execute.plan import Request
+    from bench.execute.run import run_inline, run_plan
 
     record, cell = stored.record, cell_of(stored.record)
     if (runs / record.suite / record.cell_hash).exists():

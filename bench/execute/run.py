@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from bench import registry
 from bench.data.tasks import check_shape
 from bench.errors import BenchError
-from bench.execute.plan import ResolvedSuite
-from bench.results.store import FINAL, CellState, StoredRecord, cell_state, read_record
+from bench.execute.plan import Request, ResolvedSuite
+from bench.execute.status import remember, statuses
+from bench.results.maker import trusted
+from bench.results.store import StoredRecord, add_warning, read_record
 from bench.suites.cell import Cell
 
 
@@ -32,19 +33,6 @@ class Display(Protocol):
         """Say one thing that the user should know."""
 
 
-@dataclass(frozen=True)
-class Request:
-    """Where and how a plan is run, as plain values that travel to other processes."""
-
-    runs: Path
-    cache: Path
-    data_dir: Path | None
-    dataset_dirs: dict[str, Path]
-    device: str | None
-    threads: int | None
-    command: str
-
-
 def check_plan(plan: ResolvedSuite, request: Request) -> None:
     """Raise, before any cell starts, the errors that would stop the run.
 
@@ -54,15 +42,14 @@ def check_plan(plan: ResolvedSuite, request: Request) -> None:
     """
     for reason in plan.missing.values():
         raise BenchError(reason)
-    for cell in plan.cells:
-        if _is_open(plan, request, cell):
-            _check_precision(cell, request)
-            method = registry.load("method", cell.method)
-            wanted = {"test"} | ({"val"} if method.validates else set())
-            wanted |= {"train"} if method.knowledge == "real_data" else set()
-            for name in cell.datasets:
-                for split in sorted(wanted):
-                    check_shape(split, plan.data[name].splits[split].counts, cell.shape)
+    for cell in unfinished(plan, request):
+        _check_precision(cell, request)
+        method = registry.load("method", cell.method)
+        wanted = {"test"} | ({"val"} if method.validates else set())
+        wanted |= {"train"} if method.knowledge == "real_data" else set()
+        for name in cell.datasets:
+            for split in sorted(wanted):
+                check_shape(split, plan.data[name].splits[split].counts, cell.shape)
     for name, folder in (("runs", request.runs), ("cache", request.cache)):
         _check_writable(name, folder)
 
@@ -91,29 +78,15 @@ def _check_writable(name: str, folder: Path) -> None:
 
 def unfinished(plan: ResolvedSuite, request: Request) -> list[Cell]:
     """Return the cells that a run would make, in plan order."""
-    return [cell for cell in plan.cells if _is_open(plan, request, cell)]
-
-
-def _is_open(plan: ResolvedSuite, request: Request, cell: Cell) -> bool:
-    return cell_status(plan, request.runs, cell).name not in FINAL
-
-
-def cell_folder(plan: ResolvedSuite, runs: Path, cell: Cell) -> Path:
-    """Return the folder that a cell has, or would have."""
-    return runs / plan.suite.name / cell.hash(plan.digests)
-
-
-def cell_status(plan: ResolvedSuite, runs: Path, cell: Cell) -> CellState:
-    """Return what there is of a cell: as `cell_state`, or `missing data`."""
-    if any(name in plan.missing for name in cell.datasets):
-        return CellState("missing data")
-    return cell_state(cell_folder(plan, runs, cell))
+    states = statuses(plan, request)
+    return [cell for cell, state in zip(plan.cells, states, strict=True) if not state.is_finished]
 
 
 def run_inline(
     plan: ResolvedSuite, cells: Sequence[Cell], request: Request, display: Display
 ) -> Iterator[tuple[Cell, Path]]:
     """Run cells in this process, one after another; yield each with its folder as it ends."""
+    from bench.checkpoints import Keeping
     from bench.execute.cell import run_cell
     from bench.execute.machine import prepare_process, use_device
     from bench.execute.state import RunState
@@ -128,6 +101,8 @@ def run_inline(
         data=plan.data,
         command=request.command,
         progress=display.stage,
+        keeping=Keeping(say=display.say),
+        trust_stored=request.trust_stored,
     )
     for cell in cells:
         display.start_cell(cell.label)
@@ -156,18 +131,26 @@ def run_plan(
         display: where progress is shown.
         finished: called in this process with each record as it comes in.
     """
-    states = {cell.hash(plan.digests): cell_status(plan, request.runs, cell) for cell in plan.cells}
-    for state in states.values():
-        if state.problem:
-            what = "left out" if state.name in FINAL else "running the cell again"
+    states = list(zip(plan.cells, statuses(plan, request), strict=True))
+    for cell, state in states:
+        if state.doubt and state.is_finished:
+            add_warning(state.folder, trusted(state.doubt))
+        elif state.doubt:
+            display.say(f"{cell.label}: {state.doubt}; running it again")
+        elif state.problem:
+            what = "left out" if state.is_finished else "running the cell again"
             display.say(f"{state.problem}; {what}")
-    todo = [cell for cell in plan.cells if states[cell.hash(plan.digests)].name not in FINAL]
+    todo = [cell for cell, state in states if not state.is_finished]
+    folders = {cell.hash(plan.digests): state.folder for cell, state in states}
     for cell, folder in execute(plan, todo, request, display) if todo else ():
+        folders[cell.hash(plan.digests)] = folder
         stored = read_record(folder)
         finished(stored)
         display.end_cell(cell.label, outcome(stored))
-    readable = [cell for cell in plan.cells if states[cell.hash(plan.digests)].name != "newer"]
-    return [read_record(cell_folder(plan, request.runs, cell)) for cell in readable]
+    if todo:
+        remember(plan.cells, request)
+    readable = [cell for cell, state in states if state.name != "newer"]
+    return [read_record(folders[cell.hash(plan.digests)]) for cell in readable]
 
 
 def outcome(stored: StoredRecord) -> str:

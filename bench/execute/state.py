@@ -5,22 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import torch
 
 from bench.checkpoints import Keeping
-from bench.contract import Pool
+from bench.contract import Method, Pool, Teacher
 from bench.data.base import ImageData
 from bench.errors import BenchError
 from bench.execute.evaluate import EmbeddingTable
 from bench.execute.scenario import meta_spec, plan_teachers, scenario_data
 from bench.nets.precision import computing_in
+from bench.results.codebase import CodeBase, code_at, installed_code
 from bench.results.files import content_hash
+from bench.results.maker import Judge, Maker, made_by_records
+from bench.results.record import Code
 from bench.suites.cell import Cell
 from bench.teachers.adapt import adapt_pool
+from bench.teachers.pool import TeacherSpec
 from bench.teachers.store import build_pool
-
-if TYPE_CHECKING:
-    import torch
 
 Progress = Callable[[str, int, int], None]
 """Called with (what is going on, done, total)."""
@@ -30,12 +32,54 @@ def _silent(label: str, done: int, total: int) -> None:
     pass
 
 
+@dataclass(frozen=True)
+class Makers:
+    """The code of this process, with the threads and the device of a run.
+
+    Args:
+        runs: the folder whose records tell who made what has no stamp.
+        threads: CPU threads.
+        device: type of the device.
+        trust: take what is stored whoever made it.
+        say: tells the user one line.
+    """
+
+    runs: Path
+    threads: int
+    device: str
+    trust: bool
+    say: Callable[[str], None]
+
+    def teacher(self, plan: TeacherSpec) -> Judge:
+        """Return what judges a stored teacher."""
+        return self._judge(lambda code: code.teacher(plan.architecture))
+
+    def fit(self, cell: Cell, method: type[Method]) -> Judge:
+        """Return what judges a stored fit."""
+        return self._judge(lambda code: code.fit(cell, method))
+
+    def made_alike(self, teacher: Teacher) -> bool:
+        """Tell whether a trained teacher is as if it was made now."""
+        code = installed_code().teacher(teacher.spec.architecture).digest
+        alike = self.device != "cpu" or teacher.threads == self.threads
+        return alike and teacher.code == code
+
+    def _judge(self, code_of: Callable[[CodeBase], Code]) -> Judge:
+        def recorded(sha256: str) -> Maker | None:
+            made = made_by_records(self.runs, sha256)
+            base = code_at(made.commit) if made else None
+            return Maker(code_of(base), made.threads, made.device) if made and base else None
+
+        now = Maker(code_of(installed_code()), self.threads, self.device)
+        return Judge(now, recorded, self.trust, self.say)
+
+
 @dataclass
 class RunState:
     """Folders, device and data of a run, and the objects that one cell leaves for the next.
 
     `pools` keeps the last pool; `embeddings` the embeddings of the test images under the last fit,
-    for the next cell's shots.
+    for the next cell's shots. `say` tells the user one line.
     """
 
     suite: str
@@ -46,8 +90,16 @@ class RunState:
     command: str
     progress: Progress = _silent
     keeping: Keeping = field(default_factory=Keeping)
+    trust_stored: bool = False
+    """take teachers, fits and cells that other code or another number of threads made"""
     pools: dict[str, Pool] = field(default_factory=dict)
     embeddings: dict[str, EmbeddingTable] = field(default_factory=dict)
+
+    @property
+    def makers(self) -> Makers:
+        """Who makes teachers and fits here, and judges those that are stored."""
+        threads, device = torch.get_num_threads(), self.device.type
+        return Makers(self.runs, threads, device, self.trust_stored, self.keeping.say)
 
     @property
     def folder(self) -> Path:
@@ -91,7 +143,13 @@ def own_pool(cell: Cell, state: RunState) -> Pool:
         plans = plan_teachers(cell, state.data)
         with computing_in("float32", state.device):
             return build_pool(
-                state.cache, plans, state.data, state.device, state.progress, state.keeping
+                state.cache,
+                plans,
+                state.data,
+                state.device,
+                state.progress,
+                state.keeping,
+                state.makers.teacher,
             )
     from bench.teachers.transfer import load_pool
 

@@ -11,7 +11,13 @@ TIMEOUT = 10.0
 
 
 def git(folder: Path, *words: str) -> str | None:
-    """Return what `git WORDS` prints in a folder, or None where git or a repository is missing.
+    """Return what `git WORDS` prints in a folder, or None where git or a repository is missing."""
+    printed = git_bytes(folder, *words)
+    return None if printed is None else printed.decode("utf-8", "replace").strip()
+
+
+def git_bytes(folder: Path, *words: str) -> bytes | None:
+    """Return what `git WORDS` prints, as it is; see `git`.
 
     git sets `GIT_DIR`, `GIT_INDEX_FILE` and more for hooks, aliases and `rebase --exec`: they
     belong to the repository that is being worked on, so only those with settings are passed on.
@@ -27,13 +33,12 @@ def git(folder: Path, *words: str) -> str | None:
             cwd=folder,
             env=kept,
             capture_output=True,
-            text=True,
             timeout=TIMEOUT,
             check=True,
         )
     except (OSError, ValueError, subprocess.SubprocessError):
         return None
-    return done.stdout.strip()
+    return done.stdout
 
 
 def git_state(root: Path) -> tuple[str | None, bool | None]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from bench.results.files import (
     check_parquet,
     file_sha256,
     read_parquet,
+    sync_folder,
     write_json,
     write_parquet,
 )
@@ -238,3 +240,43 @@ def open_record(folder: Path) -> StoredRecord:
     except BenchError as error:
         raise BenchError(f"{folder}: {error}; run the cell again") from None
     return stored
+
+
+def beside(folder: Path) -> Path:
+    """Return a new empty folder where the successor of a cell's folder is made."""
+    new = folder.with_name(f".{folder.name}.new")
+    shutil.rmtree(new, ignore_errors=True)
+    new.mkdir(parents=True)
+    return new
+
+
+def replace(folder: Path, new: Path) -> None:
+    """Put a complete folder in the place of another; an interruption leaves one for `recover`."""
+    old = _old(folder)
+    shutil.rmtree(old, ignore_errors=True)
+    folder.rename(old)
+    new.rename(folder)
+    sync_folder(folder.parent)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def recover(folder: Path) -> None:
+    """Put the older folder back where a replacement was interrupted half-way."""
+    if not folder.exists() and _old(folder).is_dir():
+        _old(folder).rename(folder)
+
+
+def add_warning(folder: Path, text: str) -> None:
+    """Add a line to the warnings of a finished cell's record, once."""
+    record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+    if text in record["warnings"]:
+        return
+    new = beside(folder)
+    shutil.copytree(folder, new, dirs_exist_ok=True)
+    write_json(new / RECORD, record | {"warnings": [*record["warnings"], text]})
+    mark_done(new)
+    replace(folder, new)
+
+
+def _old(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}.old")

@@ -9,10 +9,12 @@ and differ in nothing else.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load as parse_safetensors
@@ -28,12 +30,14 @@ from bench.learners.resized import resize
 from bench.nets.base import initialise, placed
 from bench.nets.build import build_net
 from bench.results.files import atomic_path, content_hash, file_sha256, write_json
+from bench.results.maker import Judge
 from bench.seeds import torch_generator
 from bench.teachers.pool import TeacherSpec
 from bench.teachers.train import Snapshot, TrainedTeacher, train_teacher
 
 Progress = Callable[[str, int, int], None]
 """Called with (what is going on, done, total)."""
+JudgeOf = Callable[[TeacherSpec], Judge]
 
 
 def teacher_folder(cache: Path, plan: TeacherSpec) -> Path:
@@ -41,9 +45,9 @@ def teacher_folder(cache: Path, plan: TeacherSpec) -> Path:
     return cache / "teachers" / content_hash(plan.content)[:20]
 
 
-def is_stored(cache: Path, plan: TeacherSpec) -> bool:
-    """Tell whether a planned teacher has been trained; does not read its weights."""
-    return (teacher_folder(cache, plan) / "teacher.json").exists()
+def is_stored(cache: Path, plan: TeacherSpec, judge: Judge | None = None) -> bool:
+    """Tell whether a planned teacher is there and taken; does not read its weights."""
+    return _lacking(teacher_folder(cache, plan), judge or Judge()) is None
 
 
 def pool_digest(cache: Path, plans: Sequence[TeacherSpec]) -> str | None:
@@ -62,8 +66,18 @@ def build_pool(
     device: torch.device,
     progress: Progress = lambda label, done, total: None,
     keeping: Keeping = Keeping(),  # noqa: B008  frozen
+    judge_of: JudgeOf = lambda plan: Judge(),
 ) -> Pool:
     """Return the planned pool on a device, training the teachers that are not stored yet.
+
+    Args:
+        cache: the cache folder.
+        plans: the teachers, in order.
+        data: the data sets by name.
+        device: where they are trained and returned.
+        progress: called while one is trained.
+        keeping: how often checkpoints are written, and whether to end.
+        judge_of: returns who decides whether a stored teacher is taken; without it, all are.
 
     Raises:
         BenchError: a stored file is unreadable or was changed; or the folder is not writable.
@@ -73,10 +87,13 @@ def build_pool(
     for index, plan in enumerate(plans):
         ids = tuple(class_ids[plan.dataset, c] for c in plan.classes)
         folder = teacher_folder(cache, plan)
-        if not is_stored(cache, plan):
-            label = f"teacher {index + 1} of {len(plans)} ({plan.architecture}, {plan.dataset})"
-            _train_once(cache, plan, data[plan.dataset], device, label, progress, keeping)
-        teachers.append(_load(folder, plan, f"{plan.dataset}/{index:02d}", ids))
+        label = f"teacher {index + 1} of {len(plans)} ({plan.architecture}, {plan.dataset})"
+        judge = judge_of(plan)
+        if (reason := _lacking(folder, judge)) is not None:
+            if reason:
+                judge.say(f"{label}: {reason}; training it again")
+            _train_once(cache, plan, data[plan.dataset], device, label, progress, keeping, judge)
+        teachers.append(_load(folder, plan, f"{plan.dataset}/{index:02d}", ids, judge))
     for teacher in teachers:
         placed(teacher.net, device)
     starts = {
@@ -103,6 +120,20 @@ def number_classes(plans: Sequence[TeacherSpec]) -> dict[tuple[str, int], int]:
     return {pair: number for number, pair in enumerate(ordered)}
 
 
+def _lacking(folder: Path, judge: Judge) -> str | None:
+    """Return None where a teacher is stored and taken, else why not, empty where it is not there.
+
+    What cannot be read is left to `_load`.
+    """
+    try:
+        card = json.loads((folder / "teacher.json").read_bytes())
+        return judge.objection(card, str(card.get("sha256")), "this teacher")
+    except FileNotFoundError:
+        return ""
+    except (OSError, ValueError, AttributeError):
+        return None
+
+
 def _train_once(
     cache: Path,
     plan: TeacherSpec,
@@ -111,6 +142,7 @@ def _train_once(
     label: str,
     progress: Progress,
     keeping: Keeping,
+    judge: Judge,
 ) -> None:
     """Train a teacher, and store its best and its last epoch, each under a plan of its own."""
     twins: dict[Checkpoint, TeacherSpec] = {
@@ -123,25 +155,38 @@ def _train_once(
     (cache / "teachers").mkdir(parents=True, exist_ok=True)
     folder = cache / "teachers" / f".{training}"
     with keeping.stop.locked(folder.with_suffix(".lock")):
-        if is_stored(cache, plan):
+        if _lacking(teacher_folder(cache, plan), judge) is None:
             return
-        checkpoints = Checkpoints(folder, label, keeping)
-        train, held_out = split_images(plan, data)
-        trained = train_teacher(
-            plan.spec,
-            train,
-            held_out,
-            plan.recipe,
-            torch_generator("teacher", plan.dataset, plan.architecture, *plan.classes, plan.seed),
-            device,
-            lambda done, total: progress(label, done, total),
-            shared_start(plan) if plan.shared_initialisation else None,
-            checkpoints,
-        )
+        checkpoints = Checkpoints(folder, label, keeping, judge)
+        say = functools.partial(progress, label)
+        trained = train_planned(plan, data, device, say, checkpoints)
         for kind, twin in twins.items():
-            if not is_stored(cache, twin):
-                _store(teacher_folder(cache, twin), twin, data, trained, trained.snapshots[kind])
+            if _lacking(teacher_folder(cache, twin), judge) is not None:
+                kept = trained.snapshots[kind]
+                _store(teacher_folder(cache, twin), twin, data, trained, kept, judge.stamp())
         checkpoints.clear()
+
+
+def train_planned(
+    plan: TeacherSpec,
+    data: ImageData,
+    device: torch.device,
+    progress: Callable[[int, int], None],
+    checkpoints: Checkpoints,
+) -> TrainedTeacher:
+    """Train a planned teacher on the images of its classes; nothing is stored."""
+    train, held_out = split_images(plan, data)
+    return train_teacher(
+        plan.spec,
+        train,
+        held_out,
+        plan.recipe,
+        torch_generator("teacher", plan.dataset, plan.architecture, *plan.classes, plan.seed),
+        device,
+        progress,
+        shared_start(plan) if plan.shared_initialisation else None,
+        checkpoints,
+    )
 
 
 def _with_checkpoint(plan: TeacherSpec, checkpoint: Checkpoint) -> TeacherSpec:
@@ -150,7 +195,12 @@ def _with_checkpoint(plan: TeacherSpec, checkpoint: Checkpoint) -> TeacherSpec:
 
 
 def _store(
-    folder: Path, plan: TeacherSpec, data: ImageData, trained: TrainedTeacher, kept: Snapshot
+    folder: Path,
+    plan: TeacherSpec,
+    data: ImageData,
+    trained: TrainedTeacher,
+    kept: Snapshot,
+    stamp: dict[str, Any],
 ) -> None:
     with atomic_path(folder / "net.safetensors") as temporary:
         temporary.write_bytes(serialise_safetensors(kept.state))
@@ -164,6 +214,7 @@ def _store(
         "best_accuracy": trained.snapshots["best"].accuracy,
         "images_per_s": trained.images_per_s,
         "sha256": file_sha256(folder / "net.safetensors"),
+        **stamp,
     }
     write_json(folder / "teacher.json", card)
 
@@ -195,7 +246,13 @@ def _join(parts: list[tuple[Tensor, Tensor]], data: ImageData, size: int) -> tup
     return resize(images, size), torch.cat([labels for _, labels in parts])
 
 
-def _load(folder: Path, plan: TeacherSpec, name: str, class_ids: tuple[int, ...]) -> Teacher:
+def _load(
+    folder: Path,
+    plan: TeacherSpec,
+    name: str,
+    class_ids: tuple[int, ...],
+    judge: Judge,
+) -> Teacher:
     remedy = f"delete {folder} to train the teacher again"
     try:
         card = json.loads((folder / "teacher.json").read_text(encoding="utf-8"))
@@ -212,6 +269,7 @@ def _load(folder: Path, plan: TeacherSpec, name: str, class_ids: tuple[int, ...]
     net = build_net(plan.spec)
     net.load_state_dict(parse_safetensors(payload))
     net.eval().requires_grad_(False)
+    maker = judge.made(card, recorded)
     return Teacher(
         name=name,
         dataset=plan.dataset,
@@ -223,4 +281,6 @@ def _load(folder: Path, plan: TeacherSpec, name: str, class_ids: tuple[int, ...]
         accuracy=card["accuracy"],
         sha256=recorded,
         net=net,
+        code=maker and maker.code.digest,
+        threads=maker and maker.threads,
     )

@@ -10,8 +10,7 @@ import pytest
 from PIL import Image
 
 from bench.execute.dask import _missing_teachers, _pinned
-from bench.execute.plan import make_plan
-from bench.execute.run import Request
+from bench.execute.plan import Request, make_plan
 from tests.execute.test_run import arguments, bench, by_method
 
 pytest.importorskip("distributed", reason="the extra 'dask' is not installed")

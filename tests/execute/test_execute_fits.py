@@ -12,7 +12,8 @@ import torch
 from bench import registry
 from bench.contract import Config, Method, NetSpec
 from bench.errors import BenchError
-from bench.execute.fits import FitRun, fit_folder, fit_key, obtain_fit
+from bench.execute.fits import FitRun, obtain_fit
+from bench.execute.fitting import fit_folder, fit_key
 from bench.execute.timing import Stopwatch
 from bench.results.files import read_parquet
 from bench.results.store import is_finished

@@ -12,7 +12,8 @@ import torch
 
 from bench.cli.display import PlainDisplay
 from bench.execute.machine import prepare_process, use_device
-from bench.execute.run import Request, run_inline
+from bench.execute.plan import Request
+from bench.execute.run import run_inline
 from bench.execute.timing import SystemSampler
 
 

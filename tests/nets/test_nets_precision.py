@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from bench.errors import BenchError
-from bench.execute.plan import make_plan
-from bench.execute.run import Request, check_plan
+from bench.execute.plan import Request, make_plan
+from bench.execute.run import check_plan
 from bench.inversion.losses import InversionWeights
 from bench.learners import batching
 from bench.learners.base import LearnerSettings

@@ -13,7 +13,8 @@ import pytest
 import torch
 
 from bench.contract import TaskShape
-from bench.execute.fits import FitRun, fit_folder, obtain_fit
+from bench.execute.fits import FitRun, obtain_fit
+from bench.execute.fitting import fit_folder
 from bench.execute.machine import prepare_process
 from purer.method import Purer
 from tests.helpers import tiny_context

@@ -8,7 +8,7 @@ import pytest
 
 from bench import registry
 from bench.contract import NetSpec, TeacherRecipe
-from bench.execute.fits import fit_key
+from bench.execute.fitting import fit_key
 from bench.suites import cell as cells
 from bench.suites.cell import Cell
 from bench.suites.expand import expand

@@ -1,0 +1,243 @@
+"""The code that teachers, fits and records are made by: as installed, or as it was at a commit.
+
+What plug-ins offer is found through their entry points, what the harness does with them through the
+names below. Nothing is imported.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+import json
+import re
+import tarfile
+import tomllib
+from collections.abc import Callable, Iterable
+from importlib.metadata import Distribution as Installed
+from importlib.metadata import EntryPoint
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Protocol, get_args
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
+
+from bench import registry
+from bench.results.code import InstalledSources, Library, StoredSources
+from bench.results.files import content_hash, file_sha256
+from bench.results.git import git_bytes, git_state
+from bench.results.record import Code, Distribution
+
+KINDS: tuple[registry.Kind, ...] = get_args(registry.Kind)
+UNCALIBRATED = "none"
+ROOT = Path(__file__).resolve().parents[2]
+TEACHER = (
+    "bench.teachers.train:train_teacher",
+    "bench.teachers.store:train_planned",
+)
+"""What makes a teacher's weights from its plan, which holds the recipe and names its files."""
+PLANNING = ("bench.teachers.pool:plan_pool", "bench.execute.scenario:plan_teachers")
+"""Which teachers, by which recipe, a cell's pool has."""
+FIT = (
+    "bench.execute.context:CellContext",
+    "bench.execute.scenario:meta_spec",
+    "bench.execute.scenario:scenario_data",
+    "bench.nets.precision:computing_in",
+    "bench.seeds:seed_global_state",
+    "bench.teachers.adapt:adapt_pool",
+)
+"""What a fit is given, and in what surroundings."""
+EVALUATION = ("bench.execute.evaluate:evaluate", "bench.execute.task_lists:task_lists")
+"""No part of a fit that is not selected by validation."""
+SCORING = ("bench.execute.testing:score_cell",)
+"""Test tasks, calibration, evaluation."""
+OWN_IMAGES = "bench.data.sets.image_folder:ImageFolder"
+"""What reads the images that a user names by a path."""
+
+
+class Described(Protocol):
+    """What tells which plug-ins made a cell: a cell's configuration, or a record."""
+
+    method: str
+    learner: str
+    calibration: str
+    net: str
+
+    @property
+    def architectures(self) -> Iterable[str]:
+        """The networks of the pool."""
+
+    @property
+    def datasets(self) -> Iterable[str]:
+        """The data sets."""
+
+
+class Traits(Protocol):
+    """What decides on which plug-ins the code of a method's cells depends: a method's class."""
+
+    uses_pool: bool
+    fit_depends_on: frozenset[str]
+    validates: bool
+
+
+PlugIn = tuple[str, str]
+"""A plug-in's kind and name."""
+
+
+class CodeBase:
+    """First-party code that digests are taken of.
+
+    Args:
+        library: the code.
+        entry: returns `module:name` of a plug-in, None where the code offers none of that name.
+        distribution: returns what a plug-in came from, where that is known.
+        locate: returns the present place of a function or class of the harness, None where there is
+            none.
+    """
+
+    def __init__(
+        self,
+        library: Library,
+        entry: Callable[[PlugIn], str | None],
+        distribution: Callable[[PlugIn], Distribution | None] = lambda plug_in: None,
+        locate: Callable[[str], str | None] = lambda name: name,
+    ) -> None:
+        self._library = library
+        self._entry, self._distribution, self._locate = entry, distribution, locate
+        self._known: dict[tuple[frozenset[PlugIn], frozenset[str], bool], Code] = {}
+
+    def teacher(self, architecture: str) -> Code:
+        """Return the code that makes a teacher of an architecture."""
+        return self._code({("net", architecture)}, TEACHER)
+
+    def fit(self, cell: Described, method: type[Traits]) -> Code:
+        """Return the code that makes a cell's fit, as far as the fit depends on it.
+
+        Cells that share the fit have the same: learners that share it do not count, nor does
+        evaluation where nothing is selected by validation.
+        """
+        plug_ins = {("method", cell.method), ("net", cell.net)}
+        plug_ins |= {("net", net) for net in (cell.architectures if method.uses_pool else ())}
+        plug_ins |= {("learner", cell.learner)} if "learner" in method.fit_depends_on else set()
+        return self._code(plug_ins, FIT, () if method.validates else EVALUATION)
+
+    def cell(self, cell: Described, trains: bool) -> Code:
+        """Return the code that makes a cell's record.
+
+        Args:
+            cell: its configuration, or its record.
+            trains: whether its teachers are trained here, by the protocol's recipe.
+        """
+        plug_ins = {("method", cell.method), ("learner", cell.learner)}
+        plug_ins |= {("calibration", cell.calibration)} - {("calibration", UNCALIBRATED)}
+        plug_ins |= {("net", net) for net in (cell.net, *cell.architectures)}
+        plug_ins |= {("dataset", name) for name in cell.datasets}
+        return self._code(plug_ins, (*FIT, *SCORING, *((*TEACHER, *PLANNING) if trains else ())))
+
+    def _code(
+        self, plug_ins: set[PlugIn], harness: Iterable[str], without: Iterable[str] = ()
+    ) -> Code:
+        key = frozenset(plug_ins), frozenset(harness), bool(without)
+        if key not in self._known:
+            entries = [self._entry(one) for one in sorted(plug_ins)]
+            entries += [self._locate(name) for name in harness]
+            left_out = [name for one in without if (name := self._locate(one))]
+            found = self._library.closure([one for one in entries if one], left_out)
+            came_from = {d.name: d for one in plug_ins if (d := self._distribution(one))}
+            self._known[key] = Code(
+                digest=found.digest,
+                files=found.files,
+                distributions=[came_from[name] for name in sorted(came_from)],
+            )
+        return self._known[key]
+
+
+@functools.cache
+def installed_code() -> CodeBase:
+    """Return the code that this process runs."""
+    library = Library(InstalledSources(first_party()))
+    return CodeBase(library, _installed_entry, _installed_from)
+
+
+def first_party() -> frozenset[str]:
+    """Return the top-level packages of the harness and of all distributions with plug-ins."""
+    found = {"bench"}
+    for point in _points():
+        found.add(point.module.partition(".")[0])
+        listed = point.dist.read_text("top_level.txt") if point.dist else None
+        found |= set((listed or "").split())
+    return frozenset(found)
+
+
+def sources_digest() -> str:
+    """Return a digest of all files of first-party code, and of what is registered; quick."""
+    names = sorted(f"{point.group} {point.name}={point.value}" for point in _points())
+    files = {}
+    for package in sorted(first_party()):
+        spec = find_spec(package)
+        for folder in (spec.submodule_search_locations or []) if spec else []:
+            for path in sorted(Path(folder).rglob("*.py")):
+                files[f"{package}/{path.relative_to(folder)}"] = file_sha256(path)
+    return content_hash([files, names])
+
+
+@functools.cache
+def _points() -> tuple[EntryPoint, ...]:
+    return tuple(registry.entry(kind, name) for kind in KINDS for name in registry.names(kind))
+
+
+def _installed_entry(plug_in: PlugIn) -> str | None:
+    kind, name = plug_in
+    if name in registry.names(kind):
+        return registry.entry(kind, name).value
+    return OWN_IMAGES if kind == "dataset" else None  # a network of another library is none of ours
+
+
+@functools.cache
+def _installed_from(plug_in: PlugIn) -> Distribution | None:
+    kind, name = plug_in
+    found = registry.entry(kind, name).dist if name in registry.names(kind) else None
+    if found is None:
+        return None
+    return Distribution(name=found.name, version=found.version, commit=_commit_of(found))
+
+
+def _commit_of(distribution: Installed) -> str | None:
+    """Return the commit that a distribution was installed from, or that its folder stands at."""
+    origin = json.loads(distribution.read_text("direct_url.json") or "{}")
+    if "vcs_info" in origin:
+        return origin["vcs_info"].get("commit_id")
+    if origin.get("dir_info", {}).get("editable"):
+        return git_state(Path(url2pathname(urlsplit(origin["url"]).path)))[0]
+    return None
+
+
+@functools.cache
+def code_at(commit: str) -> CodeBase | None:
+    """Return the code of a commit of this repository; None where the commit cannot be read."""
+    packed = git_bytes(ROOT, "archive", "--format=tar", commit)
+    if packed is None:
+        return None
+    with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
+        texts = {
+            member.name: archive.extractfile(member).read().decode("utf-8")
+            for member in archive
+            if member.isfile() and (member.name.endswith(".py") or member.name == "pyproject.toml")
+        }
+    offered = tomllib.loads(texts.pop("pyproject.toml"))["project"]["entry-points"]
+    packages = {path.partition("/")[0] for path in texts if path.endswith("/__init__.py")}
+    sources = StoredSources(frozenset(packages - {"tests"}), texts)
+
+    def entry(plug_in: PlugIn) -> str | None:
+        return offered.get(f"purer_bench.{plug_in[0]}s", {}).get(plug_in[1])
+
+    return CodeBase(Library(sources), entry, locate=functools.partial(_locate, texts))
+
+
+def _locate(texts: dict[str, str], place: str) -> str | None:
+    """Return where the sources of another commit define what the harness now has at a place."""
+    module, name = place.split(":")
+    top = re.compile(rf"^(def|class) {name}\b", re.MULTILINE)
+    inside = [p for p, text in texts.items() if p.startswith("bench/") and top.search(text)]
+    here = f"{module.replace('.', '/')}.py"
+    found = here if here in inside else inside[0] if len(inside) == 1 else None
+    return found and f"{found.removesuffix('.py').replace('/', '.')}:{name}"

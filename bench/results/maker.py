@@ -1,0 +1,163 @@
+"""With what something stored was made, and whether it would be made alike now."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from bench.results.code import changed_files
+from bench.results.record import Code
+
+NAMED = 3
+"""Files that a line names; it counts the others."""
+
+
+@dataclass(frozen=True)
+class Maker:
+    """The code that makes something, and the device and its CPU threads.
+
+    On a CPU the number of threads decides how sums are cut up, and so changes numbers.
+    """
+
+    code: Code
+    threads: int
+    device: str
+
+    def stamp(self) -> dict[str, Any]:
+        """Return what is stored beside the thing, as JSON."""
+        code = self.code.model_dump(mode="json")
+        return {"code": code, "threads": self.threads, "device": self.device}
+
+
+def stamped(values: Mapping[str, Any]) -> Maker | None:
+    """Return the maker that a stamp names; None where there is none."""
+    try:
+        code = Code.model_validate(values["code"])
+        return Maker(code, int(values["threads"]), str(values["device"]))
+    except (KeyError, ValueError, TypeError):
+        return None
+
+
+def difference(stored: Maker | None, now: Maker, what: str) -> str | None:
+    """Say how something stored was made otherwise than it would be now; None where it was not.
+
+    Args:
+        stored: its maker, None where that is not known.
+        now: who would make it.
+        what: it is, as in "this fit".
+    """
+    if stored is None:
+        return f"the code that made {what} is not known"
+    if stored.code.digest != now.code.digest:
+        return difference_of_code(stored.code, now.code, what)
+    if stored.threads != now.threads and stored.device == now.device == "cpu":
+        return other_threads(stored.threads, now.threads, what)
+    return None
+
+
+def difference_of_code(stored: Code, now: Code, what: str) -> str:
+    """Say which files changed since something was made."""
+    return f"{named(changed_files(stored.files, now.files))} changed since {what}"
+
+
+def trusted(doubt: str) -> str:
+    """Return the warning of a record that took something in spite of a doubt."""
+    return f"taken as stored (--trust-stored): {doubt}"
+
+
+def named(files: list[str]) -> str:
+    """Return the first of some files and how many more there are: `a.py, b.py and 4 more`."""
+    more = f" and {len(files) - NAMED} more" if len(files) > NAMED else ""
+    return ", ".join(files[:NAMED]) + more if files else "what its code imports"
+
+
+def other_threads(stored: int, now: int, what: str) -> str:
+    """Say with how many threads something was made, and how many there are now."""
+    return f"{what} was made with {stored} thread{'' if stored == 1 else 's'}, not with {now}"
+
+
+@dataclass(frozen=True)
+class Judge:
+    """Decides whether something that is stored is taken, by who made it and who would make it now.
+
+    Args:
+        now: who would; None takes things whoever made them, and signs none.
+        recorded: returns who made something of a digest that holds no stamp, None if not known.
+        trust: take things whoever made them; the caller has it in the record.
+        say: tells the user one line.
+    """
+
+    now: Maker | None = None
+    recorded: Callable[[str], Maker | None] = lambda sha256: None
+    trust: bool = False
+    say: Callable[[str], None] = lambda line: None
+
+    def stamp(self) -> dict[str, Any]:
+        """Return what a thing that is made now says of its maker."""
+        return self.now.stamp() if self.now else {}
+
+    def made(self, stored: Mapping[str, Any], sha256: str) -> Maker | None:
+        """Return who made something; None where that is not known.
+
+        Args:
+            stored: what is stored beside it, which may hold a stamp.
+            sha256: its digest.
+        """
+        return stamped(stored) or self.recorded(sha256)
+
+    def doubt(self, stored: Mapping[str, Any], sha256: str, what: str) -> str | None:
+        """Say how something was made otherwise than it would be now; None where it was not."""
+        if self.now is None:
+            return None
+        return difference(self.made(stored, sha256), self.now, what)
+
+    def objection(self, stored: Mapping[str, Any], sha256: str, what: str) -> str | None:
+        """Return why something is not taken, or None."""
+        return None if self.trust else self.doubt(stored, sha256, what)
+
+
+@dataclass(frozen=True)
+class Made:
+    """A clean commit of this repository that made something, and with which device and threads."""
+
+    commit: str
+    threads: int
+    device: str
+
+
+def made_by_records(runs: Path, sha256: str) -> Made | None:
+    """Return what the records of a runs folder say of a fit or teacher that holds no stamp.
+
+    The record that made it counts, else the oldest that used it; only clean commits do.
+
+    Args:
+        runs: the folder.
+        sha256: the digest of the fit, or of a teacher's weights.
+    """
+    return _by_digest(runs.resolve()).get(sha256)
+
+
+@cache
+def _by_digest(runs: Path) -> dict[str, Made]:
+    found: dict[str, tuple[tuple[bool, str], Made]] = {}
+    for path in runs.glob("*/*/record.json"):
+        try:
+            record = json.loads(path.read_text(encoding="utf-8"))
+            environment, device = record["environment"], record["device"]
+            made = Made(environment["git_commit"], device["threads"], device["type"])
+            fit = record.get("fit") or {}
+            names = [(fit["sha256"], fit["reused"])] if fit else []
+            names += [(one["sha256"], True) for one in (record["pool"] or {}).get("teachers", ())]
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+        if not made.commit or environment["git_dirty"]:
+            continue
+        for sha256, reused in names:
+            order = (bool(reused), str(record["ended"]))
+            if sha256 not in found or order < found[sha256][0]:
+                found[sha256] = order, made
+    return {sha256: made for sha256, (_, made) in found.items()}
