@@ -15,8 +15,7 @@ from bench.paths import UserPath, user_path
 
 if TYPE_CHECKING:
     from bench.contract import Pool
-    from bench.execute.plan import ResolvedSuite
-    from bench.execute.run import Request
+    from bench.execute.plan import Request, ResolvedSuite
 
 
 @click.group()

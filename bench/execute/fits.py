@@ -244,7 +244,7 @@ def _load(folder: Path, reused: bool, judge: Judge) -> Fit:
         summary.get("pace"),
         tuple(summary.get("notes", ())),
         summary.get("extra", {}),
-        maker and maker.code.digest,
-        maker and maker.threads,
+        maker.code.digest if maker else None,
+        maker.threads if maker else None,
         judge.doubt(summary, key, "this fit"),
     )

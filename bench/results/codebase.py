@@ -17,7 +17,7 @@ from importlib.metadata import Distribution as Installed
 from importlib.metadata import EntryPoint
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Protocol, get_args
+from typing import ClassVar, Protocol, get_args
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
@@ -57,29 +57,46 @@ OWN_IMAGES = "bench.data.sets.image_folder:ImageFolder"
 class Described(Protocol):
     """What tells which plug-ins made a cell: a cell's configuration, or a record."""
 
-    method: str
-    learner: str
-    calibration: str
-    net: str
+    @property
+    def method(self) -> str:
+        """The method's name."""
+        ...
+
+    @property
+    def learner(self) -> str:
+        """The learner's name."""
+        ...
+
+    @property
+    def calibration(self) -> str:
+        """The calibration's name."""
+        ...
+
+    @property
+    def net(self) -> str:
+        """The meta-model's network."""
+        ...
 
     @property
     def architectures(self) -> Iterable[str]:
         """The networks of the pool."""
+        ...
 
     @property
     def datasets(self) -> Iterable[str]:
         """The data sets."""
+        ...
 
 
 class Traits(Protocol):
     """What decides on which plug-ins the code of a method's cells depends: a method's class."""
 
-    uses_pool: bool
-    fit_depends_on: frozenset[str]
-    validates: bool
+    uses_pool: ClassVar[bool]
+    fit_depends_on: ClassVar[frozenset[str]]
+    validates: ClassVar[bool]
 
 
-PlugIn = tuple[str, str]
+PlugIn = tuple[registry.Kind, str]
 """A plug-in's kind and name."""
 
 
@@ -115,9 +132,10 @@ class CodeBase:
         Cells that share the fit have the same: learners that share it do not count, nor does
         evaluation where nothing is selected by validation.
         """
-        plug_ins = {("method", cell.method), ("net", cell.net)}
+        plug_ins: set[PlugIn] = {("method", cell.method), ("net", cell.net)}
         plug_ins |= {("net", net) for net in (cell.architectures if method.uses_pool else ())}
-        plug_ins |= {("learner", cell.learner)} if "learner" in method.fit_depends_on else set()
+        if "learner" in method.fit_depends_on:
+            plug_ins.add(("learner", cell.learner))
         return self._code(plug_ins, FIT, () if method.validates else EVALUATION)
 
     def cell(self, cell: Described, trains: bool) -> Code:
@@ -127,7 +145,7 @@ class CodeBase:
             cell: its configuration, or its record.
             trains: whether its teachers are trained here, by the protocol's recipe.
         """
-        plug_ins = {("method", cell.method), ("learner", cell.learner)}
+        plug_ins: set[PlugIn] = {("method", cell.method), ("learner", cell.learner)}
         plug_ins |= {("calibration", cell.calibration)} - {("calibration", UNCALIBRATED)}
         plug_ins |= {("net", net) for net in (cell.net, *cell.architectures)}
         plug_ins |= {("dataset", name) for name in cell.datasets}
@@ -219,9 +237,10 @@ def code_at(commit: str) -> CodeBase | None:
         return None
     with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
         texts = {
-            member.name: archive.extractfile(member).read().decode("utf-8")
+            member.name: file.read().decode("utf-8")
             for member in archive
-            if member.isfile() and (member.name.endswith(".py") or member.name == "pyproject.toml")
+            if member.name.endswith(".py") or member.name == "pyproject.toml"
+            if (file := archive.extractfile(member)) is not None
         }
     offered = tomllib.loads(texts.pop("pyproject.toml"))["project"]["entry-points"]
     packages = {path.partition("/")[0] for path in texts if path.endswith("/__init__.py")}

@@ -281,6 +281,6 @@ def _load(
         accuracy=card["accuracy"],
         sha256=recorded,
         net=net,
-        code=maker and maker.code.digest,
-        threads=maker and maker.threads,
+        code=maker.code.digest if maker else None,
+        threads=maker.threads if maker else None,
     )

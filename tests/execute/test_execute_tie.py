@@ -52,11 +52,12 @@ class Checkout:
 
         Args:
             words: more options.
-            fresh: take a new cache and runs folder, as a reference.
+            fresh: take a new runs folder, and a new cache but for its images, as a reference.
+                Images belong to the version of their reader, not to the digest of code.
         """
         place = self.folder / ("fresh" if fresh else "kept")
         if fresh:
-            shutil.rmtree(place, ignore_errors=True)
+            shutil.copytree(self.folder / "kept/cache/data", place / "cache/data")
         command = [sys.executable, "-c", RUN, str(self.folder / "code"), "run"]
         command += [str(self.folder / "tie.yaml"), "--runs", str(place / "runs")]
         command += ["--cache", str(place / "cache"), "--device", "cpu", "--no-figures"]

@@ -129,7 +129,7 @@ def test_what_is_not_equal_is_judged_by_its_paired_interval(place, tmp_path, shi
     again = changed(stored, tmp_path / "b", first + noise - noise.mean() + shift)
     outcome = judge(changed(stored, tmp_path / "a", first), again)
     assert outcome.verdict == verdict
-    assert outcome.difference == pytest.approx(shift, abs=1e-9)
+    assert outcome.interval.mean == pytest.approx(shift, abs=1e-9)
     json.dumps(as_row(outcome), allow_nan=False)
 
 
