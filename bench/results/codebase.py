@@ -146,7 +146,8 @@ class CodeBase:
             trains: whether its teachers are trained here, by the protocol's recipe.
         """
         plug_ins: set[PlugIn] = {("method", cell.method), ("learner", cell.learner)}
-        plug_ins |= {("calibration", cell.calibration)} - {("calibration", UNCALIBRATED)}
+        if cell.calibration != UNCALIBRATED:
+            plug_ins.add(("calibration", cell.calibration))
         plug_ins |= {("net", net) for net in (cell.net, *cell.architectures)}
         plug_ins |= {("dataset", name) for name in cell.datasets}
         return self._code(plug_ins, (*FIT, *SCORING, *((*TEACHER, *PLANNING) if trains else ())))
