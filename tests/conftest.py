@@ -4,11 +4,29 @@ from __future__ import annotations
 
 import os
 import shutil
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
 import torch
+
+from bench import registry
+
+
+def pytest_configure() -> None:
+    """Hide the plug-ins of other distributions that happen to be installed."""
+    groups = [f"purer_bench.{kind}s" for kind in get_args(registry.Kind)]
+    points = [point for group in groups for point in entry_points(group=group)]
+    foreign = {point.dist.name for point in points if point.dist} - {registry.OWN}
+
+    def visible(group: str) -> list[EntryPoint]:
+        found = entry_points(group=group)
+        return [point for point in found if not (point.dist and point.dist.name in foreign)]
+
+    registry.entry_points = visible
+
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
