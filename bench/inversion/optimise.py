@@ -85,8 +85,7 @@ def invert(
 class Inversion:
     """An inversion under way: pixels, and the Adam state of their steps.
 
-    Args:
-        net, labels, image_size, settings, generator, start, fused: see `invert`.
+    The arguments are those of `invert`.
     """
 
     def __init__(
