@@ -55,16 +55,14 @@ class DynamicDataset:
         self.class_names = tuple(names[class_id] for class_id in self.class_ids)
         row_of = {class_id: row for row, class_id in enumerate(self.class_ids)}
         arrange = sorted if label_order == "mismatched" else tuple
-        self.rows = tuple(
-            torch.tensor([row_of[i] for i in arrange(teacher.class_ids)], device=device)
-            for teacher in pool
-        )
+        places = [[row_of[i] for i in arrange(teacher.class_ids)] for teacher in pool]
+        self.rows = tuple(torch.tensor(rows, device=device) for rows in places)
         side = image_size or pool[0].spec.image_size
         draw = torch.randn(
             (len(row_of), images_per_class, 3, side, side), generator=generator, dtype=torch.float32
         )
         self.images = draw.to(device).requires_grad_()
-        self._owned = tuple(frozenset(rows.tolist()) for rows in self.rows)
+        self._owned = places
         self._labels = tuple(
             torch.arange(len(rows), device=device).repeat_interleave(images_per_class)
             for rows in self.rows
@@ -83,6 +81,10 @@ class DynamicDataset:
         owned = [self._owned[index] for index in teachers]
         per_class = self.images_per_class
         return len(frozenset().union(*owned)) * per_class, sum(map(len, owned)) * per_class
+
+    def names_of(self, index: int) -> list[str]:
+        """Return the class names of a teacher's rows, in their order."""
+        return [self.class_names[row] for row in self._owned[index]]
 
     def teacher_batch(self, index: int) -> tuple[Tensor, Tensor]:
         """Return a teacher's block (n_i · M, 3, H, W), class-major, and its labels (n_i · M,).

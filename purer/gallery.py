@@ -48,6 +48,6 @@ def show_gallery(
         n_blank = columns - len(rows)
         blank = shown.new_ones(n_blank, *shown.shape[1:])
         tiles.append(torch.cat([shown, blank]).flatten(0, 1))
-        captions += [f"{number} {dataset.class_names[row]}" for row in rows.tolist()]
+        captions += [f"{number} {name}" for name in dataset.names_of(number)]
         captions += [""] * n_blank
     log.images(name, torch.cat(tiles), captions, columns)

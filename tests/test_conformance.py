@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 import torch
 
 from bench import registry
-from bench.contract import NetSpec
-from bench.nets.build import build_net
 from bench.suites.catalogue import names_of
 from bench.suites.files import SUITES
 from bench.testing.checks import checks_of, run_check, subject_of
@@ -82,23 +78,6 @@ def test_every_method_runs_on_cuda(name, cuda):
     pool = same_pool.__wrapped__("conv4")
     for teacher in pool:
         teacher.net.to(cuda)
-    context, net = subject.context(pool), NetSpec("conv4", 5, 16)
-
-    def make_learner(state, bn=None):
-        model = build_net(net)
-        model.load_state_dict(state)
-        learner = context.make_learner({k: v.cpu() for k, v in state.items()}, bn)
-        learner.net.to(cuda)
-        return learner
-
-    moved = replace(
-        context,
-        device=cuda,
-        build_net=lambda generator: context.build_net(generator).to(cuda),
-        make_learner=make_learner,
-        train_tasks=context.train_tasks
-        and (lambda generator, n: context.train_tasks(generator, n).to(cuda)),
-    )
-    method = subject.method()
-    logits = predicted(method.learner(moved, method.fit(moved)), some_tasks().to(cuda))
+    context, method = subject.context(pool, device=cuda), subject.method()
+    logits = predicted(method.learner(context, method.fit(context)), some_tasks().to(cuda))
     assert logits.device.type == "cuda"

@@ -115,7 +115,8 @@ class EnsembleCentroids(Method[EnsembleConfig]):
 
     def learner(self, context: FitContext[EnsembleConfig], fitted: Mapping[str, Tensor]) -> Learner:
         """Return the nearest-centroid learner of all teachers."""
-        return teachers_learner(tuple(context.pool), context.config, fitted)
+        n_way = context.shape.n_way
+        return teachers_learner(tuple(context.pool), context.config, fitted, n_way)
 
 
 def differing_normalisation(teachers: Sequence[Teacher]) -> str | None:
@@ -153,9 +154,19 @@ def own_statistics(
 
 
 def teachers_learner(
-    teachers: Sequence[Teacher], config: EnsembleConfig, fitted: Mapping[str, Tensor] | None = None
+    teachers: Sequence[Teacher],
+    config: EnsembleConfig,
+    fitted: Mapping[str, Tensor] | None = None,
+    n_way: int | None = None,
 ) -> Learner:
-    """Return the learner on some teachers' concatenated parts; `fitted` is `own_statistics`."""
+    """Return the learner on some teachers' concatenated parts.
+
+    Args:
+        teachers: the teachers, in order.
+        config: which parts, and what is made of them.
+        fitted: from `own_statistics`.
+        n_way: see `LearnerSettings`.
+    """
     part = _part(config, fitted or {})
 
     def embedding(images: Tensor, norm: Norm) -> Tensor:
@@ -169,7 +180,7 @@ def teachers_learner(
         if uses_heads or not name.startswith("head.")
     )
     classify = _classifier(config, [_width(teacher, config) for teacher in teachers])
-    return centroid_learner(embedding, n_parameters, BN_MODES[config.bn], classify)
+    return centroid_learner(embedding, n_parameters, BN_MODES[config.bn], classify, n_way)
 
 
 def _classifier(config: EnsembleConfig, widths: Sequence[int]) -> Classify:

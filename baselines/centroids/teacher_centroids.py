@@ -57,7 +57,8 @@ class TeacherCentroids(Method[TeacherConfig]):
 
     def learner(self, context: FitContext[TeacherConfig], fitted: Mapping[str, Tensor]) -> Learner:
         """Return the nearest-centroid learner of the teacher."""
-        return teachers_learner((_chosen(context),), context.config, fitted)
+        n_way = context.shape.n_way
+        return teachers_learner((_chosen(context),), context.config, fitted, n_way)
 
 
 def _chosen(context: FitContext[TeacherConfig]) -> Teacher:

@@ -138,10 +138,10 @@ def draw_views(
     def pick(n: int) -> Tensor:
         chosen = images[torch.randint(len(images), (n,), generator=generator).to(images.device)]
         is_leaves = torch.rand(n, generator=generator) < settings.leaves_share
-        if is_leaves.any():
-            n_leaves = int(is_leaves.sum())
-            leaves = normalised_leaves(n_leaves, size, teacher.mean, teacher.std, generator)
-            chosen[is_leaves.to(images.device)] = leaves.to(images.device)
+        places = is_leaves.nonzero().flatten()
+        if len(places):
+            leaves = normalised_leaves(len(places), size, teacher.mean, teacher.std, generator)
+            chosen[places.to(images.device)] = leaves.to(images.device)
         return change(chosen, generator)
 
     views = []

@@ -104,7 +104,7 @@ class StudentTraining:
             self._restore(context.resume)
 
     def run(self) -> list[State]:
-        """Return the state of each student, on the CPU, its head at zero."""
+        """Return the state of each student, its head at zero."""
         self.images = self._inversions.run(self._note, lambda step: self._offer(step, lambda: None))
         for teacher, own in zip(self._teachers, self.images, strict=True):
             show(self._context.log, teacher, own)
@@ -171,5 +171,5 @@ class StudentTraining:
 
 
 def state_of(net: Backbone) -> State:
-    """Return copies of a net's parameters and buffers, on the CPU."""
-    return {name: value.detach().cpu().clone() for name, value in net.state_dict().items()}
+    """Return copies of a net's parameters and buffers."""
+    return {name: value.detach().clone() for name, value in net.state_dict().items()}

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.func import functional_call
 
 from baselines.merging._channels import State
+from baselines.merging._merging import on_host
 from bench.contract import Backbone, FitLog
 from bench.nets.norm import batch_norm
 from bench.training.initialisation import average_state
@@ -44,8 +45,8 @@ class Interpolation:
 
 
 @torch.no_grad()
-def answers(net: Backbone, body: State, head: State, images: Images) -> tuple[float, float]:
-    """Return cross-entropy and accuracy of a body with a head, batch norm by the batch.
+def answers(net: Backbone, body: State, head: State, images: Images) -> Tensor:
+    """Return cross-entropy and accuracy (2,) of a body with a head, batch norm by the batch.
 
     Args:
         net: of the architecture; its own weights play no part.
@@ -56,7 +57,7 @@ def answers(net: Backbone, body: State, head: State, images: Images) -> tuple[fl
     state = {**head, **{k: v for k, v in body.items() if not k.startswith("head.")}}
     logits = functional_call(net, state, (images[0], batch_norm))
     hits = (logits.argmax(1) == images[1]).float().mean()
-    return float(F.cross_entropy(logits, images[1])), float(hits)
+    return torch.stack([F.cross_entropy(logits, images[1]), hits])
 
 
 def interpolate(
@@ -71,15 +72,21 @@ def interpolate(
         shown: the first teacher's own images.
         shown_second: the second's.
     """
-    losses, accuracies = [], []
-    for step in range(POINTS):
-        share = step / (POINTS - 1)
-        body = _between(first, second, share)
-        both = [answers(net, body, first, shown), answers(net, body, second, shown_second)]
-        losses.append(sum(loss for loss, _ in both) / 2)
-        accuracies.append(sum(accuracy for _, accuracy in both) / 2)
-    own = answers(net, first, first, shown)[0] + answers(net, second, second, shown_second)[0]
-    return Interpolation(losses, accuracies, own / 2)
+    bodies = [_between(first, second, step / (POINTS - 1)) for step in range(POINTS)]
+    met = [(answers(net, b, first, shown), answers(net, b, second, shown_second)) for b in bodies]
+    own = answers(net, first, first, shown), answers(net, second, second, shown_second)
+    *along, ends = [_mean_of(*both) for both in _numbers([*met, own])]
+    losses, accuracies = zip(*along, strict=True)
+    return Interpolation(list(losses), list(accuracies), ends[0])
+
+
+def _numbers(pairs: Sequence[Sequence[Tensor]]) -> list[list[list[float]]]:
+    """Return several sequences of answers as numbers, read together."""
+    return on_host(torch.stack([torch.stack(list(pair)) for pair in pairs])).tolist()
+
+
+def _mean_of(one: Sequence[float], other: Sequence[float]) -> tuple[float, float]:
+    return (one[0] + other[0]) / 2, (one[1] + other[1]) / 2
 
 
 def _between(first: State, second: State, share: float) -> dict[str, Tensor]:
@@ -130,7 +137,8 @@ def measure_barriers(
                 },
             )
         merged = average_state(states)
-        met = [answers(net, merged, s, shown) for s, shown in zip(states, images, strict=True)]
+        shown = zip(states, images, strict=True)
+        (met,) = _numbers([[answers(net, merged, state, one) for state, one in shown]])
         log.scalars(
             50,
             {

@@ -21,6 +21,7 @@ from baselines.merging._channels import (
     groups_of,
     permute,
 )
+from baselines.merging._merging import on_host
 from bench.nets.channels import Axis
 
 Pairs = Sequence[tuple[Tensor, Tensor]]
@@ -46,7 +47,7 @@ def identity(state: State, axes: tuple[Axis, ...]) -> dict[str, Tensor]:
 
 def assignment(scores: Tensor) -> Tensor:
     """Return the assignment (n,) of rows to columns of scores (n, n) with the highest total."""
-    _, columns = linear_sum_assignment(scores.cpu().numpy(), maximize=True)
+    _, columns = linear_sum_assignment(on_host(scores).numpy(), maximize=True)
     return torch.from_numpy(columns)
 
 
@@ -128,9 +129,10 @@ def weight_match(
             own = [axis for axis in votes if axis.group == group]
             rest = {name: p for name, p in permutations.items() if name != group}
             moved = permute({axis.entry: other[axis.entry] for axis in own}, axes, rest)
-            scores = inner_products(
-                [(by_channel(reference[a.entry], a), by_channel(moved[a.entry], a)) for a in own]
-            ).cpu()
+            pairs = [
+                (by_channel(reference[a.entry], a), by_channel(moved[a.entry], a)) for a in own
+            ]
+            scores = on_host(inner_products(pairs))
             found = assignment(scores)
             if _gains(scores, found, permutations[group]):
                 permutations[group], changed = found, True

@@ -38,6 +38,14 @@ class MergeConfig(Config):
 MergeT = TypeVar("MergeT", bound=MergeConfig)
 
 
+def on_host(x: Tensor) -> Tensor:
+    """Return a small tensor on the CPU: where assignments and clusters are found, and for reports.
+
+    It waits for the device, which a merge may do a few times.
+    """
+    return x.cpu()
+
+
 class Merge(Method[MergeT]):
     """A method whose meta-model is initialised with some mean of the teachers' weights."""
 

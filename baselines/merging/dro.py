@@ -10,7 +10,7 @@ from pydantic import Field
 from torch import Tensor
 
 from baselines.merging._channels import State
-from baselines.merging._merging import Merge, MergeConfig, states_of
+from baselines.merging._merging import Merge, MergeConfig, on_host, states_of
 from bench.contract import FitContext, Teacher
 from bench.training.initialisation import average_state
 
@@ -58,7 +58,7 @@ class Dro(Merge[DroConfig]):
         names = [n for n, _ in teachers[0].net.named_parameters() if n in states[0]]
         merged = average_state(states)
         gram = deviation_gram(states, names)
-        coefficients = robust_coefficients(gram.cpu(), context)
+        coefficients = robust_coefficients(on_host(gram), context)
         for name in names:
             stacked = torch.stack([state[name].double() for state in states])
             mean = stacked.mean(0)
@@ -72,15 +72,16 @@ def deviation_gram(states: Sequence[State], names: Sequence[str]) -> Tensor:
 
     Each entry is scaled to the same spread, and the whole to trace N; equal states give 0.
     """
-    total = torch.zeros(len(states), len(states), dtype=torch.float64)
+    device = states[0][names[0]].device
+    total = torch.zeros(len(states), len(states), dtype=torch.float64, device=device)
     for name in names:
         stacked = torch.stack([state[name].double().flatten() for state in states])
         deviation = stacked - stacked.mean(0)
-        inner = (deviation @ deviation.T).cpu()
+        inner = deviation @ deviation.T
         spread = inner.trace()
-        if spread > 1e-20 * stacked.square().sum().cpu():
-            total += inner / spread
-    return total * (len(states) / total.trace()) if total.trace() > 0 else total
+        differ = spread > 1e-20 * stacked.square().sum()
+        total += torch.where(differ, inner / spread, 0.0)
+    return torch.where(total.trace() > 0, total * (len(states) / total.trace()), total)
 
 
 def robust_coefficients(gram: Tensor, context: FitContext[DroConfig]) -> Tensor:

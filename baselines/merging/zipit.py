@@ -12,7 +12,7 @@ from torch import Tensor
 
 from baselines.merging._activations import channel_moments, correlations
 from baselines.merging._channels import State, channel_axes, present
-from baselines.merging._merging import Merge, MergeConfig, states_of
+from baselines.merging._merging import Merge, MergeConfig, on_host, states_of
 from baselines.merging._pseudo_images import InversionSettings, invert_teachers
 from bench.contract import FitContext, Teacher
 from bench.nets.channels import Axis
@@ -62,7 +62,7 @@ class ZipIt(Merge[ZipItConfig]):
         clusters = {}
         moments = channel_moments([t.net for t in teachers], images, axes)
         for group, (mean, second) in moments.items():
-            similarity = correlations(mean, second).cpu().numpy()
+            similarity = on_host(correlations(mean, second)).numpy()
             clusters[group] = cluster(similarity, len(teachers), context.config.within_share)
         return zipped(states, present(states[0], axes), clusters)
 

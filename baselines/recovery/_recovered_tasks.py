@@ -185,7 +185,7 @@ class RecoveredTasks(ABC):
             self._visiting, self.visits = True, self.visits + 1
         values = yield from self.visit(iteration)
         self._visiting = False
-        noted = {name: float(value) for name, value in values.items()}
+        noted = dict(zip(values, torch.stack(list(values.values())).tolist(), strict=True))
         if not all(math.isfinite(value) for value in noted.values()):
             raise BenchError(
                 f"{noted} at visit {self.visits} of the teachers, meta-iteration {iteration}: not "

@@ -13,14 +13,14 @@ from bench.contract import FitLog, TaskBatch, TaskShape
 
 
 class TaskMemory:
-    """The latest recovered images of each class, 8 bits per channel, on the CPU.
+    """The latest recovered images of each class, 8 bits per channel.
 
     A task drawn from it may mix classes of several teachers: "task memory replay" of BiDf-MKD.
 
     Args:
         capacity: images kept of a class; the oldest go first.
         scale: to normalised units.
-        device: where tasks are put.
+        device: where images and tasks are.
     """
 
     def __init__(self, capacity: int, scale: PixelScale, device: torch.device | str) -> None:
@@ -30,7 +30,7 @@ class TaskMemory:
 
     def add(self, pixels: Tensor, class_ids: Sequence[int], names: Sequence[str]) -> None:
         """Keep images (n · M, 3, H, W) in [0, 1], class after class, of n classes."""
-        stored = (pixels.detach() * 255).round().to("cpu", torch.uint8)
+        stored = (pixels.detach() * 255).round().to(torch.uint8)
         for class_id, name, new in zip(class_ids, names, stored.chunk(len(names)), strict=True):
             known = [self._pixels[class_id]] if class_id in self._pixels else []
             self._pixels[class_id] = torch.cat([*known, new])[-self._capacity :]
@@ -84,13 +84,14 @@ class TaskMemory:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from what `state_dict` returned."""
-        self._pixels = {int(i): images.cpu() for i, images in state["pixels"].items()}
+        self._pixels = {int(i): x.to(self._device) for i, x in state["pixels"].items()}
         self._names = {int(i): name for i, name in state["names"].items()}
 
     def _draw(self, class_id: int, n: int, generator: torch.Generator) -> Tensor:
         images = self._pixels[class_id]
-        return images[torch.randperm(len(images), generator=generator)[:n]]
+        chosen = torch.randperm(len(images), generator=generator)[:n]
+        return images[chosen.to(images.device)]
 
     def _normalised(self, parts: list[Tensor], n_tasks: int) -> Tensor:
-        pixels = torch.cat(parts).to(self._device).float() / 255
+        pixels = torch.cat(parts).float() / 255
         return self._scale.normalised(pixels).unflatten(0, (n_tasks, -1))

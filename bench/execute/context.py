@@ -150,6 +150,7 @@ class CellContext:
             inner_steps=inner_steps,
             bn=bn,
             first_order=protocol.first_order,
+            n_way=self.cell.n_way,
         )
 
     def _check_statistics(self, state: Mapping[str, Tensor], bn: BnMode) -> None:

@@ -93,8 +93,8 @@ def evaluate(
                 logits = learner.predict_from(start, *given)
             else:
                 logits = learner.predict(*given)
-        hits = (logits.argmax(-1) == labels).double().mean(-1)
-        accuracies[start:stop] = hits.cpu().numpy()
+        hits = (logits.argmax(-1) == labels).cpu()
+        accuracies[start:stop] = hits.double().mean(-1).numpy()
         progress(stop, n_tasks)
     return accuracies
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -112,10 +113,15 @@ class CellLog:
                 save_grid(temporary, pixels, captions, columns)
 
     def _read_points(self) -> None:
-        self._points = [
-            (step, name, value.item() if isinstance(value, Tensor) else value)
-            for step, name, value in self._points
-        ]
+        """Read the tensors among the points, those of one type at once."""
+        places: defaultdict[torch.dtype, list[int]] = defaultdict(list)
+        for place, (_, _, value) in enumerate(self._points):
+            if isinstance(value, Tensor):
+                places[value.dtype].append(place)
+        for chosen in places.values():
+            values = torch.stack([torch.as_tensor(self._points[place][2]) for place in chosen])
+            for place, value in zip(chosen, values.tolist(), strict=True):
+                self._points[place] = (*self._points[place][:2], value)
 
 
 def save_grid(

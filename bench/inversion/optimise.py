@@ -185,7 +185,7 @@ class Inversions:
     def state_dict(self) -> dict[str, Any]:
         """Return all that is needed to continue bit by bit; images are not copied."""
         return {
-            "images": [images.cpu() for images in self.images],
+            "images": list(self.images),
             "current": self._current and self._current.state_dict(),
             "generator": self._generator.get_state(),
         }

@@ -35,14 +35,23 @@ class LearnerSettings(Config):
     support's statistics; `running`: stored statistics"""
     first_order: bool = False
     """whether the inner gradient counts as a constant in the outer gradient (FOMAML)"""
+    n_way: int | None = Field(default=None, ge=1)
+    """classes of a task, so that an accelerator's labels need not be read; None reads them"""
 
 
-def count_ways(support_y: Tensor) -> int:
+def count_ways(support_y: Tensor, known: int | None = None) -> int:
     """Return the number of classes of the tasks' labels (T, S) or (S,).
+
+    Args:
+        support_y: the labels; a CPU's are read and checked.
+        known: what to return for labels on an accelerator, as reading them makes the CPU wait for
+            all that the accelerator was given; None reads and checks them, too.
 
     Raises:
         BenchError: some class below the highest label has no support image in some task.
     """
+    if known is not None and batching.batches_tasks(support_y.device):
+        return known
     n_way = int(support_y.max()) + 1
     present = (support_y.unsqueeze(-1) == torch.arange(n_way, device=support_y.device)).any(-2)
     if not bool(present.all()):
@@ -73,7 +82,6 @@ class FunctionalLearner(MetaLearner):
     def __init__(self, net: Backbone, settings: LearnerSettings) -> None:
         self.net, self.settings = net, settings
         self._features = _Features(net)
-        self._ways: dict[tuple[torch.Size, torch.Size], int] = {}
 
     @abstractmethod
     def task_logits(
@@ -115,13 +123,13 @@ class FunctionalLearner(MetaLearner):
         """
         params = {name: p.detach() for name, p in self.net.named_parameters()}
         tasks = (support_x.detach(), support_y, query_x.detach())
-        self._refuse_labels(count_ways(support_y))
+        self._refuse_labels(count_ways(support_y, self.settings.n_way))
         return self._all_tasks(params, *tasks, self.n_way(support_y))
 
     def outer_loss(self, params: Params, tasks: TaskBatch) -> tuple[Tensor, Tensor]:
         """Return query losses (T,) and query logits; see `MetaLearner.outer_loss`."""
         images = tasks.support_x, tasks.support_y, tasks.query_x
-        logits = self._all_tasks(params, *images, self._known_n_way(tasks))
+        logits = self._all_tasks(params, *images, self.n_way(tasks.support_y))
         losses = F.cross_entropy(logits.transpose(1, 2), tasks.query_y, reduction="none")
         return losses.mean(1), logits
 
@@ -136,19 +144,6 @@ class FunctionalLearner(MetaLearner):
 
     def _refuse_labels(self, n_way: int) -> None:
         """Raise an error if the learner has no output for a class."""
-
-    def _known_n_way(self, tasks: TaskBatch) -> int:
-        """Return `n_way`; beside a CPU, labels are read and checked once for a shape of tasks.
-
-        Reading them has the CPU wait for all that the device was given; the tasks of a
-        meta-training are of one shape.
-        """
-        if not batching.batches_tasks(tasks.support_y.device):
-            return self.n_way(tasks.support_y)
-        shape = tasks.support_y.shape, tasks.query_y.shape
-        if shape not in self._ways:
-            self._ways[shape] = self.n_way(tasks.support_y)
-        return self._ways[shape]
 
     def _all_tasks(
         self, params: Params, support_x: Tensor, support_y: Tensor, query_x: Tensor, n_way: int

@@ -102,13 +102,18 @@ class FixedCentroids(EmbeddingLearner):
         embedding: the embedding function.
         n_parameters: what it uses.
         classify: what is made of the embeddings.
+        n_way: see `LearnerSettings`.
     """
 
     def __init__(
-        self, embedding: Embedding, n_parameters: int, classify: Classify = centroid_logits
+        self,
+        embedding: Embedding,
+        n_parameters: int,
+        classify: Classify = centroid_logits,
+        n_way: int | None = None,
     ) -> None:
         self._embedding, self._n_parameters = embedding, n_parameters
-        self._classify = classify
+        self._classify, self._n_way = classify, n_way
 
     @property
     def n_parameters(self) -> int:
@@ -131,7 +136,8 @@ class FixedCentroids(EmbeddingLearner):
         Raises:
             BenchError: a class has no support image.
         """
-        return self._classify(support_e, support_y, query_e, count_ways(support_y))
+        n_way = count_ways(support_y, self._n_way)
+        return self._classify(support_e, support_y, query_e, n_way)
 
 
 class BatchCentroids(Learner):
@@ -142,6 +148,7 @@ class BatchCentroids(Learner):
         n_parameters: what it uses.
         bn: `transductive` or `support`; see `LearnerSettings.bn`.
         classify: what is made of the embeddings.
+        n_way: see `LearnerSettings`.
     """
 
     def __init__(
@@ -150,10 +157,11 @@ class BatchCentroids(Learner):
         n_parameters: int,
         bn: BnMode,
         classify: Classify = centroid_logits,
+        n_way: int | None = None,
     ) -> None:
         self._embedding, self._n_parameters = embedding, n_parameters
         self._bn: BnMode = bn
-        self._classify = classify
+        self._classify, self._n_way = classify, n_way
 
     @property
     def n_parameters(self) -> int:
@@ -167,7 +175,7 @@ class BatchCentroids(Learner):
         Raises:
             BenchError: a class has no support image.
         """
-        n_way = count_ways(support_y)
+        n_way = count_ways(support_y, self._n_way)
 
         def one(support_x: Tensor, support_y: Tensor, query_x: Tensor) -> Tensor:
             support_e = self._embedding(support_x, own_norm(self._bn))
@@ -178,22 +186,31 @@ class BatchCentroids(Learner):
 
 
 def centroid_learner(
-    embedding: Embedding, n_parameters: int, bn: BnMode, classify: Classify = centroid_logits
+    embedding: Embedding,
+    n_parameters: int,
+    bn: BnMode,
+    classify: Classify = centroid_logits,
+    n_way: int | None = None,
 ) -> Learner:
     """Return the nearest-centroid learner of an embedding, or one that classifies otherwise.
 
     With stored statistics its embeddings can be kept (`EmbeddingLearner`).
     """
     if bn == "running":
-        return FixedCentroids(embedding, n_parameters, classify)
-    return BatchCentroids(embedding, n_parameters, bn, classify)
+        return FixedCentroids(embedding, n_parameters, classify, n_way)
+    return BatchCentroids(embedding, n_parameters, bn, classify, n_way)
 
 
-def normalised_centroids(net: Backbone, bn: BnMode) -> Learner:
+def normalised_centroids(net: Backbone, settings: LearnerSettings) -> Learner:
     """Return the nearest-centroid learner of a network's features of length 1; see `Centroids`."""
     head = sum(parameter.numel() for parameter in net.head.parameters())
     total = sum(parameter.numel() for parameter in net.parameters())
-    return centroid_learner(lambda x, norm: unit(net.features(x, norm)), total - head, bn)
+    return centroid_learner(
+        lambda x, norm: unit(net.features(x, norm)),
+        total - head,
+        settings.bn,
+        n_way=settings.n_way,
+    )
 
 
 class Centroids(Learner):
@@ -206,4 +223,4 @@ class Centroids(Learner):
 
     def __new__(cls, net: Backbone, settings: LearnerSettings) -> Learner:  # type: ignore[misc]  # see above
         """Return the learner around a backbone."""
-        return normalised_centroids(net, settings.bn)
+        return normalised_centroids(net, settings)

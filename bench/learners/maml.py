@@ -29,7 +29,7 @@ class GradientLearner(FunctionalLearner, InnerLoopLearner):
         Raises:
             BenchError: a class has no support image, or the head has no output for it.
         """
-        n_way = count_ways(support_y)
+        n_way = count_ways(support_y, self.settings.n_way)
         self._refuse_labels(n_way)
         return n_way
 

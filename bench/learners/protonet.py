@@ -36,12 +36,12 @@ class ProtoNet(FunctionalLearner, MetricLearner):
         query_e = query_output(
             bn, lambda x, norm: self.features(params, x, norm), support_x, query_x
         )
-        n_way = count_ways(support_y) if n_way is None else n_way
+        n_way = self.n_way(support_y) if n_way is None else n_way
         return centroid_logits(support_e, support_y, query_e, n_way)
 
     def n_way(self, support_y: Tensor) -> int:
         """Return the number of classes in the labels; see `count_ways`."""
-        return count_ways(support_y)
+        return count_ways(support_y, self.settings.n_way)
 
     def on_normalised_features(self, temperature: float) -> NormalisedProtoNet:
         """Return the same on features of length 1; see `MetricLearner.on_normalised_features`."""

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, TypeVar
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
+from torch.utils._pytree import tree_map_only
 
 from bench import contract
 from bench.contract import OptimiserRecipe
@@ -67,6 +68,14 @@ NetT = TypeVar("NetT", bound=nn.Module)
 def placed(net: NetT, device: torch.device | str) -> NetT:
     """Move a network to a device, with channels last in memory, and return it."""
     return net.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # documented
+
+
+StateT = TypeVar("StateT")
+
+
+def on_cpu(state: StateT) -> StateT:
+    """Return a copy of a nested state (dicts, lists, tuples) whose tensors are on the CPU."""
+    return tree_map_only(Tensor, lambda tensor: tensor.detach().to("cpu", copy=True), state)
 
 
 @torch.no_grad()

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from bench.contract import Backbone, Skip
+from bench.nets.precision import computing_in
 
 KEEPING = frozenset(
     [
@@ -78,7 +79,7 @@ def trace_channels(net: Backbone, image_size: int) -> tuple[Axis, ...]:
     """
     like = next(net.parameters())
     images = torch.zeros(2, 3, image_size, image_size, device=like.device, dtype=like.dtype)
-    with _Trace(net) as trace:
+    with computing_in("float32", like.device), _Trace(net) as trace:  # others cast the weights
         net(images)
     return trace.axes()
 

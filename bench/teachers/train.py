@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from bench.checkpoints import Checkpoints
 from bench.contract import Checkpoint, NetSpec, TeacherRecipe
 from bench.errors import BenchError
-from bench.nets.base import initialise, placed
+from bench.nets.base import initialise, on_cpu, placed
 from bench.nets.build import build_net, optimiser_recipe
 from bench.nets.norm import training_norm
 
@@ -176,9 +177,10 @@ class _Training:
         return loss.detach()
 
     def _check_loss(self) -> None:
-        if not torch.isfinite(self._loss):
+        loss = self._loss.item()
+        if not math.isfinite(loss):
             raise BenchError(
-                f"teacher loss is {self._loss.item()} in epoch {self.epoch + 1}; "
+                f"teacher loss is {loss} in epoch {self.epoch + 1}; "
                 f"lower the learning rate {self._recipe.lr} of the recipe"
             )
 
@@ -234,4 +236,4 @@ def held_out_accuracy(net: nn.Module, images: Tensor, labels: Tensor) -> float:
 
 
 def _state(net: nn.Module) -> dict[str, Tensor]:
-    return {name: t.detach().cpu().contiguous().clone() for name, t in net.state_dict().items()}
+    return {name: t.contiguous() for name, t in on_cpu(net.state_dict()).items()}

@@ -102,8 +102,14 @@ class MethodSubject:
         validated(self.method.Config, self.settings, f"'{name}'")
         self._fits: dict[tuple[Any, ...], Fitting] = {}
 
-    def context(self, pool: Pool, seed: int = 0, learner: str | None = None) -> FitContext:
-        """Return what the method is given."""
+    def context(
+        self,
+        pool: Pool,
+        seed: int = 0,
+        learner: str | None = None,
+        device: torch.device | None = None,
+    ) -> FitContext:
+        """Return what the method is given; teachers stay where they are."""
         return tiny_context(
             self.method,
             pool if self.method.uses_pool else Pool([], ""),
@@ -113,6 +119,7 @@ class MethodSubject:
             net=NetSpec(self.net, SHAPE.n_way, 16),
             seed=seed,
             budget={"meta_iterations": 2},
+            device=device,
         )
 
     def fit(self, pool: MakePool = same_pool, seed: int = 0, again: int = 0) -> Fitting:

@@ -26,7 +26,7 @@ from bench.contract import (
 )
 from bench.learners.base import LearnerSettings
 from bench.nets import build
-from bench.nets.base import initialise
+from bench.nets.base import initialise, placed
 from bench.seeds import torch_generator
 from bench.suites.protocols import protocol as named_protocol
 
@@ -157,12 +157,15 @@ def tiny_context(
     validate: Callable[[Learner], float] | None = None,
     resume: dict[str, Any] | None = None,
     save: Callable[[int, dict[str, Any]], None] | None = None,
+    device: torch.device | None = None,
 ) -> FitContext:
     """Return a context as the harness would build it, of six meta-iterations on 16-pixel images.
 
     Its log is a `RecordingLog`; real tasks are noise around a random image per class; `budget`
     and `protocol` override single constants. With `save`, every checkpoint is due, else none.
+    Without a device all is on the CPU; teachers are where the caller put them.
     """
+    device = device or torch.device("cpu")
     net = net or NetSpec("conv4", shape.n_way, 16)
     learner = learner or method.default_learner
     learner_class = registry.load("learner", learner)
@@ -178,12 +181,13 @@ def tiny_context(
             inner_steps=steps,
             bn=bn,
             first_order=constants.first_order,
+            n_way=shape.n_way,
         )
 
     def build_net(generator: torch.Generator) -> Backbone:
         model = build.build_net(net)
         initialise(model, generator)
-        return model.to(memory_format=torch.channels_last)
+        return placed(model, device)
 
     def training_learner(model: Backbone) -> MetaLearner:
         return learner_class(model, settings(constants.inner_steps_train, constants.bn))
@@ -191,7 +195,7 @@ def tiny_context(
     def make_learner(state: Mapping[str, Tensor], bn: BnMode | None = None) -> Learner:
         model = build.build_net(net)
         model.load_state_dict(state)
-        model = model.to(memory_format=torch.channels_last).requires_grad_(False).eval()
+        model = placed(model, device).requires_grad_(False).eval()
         return learner_class(model, settings(constants.inner_steps_test, bn or constants.bn))
 
     return FitContext(
@@ -203,7 +207,7 @@ def tiny_context(
         config=method.Config.model_validate(dict(config or {})),
         budget=Budget(name="tiny", **counts),
         protocol=constants,
-        device=torch.device("cpu"),
+        device=device,
         log=RecordingLog(),
         generator=lambda purpose: torch_generator("fit", method.name, purpose, seed),
         build_net=build_net,
@@ -214,7 +218,7 @@ def tiny_context(
         save=save or (lambda step, state: None),
         due=lambda: save is not None,
         train_tasks=(
-            (lambda generator, n: tiny_tasks(generator, n, shape, net.image_size))
+            (lambda generator, n: tiny_tasks(generator, n, shape, net.image_size).to(device))
             if method.knowledge == "real_data"
             else None
         ),

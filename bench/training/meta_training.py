@@ -14,6 +14,7 @@ from torch import Tensor
 
 from bench.contract import Backbone, FitContext, Learner, TaskBatch
 from bench.errors import BenchError
+from bench.nets.base import on_cpu
 
 
 class TaskSource(Protocol):
@@ -189,22 +190,23 @@ class _MetaTraining:
 
     def _state(self) -> dict[str, Tensor]:
         """Return clones of all parameters and buffers, on the CPU."""
-        return {name: v.detach().cpu().clone() for name, v in self.net.state_dict().items()}
+        return on_cpu(dict(self.net.state_dict()))
 
     def _saved(self, iteration: int) -> dict[str, Any]:
         """Return a copy of all that is needed to go on after an iteration."""
         state = {
             "iteration": iteration,
             "validated": self.validated,
-            "net": self._state(),
+            "net": self.net.state_dict(),
             "optimiser": self.optimiser.state_dict(),
             "best": None if self.best is None else {"score": self.best[0], "net": self.best[1]},
             "source": self.source.state_dict(),
         }
+        state = on_cpu(state)
         if (name := _first_not_finite(state)) is not None:
             raise self._not_finite(f"state {name} is not finite", iteration)
         self.last_saved = iteration
-        return deepcopy(state)
+        return state
 
     def _restore(self, saved: Mapping[str, Any]) -> int:
         """Continue from a saved state; return its iteration."""

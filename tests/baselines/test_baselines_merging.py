@@ -187,13 +187,13 @@ def test_interpolation_starts_and_ends_at_the_teachers_own_bodies():
     net = tiny_net(generator(8))
     line = interpolate(net, *states, *images)
     assert len(line.losses) == len(line.accuracies) == POINTS
-    own = [answers(net, s, s, shown)[0] for s, shown in zip(states, images, strict=True)]
+    own = [float(answers(net, s, s, one)[0]) for s, one in zip(states, images, strict=True)]
     expected = torch.nn.functional.cross_entropy(
         pool[0].net(images[0][0], batch_norm), images[0][1]
     )
     assert own[0] == pytest.approx(float(expected), rel=1e-4)
     assert line.own_loss == pytest.approx(sum(own) / 2)
-    foreign = answers(net, states[0], states[1], images[1])[0]
+    foreign = float(answers(net, states[0], states[1], images[1])[0])
     assert line.losses[0] == pytest.approx((own[0] + foreign) / 2, rel=1e-5)
     assert line.barrier == pytest.approx(line.losses[5] - line.own_loss)
     back = interpolate(net, states[1], states[0], images[1], images[0])

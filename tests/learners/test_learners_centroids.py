@@ -13,7 +13,7 @@ from scipy.spatial.distance import cdist
 from bench.contract import EmbeddingLearner, TaskShape
 from bench.errors import BenchError
 from bench.learners import batching
-from bench.learners.base import LearnerSettings, count_ways
+from bench.learners.base import LearnerSettings
 from bench.learners.centroids import Centroids, centroid_logits, class_means, ridge_logits, unit
 from bench.learners.protonet import ProtoNet
 from bench.nets.norm import batch_norm, running_norm
@@ -133,30 +133,26 @@ def test_a_class_without_support_is_refused(bn):
             )
 
 
-def test_beside_a_cpu_labels_are_read_once_for_a_shape_of_tasks(monkeypatch):
-    """Reading them waits for the device; tasks of other shapes and wrong labels are still seen."""
-    monkeypatch.setattr(batching, "batches_tasks", lambda device: True)
-    read = []
-
-    def count(labels):
-        read.append(labels.shape)
-        return count_ways(labels)
-
-    monkeypatch.setattr("bench.learners.protonet.count_ways", count)
+@pytest.mark.parametrize("kind", [ProtoNet, Centroids])
+def test_an_accelerators_labels_are_not_read_where_the_number_of_classes_is_known(
+    monkeypatch, kind
+):
+    """Without it, and on a CPU whatever is given, they are read, and wrong ones are noticed."""
     generator = torch.Generator().manual_seed(4)
-    learner = ProtoNet(tiny_net(generator), LearnerSettings())
-    params = dict(learner.net.named_parameters())
-    for n_way, k_shot in ((4, 3), (6, 2), (4, 3), (6, 2)):
-        tasks = tiny_tasks(generator, 2, TaskShape(n_way, k_shot, 2))
-        _, logits = learner.outer_loss(params, tasks)
-        assert logits.shape == (2, 2 * n_way, n_way)
-        predicted = learner.predict(tasks.support_x, tasks.support_y, tasks.query_x)
-        torch.testing.assert_close(logits, predicted, rtol=1e-4, atol=1e-4)
-    assert len(read) == 2 + 4  # every prediction reads its own labels
-    fresh = ProtoNet(learner.net, LearnerSettings())
+    tasks, net = tiny_tasks(generator, 2, TaskShape(4, 2, 2)), tiny_net(generator)
     lacking = replace(tasks, support_y=tasks.support_y.clamp_min(1))
+
+    def logits(n_way, tasks=tasks):
+        learner = kind(net, LearnerSettings(n_way=n_way))
+        return learner.predict(tasks.support_x, tasks.support_y, tasks.query_x)
+
+    assert logits(7).shape == (2, 8, 4)  # on a CPU
+    monkeypatch.setattr(batching, "batches_tasks", lambda device: True)
+    torch.testing.assert_close(logits(4), logits(None))
+    assert logits(7).shape == (2, 8, 7)
     with pytest.raises(BenchError, match="lacks one of the classes"):
-        fresh.outer_loss(params, lacking)
+        logits(None, lacking)
+    assert logits(4, lacking).shape == (2, 8, 4)
 
 
 def test_parameters_below_the_head_are_counted():

@@ -12,6 +12,7 @@ from bench.contract import Skip
 from bench.nets.base import Backbone
 from bench.nets.channels import Axis, trace_channels
 from bench.nets.imported import Imported
+from bench.nets.precision import computing_in
 from tests.helpers import tiny_net
 
 
@@ -75,6 +76,13 @@ def test_a_network_of_another_author_is_followed() -> None:
     torch.testing.assert_close(after, before)
     assert groups_of(net.channel_axes(8)) == ("body.first", "body.hidden")
     assert Axis("body.hidden.weight", 1, "body.first", 16) in net.channel_axes(8)
+
+
+def test_axes_are_found_whatever_precision_a_cell_computes_in() -> None:
+    net = tiny_net(generator())
+    with computing_in("bfloat16", torch.device("cpu")):
+        found = trace_channels(net, 16)
+    assert found == trace_channels(net, 16)
 
 
 def test_axes_of_conv4_are_as_written_down() -> None:
