@@ -5,7 +5,11 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar, Literal, TypeVar
+
+import torch
 
 from bench.contract import (
     Config,
@@ -14,8 +18,10 @@ from bench.contract import (
     Method,
     Need,
     NetSpec,
+    Pool,
     Teacher,
 )
+from bench.nets.precision import has_float64
 from bench.training.initialisation import HeadPolicy, body_state, fits_body, net_at
 
 if TYPE_CHECKING:
@@ -91,9 +97,24 @@ class Merge(Method[MergeT]):
         return None
 
     def fit(self, context: FitContext[MergeT]) -> dict[str, Tensor]:
-        """Merge the weights and add a head."""
+        """Merge the weights, on the CPU where the device has no float64, and add a head."""
+        if not has_float64(context.device):
+            context = on_a_cpu(context)
         merged = self.merge(context, self.teachers_used(context))
         return dict(net_at(context, merged, context.config.head).state_dict())
+
+
+def on_a_cpu(context: FitContext[MergeT]) -> FitContext[MergeT]:
+    """Return a context on the CPU, with copies of the teachers there."""
+    cpu = torch.device("cpu")
+    pool = context.pool
+    teachers = [replace(teacher, net=deepcopy(teacher.net).to(cpu)) for teacher in pool]
+    return replace(
+        context,
+        pool=Pool(teachers, pool.sha256, pool.initial_states),
+        device=cpu,
+        build_net=lambda generator: context.build_net(generator).to(cpu),
+    )
 
 
 def merged_teachers(teachers: Sequence[Teacher], net: NetSpec, group: Group) -> tuple[Teacher, ...]:

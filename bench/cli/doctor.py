@@ -37,6 +37,7 @@ def diagnose(
     import torch
 
     from bench.cores import available_cores
+    from bench.execute.devices import accelerator_name, accelerators, choose_device, limits
     from bench.execute.machine import cpu_name, describe_environment
 
     environment = describe_environment()
@@ -46,10 +47,12 @@ def diagnose(
     found["commit"] = (environment.git_commit or "none: not a checkout of git") + dirty
     found["cpu"] = cpu_name()
     found["threads"] = f"{torch.get_num_threads()} of {available_cores()} cores"
-    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    for index in range(count):
-        found[f"cuda:{index}"] = torch.cuda.get_device_name(index)
-    found["device chosen"] = "cuda:0" if count else "cpu (no CUDA device found)"
+    for device in accelerators():
+        found[str(device)] = accelerator_name(device)
+        found[f"{device} lacks"] = "; ".join(limits(device)) or "nothing that is used"
+    found["device chosen"] = str(choose_device("auto"))
+    if not accelerators():
+        found["device chosen"] += " (no accelerator found)"
     found["dask"] = "installed" if _importable("distributed") else "not installed: extra 'dask'"
     usage = shutil.disk_usage(cache if cache.exists() else Path.cwd())
     found["cache"] = f"{cache} ({usage.free / 2**30:.0f} GiB free)"

@@ -58,7 +58,7 @@ _SUITE_OPTIONS = [
     click.option("--pool", help="An imported pool in place of a trained one."),
     click.option("--only", multiple=True, metavar="KEY=VALUE", help="Keep the cells that match."),
     click.option("--seeds", type=click.IntRange(1), help="Repetitions: seeds 0 … N-1."),
-    click.option("--device", help="auto, cpu, cuda or cuda:N.  [default: auto]"),
+    click.option("--device", help="auto, cpu, xpu, mps, cuda or cuda:N[,N…].  [default: auto]"),
     data_option,
     dataset_dir_option,
     cache_option,

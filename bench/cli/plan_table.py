@@ -58,8 +58,9 @@ def plan_rows(plan: ResolvedSuite, request: Request) -> list[dict[str, Any]]:
 
 
 def _estimator(plan: ResolvedSuite, request: Request) -> Estimator:
+    from bench.execute.devices import use_device
     from bench.execute.estimate import Estimator
-    from bench.execute.machine import prepare_process, use_device
+    from bench.execute.machine import prepare_process
 
     device = use_device(request.device)
     prepare_process(request.threads)

@@ -48,7 +48,7 @@ def _shown(as_json: bool) -> Callable[..., None]:
     type=UserPath(),
     help="Keep the repetition's folder here.  [default: it is dropped]",
 )
-@click.option("--device", help="auto, cpu, cuda or cuda:N.  [default: as in the record]")
+@click.option("--device", help="As for `bench run`.  [default: as in the record]")
 @click.option("--threads", type=click.IntRange(1), help="[default: as in the record]")
 @data_option
 @dataset_dir_option

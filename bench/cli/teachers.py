@@ -108,7 +108,8 @@ def _pools(resolved: ResolvedSuite, request: Request) -> Iterator[tuple[str, Poo
     """Yield each distinct pool of a plan's cells with a line that says what it is."""
     from bench import registry
     from bench.checkpoints import Keeping
-    from bench.execute.machine import prepare_process, use_device
+    from bench.execute.devices import use_device
+    from bench.execute.machine import prepare_process
     from bench.execute.run import check_plan
     from bench.execute.state import RunState, own_pool
 

@@ -123,7 +123,8 @@ def _exists(path: str) -> bool:
 def _missing_teachers(
     plan: ResolvedSuite, cells: Sequence[Cell], request: Request
 ) -> list[tuple[Cell, int]]:
-    from bench.execute.machine import choose_device, planned_threads
+    from bench.execute.devices import choose_device
+    from bench.execute.machine import planned_threads
     from bench.execute.scenario import plan_teachers, refused_by_plan
     from bench.execute.state import Makers
     from bench.teachers.store import is_stored
@@ -144,7 +145,8 @@ def _missing_teachers(
 
 def _workplace(suite: str, cell: Cell, request: Request) -> RunState:
     from bench.data.sources import dataset_source
-    from bench.execute.machine import prepare_process, use_device
+    from bench.execute.devices import use_device
+    from bench.execute.machine import prepare_process
     from bench.execute.state import RunState
 
     prepare_process(request.threads)

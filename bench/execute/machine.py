@@ -1,4 +1,4 @@
-"""The process and its device: selection, set-up and description in the record."""
+"""The process: its set-up, and its description in the record."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.cores import available_cores
-from bench.errors import BenchError
+from bench.execute.devices import accelerator_name
 from bench.results.files import content_hash, write_json
 from bench.results.git import git_state
 from bench.results.record import Device, Environment
@@ -22,46 +22,6 @@ if TYPE_CHECKING:
     import torch
 
 _PACKAGES = ("purer-bench", "torch", "torchvision", "numpy", "scipy", "pillow", "safetensors")
-
-
-def choose_device(name: str | None) -> torch.device:
-    """Return the device of a name; None stands for the first CUDA device, else the CPU.
-
-    Raises:
-        BenchError: the name is no device, or the device is not there.
-    """
-    import torch
-
-    if name is None or name == "auto":
-        return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
-    kind, _, index = name.partition(":")
-    if kind not in ("cpu", "cuda") or (index and not index.isdigit()):
-        raise BenchError(f"unknown device '{name}'; use auto, cpu, cuda or cuda:N")
-    if kind == "cpu":
-        return torch.device("cpu")
-    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if int(index or 0) >= count:
-        raise BenchError(
-            f"device '{name}' is not there: {count} CUDA devices found; use --device cpu"
-        )
-    return torch.device("cuda", int(index or 0))
-
-
-def use_device(name: str | None) -> torch.device:
-    """Return the device of that name, as the one that this thread's CUDA work goes to.
-
-    Streams, events and graphs that are made without a device are the current device's, which is
-    the first one until something says otherwise.
-
-    Raises:
-        BenchError: see `choose_device`.
-    """
-    import torch
-
-    device = choose_device(name)
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
-    return device
 
 
 @functools.cache
@@ -131,7 +91,7 @@ def describe_device(device: torch.device) -> Device:
     """Return the device's type, marketing name and the CPU threads in use."""
     import torch
 
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else cpu_name()
+    name = cpu_name() if device.type == "cpu" else accelerator_name(device)
     return Device(type=device.type, name=name, threads=torch.get_num_threads())
 
 

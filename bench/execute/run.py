@@ -58,7 +58,7 @@ def _check_precision(cell: Cell, request: Request) -> None:
     """Refuse a precision that the device lacks; asks for the device only where it matters."""
     if cell.protocol.precision == "float32":
         return
-    from bench.execute.machine import choose_device
+    from bench.execute.devices import choose_device
     from bench.nets.precision import check_precision
 
     check_precision(cell.protocol.precision, choose_device(request.device))
@@ -88,7 +88,8 @@ def run_inline(
     """Run cells in this process, one after another; yield each with its folder as it ends."""
     from bench.checkpoints import Keeping
     from bench.execute.cell import run_cell
-    from bench.execute.machine import prepare_process, use_device
+    from bench.execute.devices import use_device
+    from bench.execute.machine import prepare_process
     from bench.execute.state import RunState
 
     device = use_device(request.device)

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench import registry
-from bench.execute.machine import choose_device, planned_threads
+from bench.execute.devices import choose_device
+from bench.execute.machine import planned_threads
 from bench.results.codebase import CodeBase, code_at, installed_code, sources_digest
 from bench.results.files import content_hash, write_json
 from bench.results.maker import difference_of_code, other_threads

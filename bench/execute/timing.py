@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
+from bench.execute.devices import forget_peak_memory, memory, peak_memory, wait_for
 from bench.execute.machine import return_freed_memory
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ SAMPLE_INTERVAL = 5.0
 
 
 class Stopwatch:
-    """Accumulates the seconds spent between `running()` blocks; CUDA events on a GPU."""
+    """Accumulates the seconds of `running()` blocks; it waits for the device at both ends."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
@@ -90,33 +91,21 @@ class Pace:
 def _timed(device: torch.device) -> Iterator[list[float]]:
     """Yield a list that holds the block's seconds once it has ended."""
     elapsed = [0.0]
-    if device.type != "cuda":
-        start = time.perf_counter()
-        try:
-            yield elapsed
-        finally:
-            elapsed[0] = time.perf_counter() - start
-        return
-    import torch
-
-    torch.cuda.synchronize(device)
-    begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-    stream = torch.cuda.current_stream(device)
-    begin.record(stream)
+    wait_for(device)
+    start = time.perf_counter()
     try:
         yield elapsed
     finally:
-        end.record(stream)
-        end.synchronize()
-        elapsed[0] = begin.elapsed_time(end) / 1000
+        wait_for(device)
+        elapsed[0] = time.perf_counter() - start
 
 
 class SystemSampler:
     """Samples CPU, memory and GPU in a thread of its own while a cell runs.
 
-    `rows` holds a sample every five seconds; `peak_memory_bytes` is the GPU allocator's peak on
-    CUDA, else the largest resident size of the process, looked at ten times a second; what the
-    cells before have freed does not count.
+    `rows` holds a sample every five seconds; `peak_memory_bytes` is the peak of the accelerator's
+    allocator where it says, else the largest resident size of the process, looked at ten times a
+    second; what the cells before have freed does not count.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -128,10 +117,7 @@ class SystemSampler:
         self._thread = threading.Thread(target=self._run, daemon=True)
 
     def __enter__(self) -> SystemSampler:
-        if self.device.type == "cuda":
-            import torch
-
-            torch.cuda.reset_peak_memory_stats(self.device)
+        forget_peak_memory(self.device)
         return_freed_memory()
         self._process.cpu_percent()
         self._sample(0.0)
@@ -145,11 +131,7 @@ class SystemSampler:
     @property
     def peak_memory_bytes(self) -> int:
         """The peak so far."""
-        if self.device.type == "cuda":
-            import torch
-
-            return int(torch.cuda.max_memory_allocated(self.device))
-        return max(self._peak, self._process.memory_info().rss)
+        return peak_memory(self.device) or max(self._peak, self._process.memory_info().rss)
 
     def _run(self) -> None:
         start = last = time.monotonic()
@@ -160,17 +142,18 @@ class SystemSampler:
                 self._sample(last - start)
 
     def _sample(self, seconds: float) -> None:
-        memory = self._process.memory_info().rss
-        self._peak = max(self._peak, memory)
+        resident = self._process.memory_info().rss
+        self._peak = max(self._peak, resident)
         sample = {
             "seconds": seconds,
             "cpu_percent": self._process.cpu_percent(),
-            "memory_bytes": float(memory),
+            "memory_bytes": float(resident),
         }
+        if self.device.type != "cpu":
+            sample["gpu_memory_bytes"] = float(memory(self.device))
         if self.device.type == "cuda":
             import torch
 
-            sample["gpu_memory_bytes"] = float(torch.cuda.memory_allocated(self.device))
             with contextlib.suppress(Exception):  # utilisation needs a driver that reports it
                 sample["gpu_percent"] = float(torch.cuda.utilization(self.device))
         for name, value in sample.items():

@@ -47,6 +47,16 @@ def check_precision(precision: Precision, device: torch.device) -> None:
         )
 
 
+@functools.cache
+def has_float64(device: torch.device) -> bool:
+    """Tell whether a device computes in float64; a Mac's MPS and some XPUs do not."""
+    try:
+        torch.ones(1, dtype=torch.float64, device=device).sum()
+    except (TypeError, RuntimeError):
+        return False
+    return True
+
+
 @contextlib.contextmanager
 def computing_in(precision: Precision, device: torch.device) -> Iterator[None]:
     """Set the precision of the process within the block, on the device.

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from bench.contract import Backbone, FitContext, NetSpec, Pool, Teacher
 from bench.errors import BenchError
+from bench.nets.precision import has_float64
 
 Initialisation = Literal["auto", "random", "average", "best_teacher"]
 HeadPolicy = Literal["average", "zero", "drop"]
@@ -39,8 +40,11 @@ def average_state(states: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
 
 
 def _mean(values: Sequence[Tensor]) -> Tensor:
-    mean = torch.stack([value.detach().to(torch.float64) for value in values]).mean(0)
-    return (mean if values[0].is_floating_point() else mean.round()).to(values[0].dtype)
+    device = values[0].device
+    where = device if has_float64(device) else "cpu"
+    mean = torch.stack([value.detach().to(where, torch.float64) for value in values]).mean(0)
+    mean = mean if values[0].is_floating_point() else mean.round()
+    return mean.to(values[0].dtype).to(device)
 
 
 def fits_body(spec: NetSpec, net: NetSpec) -> bool:

@@ -136,6 +136,23 @@ def test_two_layers_by_hand():
     assert_same(permute(b, axes, found), a)
 
 
+@pytest.mark.parametrize("method", MERGES)
+def test_without_float64_a_merge_is_made_on_copies_on_the_cpu(method, monkeypatch):
+    pool = with_start(tiny_pool(("conv4",) * 2, 5, 16, generator(6)))
+    expected = method().fit(context_of(method, pool))
+    merged = []
+
+    def merge(self, context, teachers, whole=method.merge):
+        merged.extend(teachers)
+        return whole(self, context, teachers)
+
+    monkeypatch.setattr(method, "merge", merge)
+    for module in ("baselines.merging._merging", "bench.training.initialisation"):
+        monkeypatch.setattr(f"{module}.has_float64", lambda device: False)
+    assert_same(method().fit(context_of(method, pool)), expected, rtol=0, atol=0)
+    assert not any(one.net is own.net for one, own in zip(merged, pool, strict=True))
+
+
 @pytest.mark.cuda
 @pytest.mark.parametrize("method", MERGES)
 def test_merges_run_where_the_teachers_are(method, cuda):

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from bench.cli.display import PlainDisplay
-from bench.execute.machine import prepare_process, use_device
+from bench.execute.machine import prepare_process
 from bench.execute.plan import Request
 from bench.execute.run import run_inline
 from bench.execute.timing import SystemSampler
@@ -21,29 +21,14 @@ from bench.execute.timing import SystemSampler
 def made_current(monkeypatch: pytest.MonkeyPatch) -> list[torch.device]:
     """Devices that were made the current one, where two are said to be there."""
     devices: list[torch.device] = []
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    monkeypatch.setattr(torch.cuda, "set_device", devices.append)
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda **_: torch.device("cuda"))
+    monkeypatch.setattr(torch.accelerator, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.accelerator, "set_device_index", devices.append)
     return devices
 
 
 def request_on(device: str, tmp_path: Path) -> Request:
     return Request(tmp_path / "runs", tmp_path / "cache", None, {}, device, None, "bench")
-
-
-@pytest.mark.parametrize(
-    ("name", "expected"), [(None, "cuda:0"), ("cuda", "cuda:0"), ("cuda:1", "cuda:1")]
-)
-def test_the_device_asked_for_is_made_the_current_one(
-    made_current: list[torch.device], name: str | None, expected: str
-) -> None:
-    assert use_device(name) == torch.device(expected)
-    assert made_current == [torch.device(expected)]
-
-
-def test_a_cpu_is_no_current_device(made_current: list[torch.device]) -> None:
-    assert use_device("cpu") == torch.device("cpu")
-    assert made_current == []
 
 
 def test_cells_run_where_the_device_is_current(
