@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import statistics
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from torch import nn
 
 from bench.contract import NetSpec, Pool, TaskBatch, TaskShape, Teacher
+from bench.execute.devices import wait_for
 from bench.inversion.losses import InversionWeights
 from bench.learners.base import LearnerSettings
 from bench.learners.maml import Maml
@@ -20,6 +24,7 @@ from purer.pixel_step import PixelStep
 from tests.perf.reference_loop import ReferenceLoop
 from tests.purer.plain_gradients import PlainGradients
 
+CPU = torch.device("cpu")
 RELEASED = InversionWeights(1.0, 1e-2, 1e-4, 1e-5)
 
 
@@ -64,6 +69,7 @@ class MetaIterations:
         backend: how ours computes the teachers' gradients: one that the device offers, or `plain`,
             automatic differentiation; None takes the default.
         dtype: of teachers, pixels and meta-model.
+        device: where they are.
     """
 
     def __init__(
@@ -73,12 +79,14 @@ class MetaIterations:
         k_shot: int,
         backend: str | None = None,
         dtype: torch.dtype = torch.float32,
+        device: torch.device = CPU,
     ):
         for teacher in pool:
-            teacher.net.to(dtype)
+            teacher.net.to(device, dtype)
+        self._device = device
         self.shape = TaskShape(pool[0].spec.n_classes, k_shot, 15)
         draw = torch_generator("perf pixels")
-        self.dataset = DynamicDataset(pool, k_shot + 15, draw)
+        self.dataset = DynamicDataset(pool, k_shot + 15, draw, device)
         self.dataset.images = self.dataset.images.detach().to(dtype).requires_grad_()
         self.pixels = PixelStep(
             self.dataset, pool, RELEASED, 0.25, None, 2, "uniform", torch_generator("perf jitter")
@@ -89,7 +97,7 @@ class MetaIterations:
             self.pixels.gradients = PlainGradients(pool, labels, RELEASED)
         self.net = build_net(pool[0].spec).to(memory_format=torch.channels_last)
         initialise(self.net, torch_generator("perf net"))
-        self.net.to(dtype)
+        self.net.to(device, dtype)
         self.learner = Maml(self.net, LearnerSettings())
         self.optimiser = torch.optim.Adam(self.net.parameters(), lr=1e-3, fused=True)
         images, rows = self.dataset.images, self.dataset.rows
@@ -117,3 +125,27 @@ class MetaIterations:
     def theirs(self, offsets: list[list[int]], tasks: TaskBatch) -> tuple[float, float]:
         """Make the reference's meta-iteration; return the same two losses."""
         return self.reference.pixel_step(offsets), self.reference.meta_step(tasks)
+
+    def compare(self, rounds: int) -> dict[str, float]:
+        """Return the median seconds of a meta-iteration of each, and their ratio.
+
+        Both take turns, so that what else the machine does hits both; a first turn warms up.
+        """
+        seconds: dict[str, list[float]] = {"reference": [], "ours": []}
+        for _ in range(rounds + 1):
+            offsets, tasks = self.draw()
+            seconds["reference"].append(self._seconds(self.theirs, offsets, tasks))
+            seconds["ours"].append(self._seconds(self.ours, tasks))
+        medians = {name: statistics.median(times[1:]) for name, times in seconds.items()}
+        return {
+            "reference_s": round(medians["reference"], 6),
+            "ours_s": round(medians["ours"], 6),
+            "ratio": round(medians["reference"] / medians["ours"], 2),
+        }
+
+    def _seconds(self, run: Callable[..., object], *given: object) -> float:
+        wait_for(self._device)
+        start = time.perf_counter()
+        run(*given)
+        wait_for(self._device)
+        return time.perf_counter() - start

@@ -89,7 +89,7 @@ class ReferenceLoop:
         self.images = images.detach().clone().requires_grad_()
         self.rows, self._weights, self._inner_lr = rows, weights, inner_lr
         self.net = ReferenceConv4(net.head.out_features, net.n_features, len(net.norms[0].bias))
-        self.net.to(images.dtype).load_state_dict(net.state_dict())
+        self.net.to(images).load_state_dict(net.state_dict())
         self._pixel_optimiser = torch.optim.Adam([self.images], lr=pixel_lr)
         self._outer_optimiser = torch.optim.Adam(self.net.parameters(), lr=outer_lr)
 
@@ -104,13 +104,14 @@ class ReferenceLoop:
         return total.item()
 
     def _teacher_loss(self, index: int, dy: int, dx: int) -> Tensor:
-        net = ReferenceConv4(*self._shapes[index]).to(self.images.dtype)
-        net.load_state_dict(torch.load(self._files[index], weights_only=True))
+        net = ReferenceConv4(*self._shapes[index]).to(self.images)
+        place = self.images.device
+        net.load_state_dict(torch.load(self._files[index], map_location=place, weights_only=True))
         net = deepcopy(net).eval()
         hooks = [StatisticsHook(layer) for layer in net.norms]
         rows = self.rows[index]
         x = torch.roll(self.images[rows].flatten(0, 1), (dy, dx), (2, 3))
-        labels = torch.arange(len(rows)).repeat_interleave(self.images.shape[1])
+        labels = torch.arange(len(rows), device=place).repeat_interleave(self.images.shape[1])
         loss = self._weights.cross_entropy * F.cross_entropy(net(x), labels)
         for hook in hooks:
             loss = loss + self._weights.bn_statistics * hook.distance

@@ -6,9 +6,6 @@ ratio of medians. `extra_info` of the benchmark holds it.
 
 from __future__ import annotations
 
-import statistics
-import time
-
 import pytest
 
 from bench.execute.machine import prepare_process
@@ -22,18 +19,7 @@ ROUNDS = 9
 def test_meta_iteration(benchmark, tmp_path, k_shot: int) -> None:
     prepare_process()
     both = MetaIterations(drawn_pool(13), tmp_path, k_shot)
-    seconds: dict[str, list[float]] = {"ours": [], "reference": []}
-    for _ in range(ROUNDS + 1):
-        offsets, tasks = both.draw()
-        start = time.perf_counter()
-        both.theirs(offsets, tasks)
-        middle = time.perf_counter()
-        both.ours(tasks)
-        seconds["reference"].append(middle - start)
-        seconds["ours"].append(time.perf_counter() - middle)
-    medians = {name: statistics.median(times[1:]) for name, times in seconds.items()}
-    benchmark.extra_info |= {f"{name}_s": round(value, 4) for name, value in medians.items()}
-    benchmark.extra_info["ratio"] = round(medians["reference"] / medians["ours"], 2)
+    benchmark.extra_info |= both.compare(ROUNDS)
     tasks = both.draw()[1]
     benchmark.pedantic(both.ours, (tasks,), rounds=3, warmup_rounds=0)
     print(f"\n{k_shot} shot: {benchmark.extra_info}")
