@@ -70,6 +70,7 @@ class Checkpoints:
         self._number = 0
         self._last = self._asked = clock()
         self._interval = keeping.every
+        self._gap = 0.0
 
     def load(self) -> dict[str, Any] | None:
         """Return the newest state that is whole, on the CPU; None where there is none."""
@@ -80,9 +81,15 @@ class Checkpoints:
         return None
 
     def due(self) -> bool:
-        """Tell whether it is time for a checkpoint, or for the end."""
-        self._asked = self._clock()
-        return self._keeping.stop.requested or self._asked - self._last >= self._interval
+        """Tell whether it is time for a checkpoint, or for the end.
+
+        It is time as well if the next chance, judged by the last ones, would come too late.
+        """
+        before, self._asked = self._asked, self._clock()
+        self._gap = max(self._asked - before, 0.9 * self._gap)
+        age = self._asked - self._last
+        late = age >= self._interval or age + self._gap > self._interval
+        return self._keeping.stop.requested or late
 
     def write(self, state: dict[str, Any], at: str) -> None:
         """Write a checkpoint, delete all but the last two, and end where that is asked for.

@@ -46,7 +46,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "bench.execute": {
         *{"bench.contract", "bench.registry", "bench.results", "bench.stats", "bench.seeds"},
         *{"bench.nets", "bench.data", "bench.learners", "bench.training", "bench.inversion"},
-        *{"bench.teachers", "bench.suites", "bench.checkpoints"},
+        *{"bench.teachers", "bench.suites", "bench.checkpoints", "bench.stops"},
     },
     "bench.testing": {
         *{"bench.contract", "bench.registry", "bench.seeds", "bench.nets", "bench.data"},

@@ -94,17 +94,29 @@ def test_a_state_of_other_code_is_not_gone_on_from(tmp_path: Path) -> None:
 
 
 def test_they_are_due_by_the_clock(tmp_path: Path) -> None:
-    clock = Clock()
+    clock, written = Clock(), []
     checkpoints = made(tmp_path, INTERVAL, clock=clock)
-    assert not checkpoints.due()
-    clock.now = INTERVAL - 0.1
-    assert not checkpoints.due()
-    clock.now = INTERVAL
-    assert checkpoints.due()
-    checkpoints.write(state(1), "step 1")
-    assert not checkpoints.due()
-    clock.now = 2 * INTERVAL
-    assert checkpoints.due()
+    for _ in range(3 * int(INTERVAL)):
+        clock.now += 1
+        if checkpoints.due():
+            written.append(clock.now)
+            checkpoints.write(state(1), "step 1")
+    assert written == [INTERVAL, 2 * INTERVAL, 3 * INTERVAL]
+
+
+@pytest.mark.parametrize("step", [50.0, 70.0, 300.0])
+def test_slow_steps_lose_no_more_than_the_interval_or_one_of_them(
+    tmp_path: Path, step: float
+) -> None:
+    """One is written early where the next chance would come too late."""
+    clock, last = Clock(), 0.0
+    checkpoints = made(tmp_path, INTERVAL, clock=clock)
+    for _ in range(10):
+        clock.now += step
+        assert clock.now - last <= max(INTERVAL, step)
+        if checkpoints.due():
+            checkpoints.write(state(1), "step 1")
+            last = clock.now
 
 
 def test_they_never_take_more_than_their_share(

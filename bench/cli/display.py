@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from bench.execute.progress import Standing
+
 PLAIN_INTERVAL = 10.0
 """Seconds between two plain lines of one stage."""
 
@@ -44,11 +46,11 @@ class PlainDisplay:
         """Print which cell is running."""
         self._label = label
 
-    def stage(self, label: str, done: int, total: int) -> None:
-        """Print the progress of a stage."""
+    def stage(self, standing: Standing) -> None:
+        """Print the progress of a stage: counts, rate, time left, last validation accuracy."""
         if time.monotonic() - self._last >= PLAIN_INTERVAL:
             self._last = time.monotonic()
-            self.echo(f"        {self._label}: {label} {done}/{total}")
+            self.echo(f"        {self._label}: {standing.text}")
 
     def end_cell(self, label: str, outcome: str) -> None:
         """Print the outcome of a cell."""
@@ -62,7 +64,7 @@ class PlainDisplay:
 
 
 class LiveDisplay(PlainDisplay):
-    """The current cell and two progress bars: cells of the suite, and stage of the cell.
+    """The current cell, and progress bars of the suite's cells and the cell's stage, with notes.
 
     Args:
         n_cells: cells of the suite.
@@ -85,13 +87,15 @@ class LiveDisplay(PlainDisplay):
         from rich.text import Text
 
         display = self
+        self._notes = ""
 
         class Bars(Progress):
-            """Progress bars with an empty line below, because tox forwards only whole lines."""
+            """Bars, notes and an empty line below, because tox forwards only whole lines."""
 
             def get_renderables(self) -> Iterator[Any]:
                 yield Text(display._label, no_wrap=True, overflow="ellipsis")
                 yield from super().get_renderables()
+                yield Text(display._notes, no_wrap=True, overflow="ellipsis")
                 yield ""
 
         self._bars = Bars(
@@ -115,14 +119,15 @@ class LiveDisplay(PlainDisplay):
     def __exit__(self, *exception: Any) -> None:
         self._bars.stop()
 
-    def stage(self, label: str, done: int, total: int) -> None:
+    def stage(self, standing: Standing) -> None:
         """Move the second bar; a new label resets it."""
-        if label != self._stage_label or done == 0:
-            self._stage_label = label
+        if standing.stage != self._stage_label or standing.done == 0:
+            self._stage_label = label = standing.stage
             room = max(LEAST_LABEL, self._bars.console.width - BESIDE_LABEL)
             short = label if len(label) <= room else f"{label[: room - 1]}…"
-            self._bars.reset(self._stage, total=total, visible=True, description=short)
-        self._bars.update(self._stage, completed=done, total=total)
+            self._bars.reset(self._stage, total=standing.total, visible=True, description=short)
+        self._notes = ", ".join(standing.notes)
+        self._bars.update(self._stage, completed=standing.done, total=standing.total)
 
     def end_cell(self, label: str, outcome: str) -> None:
         """Print the outcome above the bars and advance the first."""
@@ -130,7 +135,7 @@ class LiveDisplay(PlainDisplay):
         self._bars.console.print(f"[{self.n_done}/{self.n_cells}] {label}: {outcome}", markup=False)
         self._bars.update(self._cells, completed=self.n_done)
         self._bars.update(self._stage, visible=False)
-        self._stage_label = None
+        self._stage_label, self._notes = None, ""
 
     def say(self, line: str) -> None:
         """Print a line above the bars."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from bench.errors import BenchError
+from bench.stops import Stopped
 
 UNEXPECTED = 1
 REFUSED = 2
@@ -15,6 +16,9 @@ Interrupted = (KeyboardInterrupt, click.Abort)
 
 def exit_status(error: BaseException) -> int:
     """Return the exit status of a command that ended with this exception."""
+    cause = error.__cause__ if isinstance(error, click.Abort) else error
+    if isinstance(cause, Stopped):  # click raises its own exception from it
+        return cause.exit_status
     if isinstance(error, Interrupted):
         return INTERRUPTED
     return REFUSED if isinstance(error, (BenchError, click.ClickException, OSError)) else UNEXPECTED

@@ -25,6 +25,7 @@ _VERBS = {
     "reproduce": "bench.cli.reproduce:reproduce",
     "run": "bench.cli.run:run",
     "show": "bench.cli.showing:show",
+    "status": "bench.cli.status:status",
     "teachers": "bench.cli.teachers:teachers",
 }
 

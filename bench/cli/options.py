@@ -52,6 +52,12 @@ runs_option = click.option(
     show_default=True,
     help="Where results go.",
 )
+checkpoint_option = click.option(
+    "--checkpoint-every",
+    type=click.FloatRange(min=0),
+    metavar="SECONDS",
+    help="Least time between two checkpoints; 0: after each step.  [default: 120]",
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for a script.")
 _SUITE_OPTIONS = [
     click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change a setting."),
@@ -108,8 +114,14 @@ def resolve(options: dict[str, Any], quiet: bool) -> tuple[ResolvedSuite, Reques
         threads=options.get("threads"),
         command=_command(options),
         trust_stored=options.get("trust_stored", False),
+        **_given(options, "checkpoint_every"),
     )
     return resolved, request
+
+
+def _given(options: dict[str, Any], name: str) -> dict[str, Any]:
+    """Return an option by name where the user gave it."""
+    return {} if options.get(name) is None else {name: options[name]}
 
 
 def _command(options: dict[str, Any]) -> str:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bench.cli.options import json_option, resolve, suite_options
+from bench.cli.options import checkpoint_option, json_option, resolve, suite_options
+from bench.stops import Stopped
 
 if TYPE_CHECKING:
     from bench.cli.ingest import MlflowView
@@ -36,6 +37,7 @@ def plan(as_json: bool, **options: Any) -> None:
 @click.command()
 @suite_options
 @click.option("--threads", type=click.IntRange(1), help="CPU threads.  [default: torch's own]")
+@checkpoint_option
 @click.option("--executor", type=click.Choice(["inline", "dask"]), default="inline")
 @click.option(
     "--trust-stored",
@@ -64,8 +66,8 @@ def run(
     view = _mlflow_view(resolved, request) if mlflow else None
     try:
         stored = _run(resolved, request, executor, view, live, as_json)
-    except KeyboardInterrupt:
-        _say_interrupted(resolved, request)
+    except KeyboardInterrupt as stopped:
+        _say_interrupted(resolved, request, stopped)
         raise
     folder = request.runs / resolved.suite.name
     report = None
@@ -106,9 +108,9 @@ def _run(
     as_json: bool,
 ) -> list[StoredRecord]:
     from bench.cli.display import make_display
-    from bench.execute.run import run_inline, run_plan
+    from bench.execute.run import Executor, run_inline, run_plan
 
-    execute = run_inline
+    execute: Executor = run_inline
     if executor == "dask":
         from bench.execute.dask import run_dask as execute
     finished = view.ingest if view else _nothing
@@ -137,15 +139,16 @@ def _say_failed(stored: Sequence[StoredRecord]) -> bool:
     return bool(failed)
 
 
-def _say_interrupted(resolved: ResolvedSuite, request: Request) -> None:
+def _say_interrupted(resolved: ResolvedSuite, request: Request, stopped: KeyboardInterrupt) -> None:
+    """Say in one line what is kept, and how to go on."""
     from bench.execute.status import statuses
 
     states = statuses(resolved, request)
-    kept = sum(state.is_finished for state in states)
+    finished = sum(state.is_finished for state in states)
+    kept = f"kept {stopped.kept}; " if isinstance(stopped, Stopped) and stopped.kept else ""
     click.echo(
-        f"interrupted: {kept} of {len(states)} cells are finished and kept in "
-        f"{request.runs / resolved.suite.name}; the cell under way goes on from its last "
-        "checkpoint: run the same command again",
+        f"interrupted: {kept}{finished} of {len(states)} cells are finished in "
+        f"{request.runs / resolved.suite.name}; run the same command again to go on",
         err=True,
     )
 

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from bench.cli.options import cache_option, json_option, resolve, suite_options
+from bench.cli.options import cache_option, checkpoint_option, json_option, resolve, suite_options
 from bench.errors import BenchError
 from bench.paths import UserPath, user_path
+from bench.stops import Stop, Stopped
 
 if TYPE_CHECKING:
     from bench.contract import Pool
     from bench.execute.plan import Request, ResolvedSuite
+    from bench.execute.progress import Progress, Standing
+    from bench.execute.state import RunState
 
 
 @click.group()
@@ -25,6 +29,7 @@ def teachers() -> None:
 
 @teachers.command()
 @suite_options
+@checkpoint_option
 def train(**options: Any) -> None:
     """Train the pools that a suite's cells need; what is stored is not trained again."""
     resolved, request = resolve(options, True)
@@ -53,6 +58,7 @@ def list_pools(name: str | None, cache: Path, as_json: bool) -> None:
 
 @teachers.command()
 @suite_options
+@checkpoint_option
 @click.option("--to", "folder", type=UserPath(), required=True)
 def export(folder: Path, **options: Any) -> None:
     """Write a suite's pool to a folder: safetensors, cards, digests; train missing teachers."""
@@ -105,16 +111,19 @@ def _counted(teachers: Sequence[Any]) -> str:
 
 
 def _pools(resolved: ResolvedSuite, request: Request) -> Iterator[tuple[str, Pool]]:
-    """Yield each distinct pool of a plan's cells with a line that says what it is."""
-    from bench import registry
+    """Yield each distinct pool of a plan's cells with a line that says what it is.
+
+    A signal ends the training that is under way, whose state is kept.
+    """
     from bench.checkpoints import Keeping
     from bench.execute.devices import use_device
     from bench.execute.machine import prepare_process
     from bench.execute.run import check_plan
-    from bench.execute.state import RunState, own_pool
+    from bench.execute.state import RunState
 
     check_plan(resolved, request)
     prepare_process(request.threads)
+    keeping = Keeping(request.checkpoint_every, Stop(), lambda line: click.echo(line, err=True))
     state = RunState(
         suite=resolved.suite.name,
         runs=request.runs,
@@ -122,9 +131,21 @@ def _pools(resolved: ResolvedSuite, request: Request) -> Iterator[tuple[str, Poo
         device=use_device(request.device),
         data=resolved.data,
         command=request.command,
-        progress=_say,
-        keeping=Keeping(say=click.echo),
+        progress=_said(),
+        keeping=keeping,
     )
+    try:
+        with keeping.stop.on_signals():
+            yield from _distinct(resolved, state)
+    except Stopped as stopped:
+        click.echo(f"interrupted: kept {stopped.kept}; run the same command again", err=True)
+        raise
+
+
+def _distinct(resolved: ResolvedSuite, state: RunState) -> Iterator[tuple[str, Pool]]:
+    from bench import registry
+    from bench.execute.state import own_pool
+
     seen = set()
     for cell in resolved.cells:
         if registry.load("method", cell.method).uses_pool:
@@ -138,9 +159,20 @@ def _pools(resolved: ResolvedSuite, request: Request) -> Iterator[tuple[str, Poo
                 )
 
 
-def _say(label: str, done: int, total: int) -> None:
-    if done == total:
-        click.echo(f"{label}: {done} of {total} epochs", err=True)
+def _said() -> Progress:
+    """Return what says how far the training is, a line every ten seconds and at the end."""
+    from bench.cli.display import PLAIN_INTERVAL
+    from bench.execute.progress import Progress
+
+    last = time.monotonic()
+
+    def say(standing: Standing) -> None:
+        nonlocal last
+        if standing.done == standing.total or time.monotonic() - last >= PLAIN_INTERVAL:
+            last = time.monotonic()
+            click.echo(standing.text, err=True)
+
+    return Progress(say)
 
 
 def _card(options: dict[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from filelock import FileLock
 
 from bench import registry
 from bench.contract import Pool
@@ -40,6 +39,7 @@ from bench.results.store import (
     replace,
 )
 from bench.seeds import seed_global_state
+from bench.stops import Stopped
 from bench.suites.cell import Cell, PoolChoice
 from bench.teachers.similarity import similarity_file
 
@@ -52,11 +52,14 @@ def run_cell(cell: Cell, state: RunState) -> Path:
     """Run one cell unless it is finished, and return its folder; a failure becomes its record.
 
     Two processes that want the same cell wait for one another.
+
+    Raises:
+        Stopped: the end was asked for; what was done of the cell is kept.
     """
     name = cell.hash(state.digests)
     folder = state.folder / name
     state.folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(state.folder / f".{name}.lock"):
+    with state.keeping.stop.locked(state.folder / f".{name}.lock"):
         recover(folder)
         if (found := cell_state(folder).name) not in FINAL:
             folder.mkdir(exist_ok=True)
@@ -96,6 +99,7 @@ def _run(cell: Cell, name: str, folder: Path, state: RunState, again: str = "") 
     logger.info("cell %s: %s", name, cell.label)
     if again:
         logger.info("%s; running it again", again)
+    state.progress.begin(folder, cell.label)
     parts: dict[str, Any] = {}
     method = registry.load("method", cell.method)
     with SystemSampler(state.device) as sampler:
@@ -110,10 +114,15 @@ def _run(cell: Cell, name: str, folder: Path, state: RunState, again: str = "") 
         except Exception as error:
             status, reason = "failed", f"{type(error).__name__}: {error}".splitlines()[0]
             logger.error("%s", traceback.format_exc())
+        except KeyboardInterrupt as stopped:
+            logger.info("ended on request%s", f": {kept} kept" if (kept := _kept(stopped)) else "")
+            _close(logger)
+            raise
     if "timing" in parts:
         parts["timing"].peak_memory_bytes = sampler.peak_memory_bytes
     logger.info("%s%s", status, f": {reason}" if reason else "")
     _close(logger)
+    state.progress.end()
     record = Record(
         status=status,
         reason=reason,
@@ -156,7 +165,7 @@ def _fit_and_test(
     _copy_fit_files(fit, folder)
     if similarity := similarity_file(state.cache, pool, fitted.known.sets, state.device):
         (folder / SIMILARITY).write_bytes(similarity.read_bytes())
-    accuracy = tested["accuracy"]
+    accuracy, doubts = tested["accuracy"], tested.pop("doubts")
     logger.info("accuracy %.4f over %d tasks", accuracy.mean, accuracy.n)
     return {
         **tested,
@@ -169,7 +178,7 @@ def _fit_and_test(
             threads=fit.threads,
         ),
         "validated": fitted.known.method.validates,
-        "notes": [*fitted.notes(), *map(trusted, _doubts(cell, fitted, state))],
+        "notes": [*fitted.notes(), *map(trusted, [*_doubts(cell, fitted, state), *doubts])],
         "extra": fit.extra,
     }
 
@@ -241,6 +250,10 @@ def _command(cell: Cell, command: str) -> str:
     """Return a command that re-runs this cell and its siblings."""
     variant = f" --only 'variant={cell.variant}'" if cell.variant else ""
     return f"{command} --only method={cell.method}{variant}"
+
+
+def _kept(stopped: KeyboardInterrupt) -> str:
+    return stopped.kept if isinstance(stopped, Stopped) else ""
 
 
 def _now() -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -73,7 +73,7 @@ class CellContext:
             build_net=self.build_net,
             training_learner=self.training_learner,
             make_learner=self.make_learner,
-            validate=run.untimed(self.validate) if validates else None,
+            validate=run.validation(self.validate) if validates else None,
             resume=None,
             save=run.save,
             due=run.due,
@@ -122,13 +122,20 @@ class CellContext:
         batch = tasks.batch(split, 0, n_tasks, data.mean, data.std, self.device)
         return resize_tasks(batch, self.net.image_size)
 
-    def validate(self, learner: Learner) -> float:
-        """Return the mean accuracy on validation tasks, or on test tasks under `test_max`."""
+    def validate(
+        self, learner: Learner, after: Callable[[np.ndarray], None] = lambda accuracies: None
+    ) -> float:
+        """Return the mean accuracy on validation tasks, or on test tasks under `test_max`.
+
+        Args:
+            learner: what is scored.
+            after: see `evaluate`.
+        """
         name = "val" if self.cell.protocol.selection == "val" else "test"
         lists = task_lists(self.cell, self.sets, name, learner)
         learner = self.at_its_size(learner)
         accuracies = [
-            evaluate(learner, data, data.splits[name], tasks, self.device)
+            evaluate(learner, data, data.splits[name], tasks, self.device, after=after)
             for data, tasks in zip(self.sets, lists, strict=True)
         ]
         return float(np.mean(np.concatenate(accuracies)))

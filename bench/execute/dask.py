@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench import registry
+from bench.checkpoints import Keeping
 from bench.data.opening import open_data
 from bench.errors import BenchError
 from bench.execute.plan import Request, ResolvedSuite
-from bench.execute.run import Display
+from bench.execute.progress import Display, Standing
+from bench.stops import LOOK_EVERY, Stop, Stopped
 from bench.suites.cell import Cell
 
 if TYPE_CHECKING:
@@ -27,19 +29,26 @@ RETRIES = 2
 
 
 def run_dask(
-    plan: ResolvedSuite, cells: Sequence[Cell], request: Request, display: Display
+    plan: ResolvedSuite,
+    cells: Sequence[Cell],
+    request: Request,
+    display: Display,
+    keeping: Keeping,
 ) -> Iterator[tuple[Cell, Path]]:
     """Run cells on Dask workers; yield each with its folder as it ends.
 
     `PURER_BENCH_SCHEDULER` names a scheduler's address or file; without it, a local cluster with
     one single-threaded worker a core is started.
 
+    A request to end reaches the workers: each saves what it is at, and begins nothing new.
+
     Raises:
         BenchError: the extra is not installed, the scheduler does not answer, or a worker does
             not see the runs folder.
+        Stopped: the end was asked for.
     """
     try:
-        from distributed import Client, LocalCluster, as_completed
+        from distributed import Client, LocalCluster
     except ImportError:
         raise BenchError(
             "--executor dask needs the extra 'dask'; pip install 'purer-bench[dask]'"
@@ -53,21 +62,49 @@ def run_dask(
     ):
         _check_shared(client, request.runs)
         request = _pinned(request)
+        run_id = uuid.uuid4().hex
+        kept: list[str] = []
         trained = [
-            client.submit(_train, plan.suite.name, cell, index, request, retries=RETRIES)
+            client.submit(_train, plan.suite.name, cell, index, request, run_id, retries=RETRIES)
             for cell, index in _missing_teachers(plan, cells, request)
         ]
-        for number, future in enumerate(as_completed(trained), 1):
-            future.exception()  # waits; what fails here fails the cells that need the teacher
-            display.stage("teachers", number, len(trained))
+        for number, future in enumerate(_ended(client, trained, keeping.stop, run_id), 1):
+            if future.exception() is None:  # what fails here fails the cells that need the teacher
+                kept += filter(None, [future.result()])
+            display.stage(Standing("teachers", number, len(trained)))
+        keeping.stop.check("; ".join(kept))
         futures = {
-            client.submit(_run, plan.suite.name, cell, request, retries=RETRIES, pure=False): cell
+            client.submit(
+                _run, plan.suite.name, cell, request, run_id, retries=RETRIES, pure=False
+            ): cell
             for cell in cells
         }
         n_workers = len(client.scheduler_info()["workers"])
         display.start_cell(f"{len(cells)} cells on {n_workers} workers")
-        for future in as_completed(futures):
-            yield futures[future], Path(future.result())
+        for future in _ended(client, list(futures), keeping.stop, run_id):
+            folder, saved = future.result()
+            if folder is not None:
+                yield futures[future], Path(folder)
+            elif saved:
+                kept.append(saved)
+        keeping.stop.check("; ".join(kept))
+
+
+def _ended(client: Any, futures: Sequence[Any], stop: Stop, run_id: str) -> Iterator[Any]:
+    """Yield futures as they end; pass a request to end on to the workers, once."""
+    from distributed import wait
+
+    left, passed_on = set(futures), False
+    while left:
+        if stop.signum is not None and not passed_on:
+            client.run(_request_stop, run_id, stop.signum)
+            passed_on = True
+        try:
+            ended = wait(list(left), timeout=LOOK_EVERY, return_when="FIRST_COMPLETED").done
+        except TimeoutError:
+            continue
+        left -= ended
+        yield from ended
 
 
 def _cluster(local: Any, target: str | None, cores: int) -> Any:
@@ -143,7 +180,15 @@ def _missing_teachers(
     return list(wanted.values())
 
 
-def _workplace(suite: str, cell: Cell, request: Request) -> RunState:
+_STOPS: dict[str, Stop] = {}
+"""In a worker: the request to end of each run that it works for."""
+
+
+def _request_stop(run_id: str, signum: int) -> None:
+    _STOPS.setdefault(run_id, Stop()).request(signum)
+
+
+def _worker_state(suite: str, cell: Cell, request: Request, run_id: str) -> RunState:
     from bench.data.sources import dataset_source
     from bench.execute.devices import use_device
     from bench.execute.machine import prepare_process
@@ -166,20 +211,33 @@ def _workplace(suite: str, cell: Cell, request: Request) -> RunState:
         device=use_device(request.device),
         data=data,
         command=request.command,
+        keeping=Keeping(request.checkpoint_every, _STOPS.setdefault(run_id, Stop())),
         trust_stored=request.trust_stored,
     )
 
 
-def _train(suite: str, cell: Cell, index: int, request: Request) -> None:
+def _train(suite: str, cell: Cell, index: int, request: Request, run_id: str) -> str | None:
+    """Train a teacher; return what is kept of it where the end was asked for."""
     from bench.execute.scenario import plan_teachers
     from bench.teachers.store import build_pool
 
-    state = _workplace(suite, cell, request)
+    state = _worker_state(suite, cell, request, run_id)
     teacher = plan_teachers(cell, state.data)[index]
-    build_pool(state.cache, [teacher], state.data, state.device)
+    try:
+        state.keeping.stop.check()
+        build_pool(state.cache, [teacher], state.data, state.device, keeping=state.keeping)
+    except Stopped as stopped:
+        return stopped.kept
+    return None
 
 
-def _run(suite: str, cell: Cell, request: Request) -> str:
+def _run(suite: str, cell: Cell, request: Request, run_id: str) -> tuple[str | None, str]:
+    """Run a cell; return its folder, or None and what is kept where the end was asked for."""
     from bench.execute.cell import run_cell
 
-    return str(run_cell(cell, _workplace(suite, cell, request)))
+    state = _worker_state(suite, cell, request, run_id)
+    try:
+        state.keeping.stop.check()
+        return str(run_cell(cell, state)), ""
+    except Stopped as stopped:
+        return None, stopped.kept

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from bench.data.reading.images import normalise
 from bench.data.tasks import TaskList
 
 TASKS_PER_CHUNK = 32
+TASKS_PER_CALL_OF_SLOW = 4
 IMAGES_PER_CHUNK = 256
 
 
@@ -34,6 +36,21 @@ class EmbeddingTable:
     def n_known(self) -> int:
         """How many images have been embedded."""
         return int(self._known.sum())
+
+    @property
+    def n_bytes(self) -> int:
+        """The size of the embeddings."""
+        return 0 if self._values is None else self._values.nbytes
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the embeddings that are known."""
+        return {"values": self._values, "known": torch.from_numpy(self._known)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over what `state_dict` returned."""
+        values = state["values"]
+        self._values = None if values is None else values.to(self.device)
+        self._known = state["known"].numpy().copy()
 
     def fill(
         self, learner: EmbeddingLearner, data: ImageData, split: Split, wanted: np.ndarray
@@ -63,7 +80,8 @@ def evaluate(
     tasks: TaskList,
     device: torch.device,
     table: EmbeddingTable | None = None,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    known: np.ndarray | None = None,
+    after: Callable[[np.ndarray], None] = lambda accuracies: None,
 ) -> np.ndarray:
     """Return the accuracy of every task, (n_tasks,) fractions.
 
@@ -75,14 +93,18 @@ def evaluate(
         device: where to compute.
         table: embeddings kept from an earlier call with the same learner and split; used only
             by an `EmbeddingLearner`.
-        progress: called with (tasks done, tasks).
+        known: accuracies of the first tasks, kept from an earlier call.
+        after: called with the accuracies so far, again and again.
     """
     n_tasks = len(tasks)
     accuracies = np.empty(n_tasks)
+    first = 0 if known is None else len(known)
+    accuracies[:first] = () if known is None else known
     if isinstance(learner, EmbeddingLearner):
         table = table or EmbeddingTable(len(split.images), device)
-    for start in range(0, n_tasks, TASKS_PER_CHUNK):
-        stop = min(start + TASKS_PER_CHUNK, n_tasks)
+    together = _tasks_together(learner, device)
+    for start in range(first, n_tasks, together):
+        stop = min(start + together, n_tasks)
         if isinstance(learner, EmbeddingLearner) and table is not None:
             logits, labels = _predict_embedded(learner, data, split, tasks, start, stop, table)
         else:
@@ -95,8 +117,19 @@ def evaluate(
                 logits = learner.predict(*given)
         hits = (logits.argmax(-1) == labels).cpu()
         accuracies[start:stop] = hits.double().mean(-1).numpy()
-        progress(stop, n_tasks)
+        after(accuracies[:stop])
     return accuracies
+
+
+def _tasks_together(learner: Learner, device: torch.device) -> int:
+    """Return how many tasks are predicted at once.
+
+    A calibration takes seconds for each, one task after the other on a CPU; so there it is given a
+    few, that the pass can be ended in between.
+    """
+    if isinstance(learner, DrawingLearner) and device.type == "cpu":
+        return min(TASKS_PER_CALL_OF_SLOW, TASKS_PER_CHUNK)
+    return TASKS_PER_CHUNK
 
 
 def _predict_embedded(

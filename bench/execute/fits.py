@@ -20,6 +20,7 @@ from bench.checkpoints import Checkpoints, Keeping
 from bench.contract import FitContext, Learner, Method
 from bench.errors import BenchError, Skip
 from bench.execute.log import CellLog
+from bench.execute.progress import Progress
 from bench.execute.timing import Pace, Stopwatch
 from bench.results.files import atomic_path, write_json
 from bench.results.maker import Judge, trusted
@@ -76,7 +77,7 @@ class FitRun:
     Args:
         folder: of the fit, as `fit_folder` names it.
         device: whose clock counts.
-        progress: called with (steps done, steps).
+        progress: gets the steps.
         keeping: how often checkpoints are written, and whether to end.
         what: the fit, in words.
         judge: decides whether a stored fit or checkpoint is taken.
@@ -86,7 +87,7 @@ class FitRun:
         self,
         folder: Path,
         device: torch.device,
-        progress: Callable[[int, int], None],
+        progress: Progress,
         keeping: Keeping = Keeping(),  # noqa: B008  frozen
         what: str = "fit",
         judge: Judge = Judge(),  # noqa: B008  frozen
@@ -135,14 +136,20 @@ class FitRun:
         """Hold the fit's folder against other processes."""
         return self._stop.locked(self.folder / ".lock")
 
-    def untimed(self, score: Callable[[Learner], float]) -> Callable[[Learner], float]:
-        """Return a function whose time is not counted in the fit's."""
+    def validation(self, score: Callable[..., float]) -> Callable[[Learner], float]:
+        """Return a function whose time does not count as the fit's, and which may be ended.
 
-        def paused(learner: Learner) -> float:
+        Args:
+            score: a learner → its accuracy, a fraction; with `after` as `evaluate` takes it.
+        """
+
+        def validate(learner: Learner) -> float:
             with self._clock.paused():
-                return score(learner)
+                accuracy = score(learner, after=lambda accuracies: self._stop.check())
+            self._progress.validated(accuracy)
+            return accuracy
 
-        return paused
+        return validate
 
     def make(self, method: Method, context: FitContext) -> None:
         """Fit, from the last checkpoint where there is one, and write what came of it."""
@@ -188,7 +195,7 @@ class FitRun:
 
     def _advance(self, done: int, total: int) -> None:
         self._pace.step(done, self.log.counters)
-        self._progress(done, total)
+        self._progress("fit", done, total)
 
 
 def obtain_fit(run: FitRun, method: Method, context: FitContext) -> Fit:

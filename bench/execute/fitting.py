@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,9 +76,9 @@ def _fit_run(known: CellContext, state: RunState) -> FitRun:
         data_digest(known.sets),
         (data.mean, data.std),
     )
-    say = functools.partial(state.progress, "fit")
     what, judge = f"fit of {known.cell.label}", state.makers.fit(known.cell, type(known.method))
-    return FitRun(fit_folder(state.cache, key), state.device, say, state.keeping, what, judge)
+    folder = fit_folder(state.cache, key)
+    return FitRun(folder, state.device, state.progress, state.keeping, what, judge)
 
 
 def fit_key(

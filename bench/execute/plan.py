@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import registry
+from bench.checkpoints import INTERVAL
 from bench.data.base import ImageData, Progress, nominal_data
 from bench.data.opening import open_data
 from bench.data.sources import check_name, dataset_source
@@ -64,6 +65,8 @@ class Request:
     command: str
     trust_stored: bool = False
     """take teachers, fits and cells that other code or another number of threads made"""
+    checkpoint_every: float = INTERVAL
+    """least seconds between two checkpoints"""
 
 
 def make_plan(

@@ -13,7 +13,7 @@ from bench.data.base import ImageData, Progress
 from bench.data.opening import open_data
 from bench.errors import BenchError
 from bench.execute.plan import ResolvedSuite
-from bench.execute.run import Display
+from bench.execute.progress import Display
 from bench.results.find import Reading, find_records
 from bench.results.record import Record
 from bench.results.store import RECORD, StoredRecord, open_record

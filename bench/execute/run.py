@@ -5,32 +5,18 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Protocol
 
 from bench import registry
+from bench.checkpoints import Keeping
 from bench.data.tasks import check_shape
 from bench.errors import BenchError
 from bench.execute.plan import Request, ResolvedSuite
+from bench.execute.progress import Display, Progress, announced
 from bench.execute.status import remember, statuses
 from bench.results.maker import trusted
 from bench.results.store import StoredRecord, add_warning, read_record
+from bench.stops import Stop
 from bench.suites.cell import Cell
-
-
-class Display(Protocol):
-    """Shows the progress of a run."""
-
-    def start_cell(self, label: str) -> None:
-        """Show which cell is running."""
-
-    def stage(self, label: str, done: int, total: int) -> None:
-        """Show the progress of a stage of the cell."""
-
-    def end_cell(self, label: str, outcome: str) -> None:
-        """Show the outcome of a cell."""
-
-    def say(self, line: str) -> None:
-        """Say one thing that the user should know."""
 
 
 def check_plan(plan: ResolvedSuite, request: Request) -> None:
@@ -83,10 +69,13 @@ def unfinished(plan: ResolvedSuite, request: Request) -> list[Cell]:
 
 
 def run_inline(
-    plan: ResolvedSuite, cells: Sequence[Cell], request: Request, display: Display
+    plan: ResolvedSuite,
+    cells: Sequence[Cell],
+    request: Request,
+    display: Display,
+    keeping: Keeping,
 ) -> Iterator[tuple[Cell, Path]]:
     """Run cells in this process, one after another; yield each with its folder as it ends."""
-    from bench.checkpoints import Keeping
     from bench.execute.cell import run_cell
     from bench.execute.devices import use_device
     from bench.execute.machine import prepare_process
@@ -101,16 +90,19 @@ def run_inline(
         device=device,
         data=plan.data,
         command=request.command,
-        progress=display.stage,
-        keeping=Keeping(say=display.say),
+        progress=Progress(display.stage),
+        keeping=keeping,
         trust_stored=request.trust_stored,
     )
     for cell in cells:
+        keeping.stop.check()
         display.start_cell(cell.label)
         yield cell, run_cell(cell, state)
 
 
-Executor = Callable[[ResolvedSuite, Sequence[Cell], Request, Display], Iterator[tuple[Cell, Path]]]
+Executor = Callable[
+    [ResolvedSuite, Sequence[Cell], Request, Display, Keeping], Iterator[tuple[Cell, Path]]
+]
 
 
 def run_plan(
@@ -131,6 +123,9 @@ def run_plan(
         execute: the engine, as `run_inline`.
         display: where progress is shown.
         finished: called in this process with each record as it comes in.
+
+    Raises:
+        Stopped: a signal asked for the end; what is done is kept.
     """
     states = list(zip(plan.cells, statuses(plan, request), strict=True))
     for cell, state in states:
@@ -143,7 +138,7 @@ def run_plan(
             display.say(f"{state.problem}; {what}")
     todo = [cell for cell, state in states if not state.is_finished]
     folders = {cell.hash(plan.digests): state.folder for cell, state in states}
-    for cell, folder in execute(plan, todo, request, display) if todo else ():
+    for cell, folder in _executed(plan, todo, request, execute, display) if todo else ():
         folders[cell.hash(plan.digests)] = folder
         stored = read_record(folder)
         finished(stored)
@@ -152,6 +147,21 @@ def run_plan(
         remember(plan.cells, request)
     readable = [cell for cell, state in states if state.name != "newer"]
     return [read_record(folders[cell.hash(plan.digests)]) for cell in readable]
+
+
+def _executed(
+    plan: ResolvedSuite,
+    cells: Sequence[Cell],
+    request: Request,
+    execute: Executor,
+    display: Display,
+) -> Iterator[tuple[Cell, Path]]:
+    """Run cells where signals are requests to end, and another process may see what runs."""
+    keeping = Keeping(request.checkpoint_every, Stop(), display.say)
+    labels = {cell.hash(plan.digests): cell.label for cell in plan.cells}
+    folder = request.runs / plan.suite.name
+    with keeping.stop.on_signals(), announced(folder, request.command, labels):
+        yield from execute(plan, cells, request, display, keeping)
 
 
 def outcome(stored: StoredRecord) -> str:

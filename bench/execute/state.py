@@ -13,7 +13,9 @@ from bench.contract import Method, Pool, Teacher
 from bench.data.base import ImageData
 from bench.errors import BenchError
 from bench.execute.evaluate import EmbeddingTable
+from bench.execute.progress import Progress
 from bench.execute.scenario import meta_spec, plan_teachers, scenario_data
+from bench.execute.status import cell_code
 from bench.nets.precision import computing_in
 from bench.results.codebase import CodeBase, code_at, installed_code
 from bench.results.files import content_hash
@@ -23,13 +25,6 @@ from bench.suites.cell import Cell
 from bench.teachers.adapt import adapt_pool
 from bench.teachers.pool import TeacherSpec
 from bench.teachers.store import build_pool
-
-Progress = Callable[[str, int, int], None]
-"""Called with (what is going on, done, total)."""
-
-
-def _silent(label: str, done: int, total: int) -> None:
-    pass
 
 
 @dataclass(frozen=True)
@@ -57,6 +52,10 @@ class Makers:
     def fit(self, cell: Cell, method: type[Method]) -> Judge:
         """Return what judges a stored fit."""
         return self._judge(lambda code: code.fit(cell, method))
+
+    def cell(self, cell: Cell) -> Judge:
+        """Return what judges the part of a cell's test pass that is done."""
+        return self._judge(lambda code: cell_code(code, cell))
 
     def made_alike(self, teacher: Teacher) -> bool:
         """Tell whether a trained teacher is as if it was made now."""
@@ -88,7 +87,7 @@ class RunState:
     device: torch.device
     data: dict[str, ImageData]
     command: str
-    progress: Progress = _silent
+    progress: Progress = field(default_factory=Progress)
     keeping: Keeping = field(default_factory=Keeping)
     trust_stored: bool = False
     """take teachers, fits and cells that other code or another number of threads made"""

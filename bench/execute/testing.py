@@ -8,14 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from bench import registry
-from bench.contract import Learner
+from bench.checkpoints import Checkpoints
+from bench.contract import EmbeddingLearner, Learner
 from bench.data.base import ImageData
 from bench.data.tasks import TaskList
 from bench.errors import BenchError
 from bench.execute.cost import inference_cost
-from bench.execute.evaluate import evaluate
+from bench.execute.evaluate import EmbeddingTable, evaluate
 from bench.execute.fits import Fit
 from bench.execute.fitting import Fitted
 from bench.execute.scenario import tested_data
@@ -27,6 +29,9 @@ from bench.results.store import TASKS, write_tasks
 from bench.seeds import torch_generator
 from bench.suites.cell import UNCALIBRATED, Cell
 
+MOST_EMBEDDINGS = 2**28
+"""Bytes of embeddings that a checkpoint of a test pass may hold."""
+
 
 def score_cell(fitted: Fitted, folder: Path, state: RunState) -> dict[str, Any]:
     """Score a cell's learner on its test tasks and write the accuracy of each.
@@ -37,33 +42,126 @@ def score_cell(fitted: Fitted, folder: Path, state: RunState) -> dict[str, Any]:
         state: of the run.
 
     Returns:
-        The parts of the record that come of it: accuracy, task lists, timing, cost.
+        The parts of the record that come of it: accuracy, task lists, timing, cost; and `doubts`,
+        which say what an interrupted pass had been made with otherwise.
     """
-    cell, device = fitted.known.cell, state.device
+    cell = fitted.known.cell
     learner = calibrated(cell, fitted.learner())
     sets = tested_data(cell, fitted.known.sets)
     lists = task_lists(cell, sets, "test", learner)
     learner = fitted.known.at_its_size(learner)
     key = f"{fitted.fit.sha256}/{cell.learner}"
     tables = [state.embedding_table(key, data) for data in sets]
-    reused = any(table.n_known for table in tables)
     cost = _cost(learner, sets, lists, fitted.fit.counters, state)
-    clock = Stopwatch(device)
-    say = functools.partial(state.progress, "test tasks")
-    with clock.running():
-        accuracies = np.concatenate(
-            [
-                evaluate(learner, data, data.splits["test"], tasks, device, table, say)
-                for data, tasks, table in zip(sets, lists, tables, strict=True)
-            ]
-        )
+    judge = state.makers.cell(cell)
+    checkpoints = Checkpoints(folder, f"test of {cell.label}", state.keeping, judge)
+    test = TestPass(learner, sets, lists, tables, checkpoints, state, fitted.fit.sha256)
+    accuracies = test.run()
     write_tasks(folder / TASKS, accuracies, numbered_classes(sets, lists))
+    checkpoints.clear()
     return {
         "accuracy": summarise(accuracies),
         "task_list_sha256": lists_digest(lists),
-        "timing": _timing(fitted.fit, clock.seconds, len(accuracies), reused),
+        "timing": _timing(fitted.fit, test.seconds, len(accuracies), test.reused),
         "cost": cost,
+        "doubts": [checkpoints.doubt] if checkpoints.doubt else [],
     }
+
+
+class TestPass:
+    """A learner on its test tasks: what is known of them, kept in checkpoints.
+
+    Args:
+        learner: what is scored.
+        sets: the data sets.
+        lists: the tasks of each.
+        tables: the embeddings of each, for an `EmbeddingLearner`.
+        checkpoints: where an interrupted pass goes on from.
+        state: of the run.
+        fit: digest of the fit that is scored.
+
+    Attributes:
+        reused: whether embeddings of another cell were used.
+    """
+
+    def __init__(
+        self,
+        learner: Learner,
+        sets: Sequence[ImageData],
+        lists: Sequence[TaskList],
+        tables: Sequence[EmbeddingTable],
+        checkpoints: Checkpoints,
+        state: RunState,
+        fit: str,
+    ) -> None:
+        self._learner, self._sets, self._lists, self._tables = learner, sets, lists, tables
+        self._checkpoints, self._state = checkpoints, state
+        self._of = [fit, lists_digest(lists)]
+        self._clock = Stopwatch(state.device)
+        self._known = [np.empty(0) for _ in sets]
+        self._seconds_before = 0.0
+        self.reused = any(table.n_known for table in tables)
+        saved = checkpoints.load()
+        if saved is not None and saved["of"] == self._of:
+            self._restore(saved)
+
+    @property
+    def seconds(self) -> float:
+        """Seconds that the pass has taken, those before an interruption included."""
+        return self._seconds_before + self._clock.running_seconds
+
+    def run(self) -> np.ndarray:
+        """Return the accuracy of each task of all sets, (n_tasks,) fractions.
+
+        Raises:
+            Stopped: the end was asked for; what is known is kept.
+        """
+        with self._clock.running():
+            for number, (data, tasks) in enumerate(zip(self._sets, self._lists, strict=True)):
+                self._known[number] = evaluate(
+                    self._learner,
+                    data,
+                    data.splits["test"],
+                    tasks,
+                    self._state.device,
+                    self._tables[number],
+                    self._known[number],
+                    functools.partial(self._after, number),
+                )
+        return np.concatenate(self._known)
+
+    def _after(self, number: int, accuracies: np.ndarray) -> None:
+        self._known[number] = accuracies
+        self._state.progress("test tasks", len(accuracies), len(self._lists[number]))
+        if not self._checkpoints.due():
+            return
+        with self._clock.paused():
+            if isinstance(self._learner, EmbeddingLearner) and self._is_too_large:
+                self._state.keeping.stop.check()
+            else:
+                done, total = sum(map(len, self._known)), sum(map(len, self._lists))
+                self._checkpoints.write(self._saved(), f"task {done} of {total}")
+
+    @property
+    def _is_too_large(self) -> bool:
+        """Whether the embeddings, without which the pass cannot go on, are too many to be kept."""
+        return sum(table.n_bytes for table in self._tables) > MOST_EMBEDDINGS
+
+    def _saved(self) -> dict[str, Any]:
+        embeds = isinstance(self._learner, EmbeddingLearner)
+        return {
+            "of": self._of,
+            "accuracies": [torch.from_numpy(known.copy()) for known in self._known],
+            "seconds": self.seconds,
+            "reused": self.reused,
+            "tables": [table.state_dict() for table in self._tables] if embeds else [],
+        }
+
+    def _restore(self, saved: dict[str, Any]) -> None:
+        self._known = [known.numpy() for known in saved["accuracies"]]
+        self._seconds_before, self.reused = saved["seconds"], saved["reused"]
+        for table, embeddings in zip(self._tables, saved["tables"], strict=False):
+            table.load_state_dict(embeddings)
 
 
 def calibrated(cell: Cell, learner: Learner) -> Learner:

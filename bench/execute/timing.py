@@ -49,9 +49,12 @@ class Stopwatch:
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
         """Leave the block out of the enclosing `running()` block."""
-        with _timed(self.device) as elapsed:
-            yield
-        self._excluded += elapsed[0]
+        elapsed = [0.0]
+        try:
+            with _timed(self.device) as elapsed:
+                yield
+        finally:
+            self._excluded += elapsed[0]
 
 
 class Pace:

@@ -14,6 +14,7 @@ from bench.contract import Config, Method, NetSpec
 from bench.errors import BenchError
 from bench.execute.fits import FitRun, obtain_fit
 from bench.execute.fitting import fit_folder, fit_key
+from bench.execute.progress import Progress
 from bench.execute.timing import Stopwatch
 from bench.results.files import read_parquet
 from bench.results.store import is_finished
@@ -121,7 +122,7 @@ class Counting(Method):
 
 def fit_run(cache: Path) -> FitRun:
     """Return the run of the fit `key`."""
-    return FitRun(fit_folder(cache, "key"), CPU, lambda done, total: None)
+    return FitRun(fit_folder(cache, "key"), CPU, Progress())
 
 
 def obtain(cache: Path, method: Method) -> Any:
@@ -257,12 +258,12 @@ class Sleeping(Method):
 def obtain_sleeping(cache: Path, method: Sleeping) -> Any:
     pool = tiny_pool(["conv4"], 5, 16, torch.Generator().manual_seed(0))
 
-    def slow(learner: Any) -> float:
+    def slow(learner: Any, after: Any) -> float:
         method.clock.sleep(0.1)
         return 0.5
 
     run = fit_run(cache)
-    context = tiny_context(method, pool, validate=run.untimed(slow), save=run.save)
+    context = tiny_context(method, pool, validate=run.validation(slow), save=run.save)
     return obtain_fit(run, method, dataclasses.replace(context, log=run.log))
 
 

@@ -193,7 +193,7 @@ def test_kill_and_run_again_is_the_undisturbed_run(
 
     only = ["--only=method=random", "--only=method=purer", "--no-mlflow"]
     if progress != "random":
-        only += ["--set=budget.meta_iterations=40"]
+        only += ["--set=budget.meta_iterations=40", "--checkpoint-every=0.01"]
     runs, other = tmp_path / "runs", tmp_path / "other"
     process = subprocess.Popen(
         [
@@ -281,7 +281,9 @@ def test_ctrl_c_says_what_was_kept(cache: Path, tmp_path: Path) -> None:
     finally:
         process.kill()
     assert process.returncode == 130
-    assert "interrupted: 3 of 5 cells are finished and kept" in errors
+    assert "SIGINT: ends after the step under way" in errors
+    assert "interrupted: kept fit of purer" in errors
+    assert "3 of 5 cells are finished in" in errors
     assert "Traceback" not in errors
 
 

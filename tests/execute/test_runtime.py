@@ -10,6 +10,7 @@ import psutil
 import pytest
 import torch
 
+from bench.checkpoints import Keeping
 from bench.cli.display import PlainDisplay
 from bench.execute.machine import prepare_process
 from bench.execute.plan import Request
@@ -35,17 +36,18 @@ def test_cells_run_where_the_device_is_current(
     made_current: list[torch.device], tmp_path: Path
 ) -> None:
     plan = SimpleNamespace(suite=SimpleNamespace(name="none"), data={})
-    assert list(run_inline(plan, [], request_on("cuda:1", tmp_path), PlainDisplay(0, print))) == []
+    request, display = request_on("cuda:1", tmp_path), PlainDisplay(0, print)
+    assert list(run_inline(plan, [], request, display, Keeping())) == []
     assert made_current == [torch.device("cuda:1")]
 
 
 def test_dask_workers_make_the_device_current(
     made_current: list[torch.device], tmp_path: Path
 ) -> None:
-    from bench.execute.dask import _workplace
+    from bench.execute.dask import _worker_state
 
     cell = SimpleNamespace(datasets=())
-    place = _workplace("none", cell, request_on("cuda:1", tmp_path))
+    place = _worker_state("none", cell, request_on("cuda:1", tmp_path), "run")
     assert [place.device] == made_current == [torch.device("cuda:1")]
 
 

@@ -16,6 +16,7 @@ from bench.contract import TaskShape
 from bench.execute.fits import FitRun, obtain_fit
 from bench.execute.fitting import fit_folder
 from bench.execute.machine import prepare_process
+from bench.execute.progress import Progress
 from purer.method import Purer
 from tests.helpers import tiny_context
 from tests.perf.meta_iteration import MetaIterations, drawn_pool
@@ -33,7 +34,7 @@ def test_logged_throughput(benchmark, tmp_path) -> None:
     shape = TaskShape(5, 1, 15)
     seconds: list[float] = []
 
-    def turn(learner: object) -> float:
+    def turn(learner: object, after: object) -> float:
         tasks = [both.draw()[1] for _ in range(ITERATIONS)]
         start = time.perf_counter()
         for one in tasks:
@@ -43,7 +44,7 @@ def test_logged_throughput(benchmark, tmp_path) -> None:
 
     def fit():
         folder = fit_folder(tmp_path, "key")
-        run = FitRun(folder, CPU, lambda done, total: None)
+        run = FitRun(folder, CPU, Progress())
         context = tiny_context(
             Purer(),
             pool,
@@ -52,7 +53,7 @@ def test_logged_throughput(benchmark, tmp_path) -> None:
             net=pool[0].spec,
             config={"curriculum": False, "gallery_images_per_class": 0},
             budget={"meta_iterations": TURNS * ITERATIONS, "validate_every": ITERATIONS},
-            validate=run.untimed(turn),
+            validate=run.validation(turn),
             save=run.save,
         )
         return obtain_fit(run, Purer(), dataclasses.replace(context, log=run.log))

@@ -17,6 +17,7 @@ from bench.execute.context import CellContext
 from bench.execute.evaluate import evaluate, fingerprint
 from bench.execute.fits import FitRun
 from bench.execute.fitting import fit_key
+from bench.execute.progress import Progress
 from bench.execute.scenario import plan_teachers
 from bench.execute.task_lists import task_list
 from bench.learners.base import LearnerSettings
@@ -46,7 +47,7 @@ def context_of(cell: Cell, data: ImageData, pool: Pool | None = None) -> Any:
     net = NetSpec(cell.net, cell.n_way, data.image_size)
     method = registry.load("method", cell.method)()
     known = CellContext(cell, method, pool or Pool([], ""), net, [data], CPU)
-    return known.fit_context(FitRun(Path("not written"), CPU, lambda done, total: None))
+    return known.fit_context(FitRun(Path("not written"), CPU, Progress()))
 
 
 @pytest.mark.parametrize("name", PROTOCOLS)

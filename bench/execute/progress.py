@@ -1,0 +1,196 @@
+"""How far work is: for the display of this process, and in a file that another one may read.
+
+`<cell>/.progress.json` is written at most once a second while a cell runs, and deleted when it is
+finished; `<suite>/.run-<host>-<pid>.json` names the cells of a run until that has ended. Neither
+belongs to a result. Reading them needs no torch.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import psutil
+
+PROGRESS = ".progress.json"
+RUN_FILES = ".run-*.json"
+WRITE_EVERY = 1.0
+"""Least seconds between two writings of a file."""
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How far a stage of the work is.
+
+    `rate` is in steps per second, since this process began the stage; None before that is known.
+    `validation` is the last validation accuracy, a fraction; None where none was made.
+    """
+
+    stage: str
+    done: int
+    total: int
+    rate: float | None = None
+    validation: float | None = None
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Seconds until the end of the stage at this rate; None where that is not known."""
+        return (self.total - self.done) / self.rate if self.rate else None
+
+    @property
+    def text(self) -> str:
+        """The same in words: `fit 120/400, 3.1/s, 90 s left, validation 41.2 %`."""
+        parts = [f"{self.stage} {self.done}/{self.total}", *self.notes]
+        if (left := self.seconds_left) is not None:
+            parts.insert(2, f"{duration(left)} left")
+        return ", ".join(parts)
+
+    @property
+    def notes(self) -> list[str]:
+        """Rate and validation in words, as far as they are known."""
+        found = []
+        if self.rate is not None:
+            slow = 0 < self.rate < 0.1
+            found.append(f"{60 * self.rate:.2g}/min" if slow else f"{self.rate:.3g}/s")
+        if self.validation is not None:
+            found.append(f"validation {100 * self.validation:.1f} %")
+        return found
+
+
+def duration(seconds: float) -> str:
+    """Return seconds as `40 s`, `12 min` or `3.5 h`."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+class Display(Protocol):
+    """Where a run shows how far it is."""
+
+    def start_cell(self, label: str) -> None:
+        """Say which cell is under way."""
+
+    def stage(self, standing: Standing) -> None:
+        """Say how far a stage of the cell is."""
+
+    def end_cell(self, label: str, outcome: str) -> None:
+        """Say how a cell ended."""
+
+    def say(self, line: str) -> None:
+        """Say one thing that the user should know."""
+
+
+class Progress:
+    """Takes note of steps, and passes on how far the work is.
+
+    Args:
+        show: called with each standing.
+        clock: seconds that never go back.
+    """
+
+    def __init__(
+        self,
+        show: Callable[[Standing], None] = lambda standing: None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._show, self._clock = show, clock
+        self._first: tuple[str, int, float] = ("", 0, 0.0)
+        self._validation: float | None = None
+        self._file: Path | None = None
+        self._facts: dict[str, Any] = {}
+        self._written = -WRITE_EVERY
+
+    def begin(self, folder: Path, label: str) -> None:
+        """Begin a cell, whose file is written to its folder."""
+        self._file, self._written = folder / PROGRESS, -WRITE_EVERY
+        self._facts = {"label": label, "started": time.time(), **_process()}
+        self._first, self._validation = ("", 0, 0.0), None
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        """Take note of a step of a stage."""
+        now = self._clock()
+        name, first, since = self._first
+        if stage != name or done < first:
+            self._first = name, first, since = stage, done, now
+        rate = (done - first) / (now - since) if done > first and now > since else None
+        standing = Standing(stage, done, total, rate, self._validation)
+        self._show(standing)
+        if self._file is not None and now - self._written >= WRITE_EVERY:
+            self._written = now
+            _write(self._file, {**self._facts, **asdict(standing), "updated": time.time()})
+
+    def validated(self, accuracy: float) -> None:
+        """Take note of a validation accuracy, a fraction."""
+        self._validation = accuracy
+
+    def end(self) -> None:
+        """End a cell: its file is deleted."""
+        if self._file is not None:
+            self._file.unlink(missing_ok=True)
+            self._file = None
+
+
+@contextlib.contextmanager
+def announced(folder: Path, command: str, cells: Mapping[str, str]) -> Iterator[None]:
+    """Name the cells of a run in a file of its own until the block has ended as it should.
+
+    Args:
+        folder: of the suite.
+        command: that the user gave.
+        cells: labels by hash.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in folder.glob(RUN_FILES):
+        if (found := read(path)) is None or holder(found) == "gone":
+            path.unlink(missing_ok=True)
+    facts = _process()
+    path = folder / f".run-{facts['host']}-{facts['pid']}.json"
+    _write(path, {"command": command, "started": time.time(), "cells": dict(cells), **facts})
+    yield
+    path.unlink(missing_ok=True)
+
+
+def read(path: Path) -> dict[str, Any] | None:
+    """Return what a file of this module says; None where it is gone or unreadable."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) and "pid" in found else None
+
+
+def holder(facts: Mapping[str, Any]) -> str:
+    """Return what became of the process that wrote a file: `there`, `gone` or `elsewhere`."""
+    if facts["host"] != socket.gethostname():
+        return "elsewhere"
+    try:
+        began = psutil.Process(facts["pid"]).create_time()
+    except psutil.NoSuchProcess:
+        return "gone"
+    return "there" if abs(began - facts["process_started"]) < 1 else "gone"
+
+
+@functools.cache
+def _process() -> dict[str, Any]:
+    own = psutil.Process()
+    return {
+        "host": socket.gethostname(),
+        "pid": own.pid,
+        "process_started": own.create_time(),
+    }
+
+
+def _write(path: Path, content: Mapping[str, Any]) -> None:
+    """Write JSON in one piece; a full disk stops no work."""
+    temporary = path.with_name(f"{path.name}.{os.getpid()}")
+    with contextlib.suppress(OSError):
+        temporary.write_text(json.dumps(content), encoding="utf-8")
+        temporary.replace(path)
