@@ -100,11 +100,11 @@ def _ended(client: Any, futures: Sequence[Any], stop: Stop, run_id: str) -> Iter
             client.run(_request_stop, run_id, stop.signum)
             passed_on = True
         try:
-            ended = wait(list(left), timeout=LOOK_EVERY, return_when="FIRST_COMPLETED").done
+            found: Any = wait(list(left), timeout=LOOK_EVERY, return_when="FIRST_COMPLETED")
         except TimeoutError:
             continue
-        left -= ended
-        yield from ended
+        left -= found.done
+        yield from found.done
 
 
 def _cluster(local: Any, target: str | None, cores: int) -> Any:
