@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -21,6 +20,7 @@ from bench.stats import (
     equivalence,
     improvement,
 )
+from reports.circumstances import WHO, configuration, environment, speed
 from reports.rows.memo import Memo
 from reports.rows.select import load_records
 from reports.tables.paired import ALPHA, compare_all
@@ -28,9 +28,6 @@ from reports.tables.paired import ALPHA, compare_all
 MARGIN = 0.01
 """One point: the largest difference that does not matter, unless the user says otherwise."""
 IDENTITY = ("scenario", "datasets", "tested", "n_way", "k_shot", "n_query", "n_test_tasks", "seed")
-WHO = ("method", "preset", "learner", "calibration")
-SETUP = ("net", "architectures", "method_config", "calibration_config", "protocol", "budget")
-RATES = ("fit_s", "test_tasks_per_s", "train_tasks_per_s", "pseudo_images_per_s")
 
 
 @dataclass(frozen=True)
@@ -162,15 +159,16 @@ def compare_sides(a: Side, b: Side, methods: bool, margin: float = MARGIN) -> Co
             f"{'' if methods else ' and method'}); compare runs of one suite"
         )
     changes = _changes([(first[key], second[key]) for key in common], methods, margin)
+    pairs = [(one.name, one.a.record, one.b.record) for one in changes]
     return Comparison(
         a=a,
         b=b,
         changes=changes,
         only_a=[_name(first[key].record, methods) for key in first if key not in second],
         only_b=[_name(second[key].record, methods) for key in second if key not in first],
-        configuration=_configuration(changes, methods),
-        environment=_environment(changes),
-        speed=_speed(changes),
+        configuration=configuration(pairs, methods),
+        environment=environment(pairs),
+        speed=speed(pairs),
     )
 
 
@@ -243,75 +241,3 @@ def _with_numbers(
         within=equivalence(second, first, margin),
         bitwise=bool(np.array_equal(first, second)),
     )
-
-
-def _configuration(changes: Sequence[Change], methods: bool) -> dict[str, list[str]]:
-    """Return what differs between paired cells: `protocol.bn: a → b` and which cells it is."""
-    found: dict[str, list[str]] = {}
-    for one in changes:
-        a, b = (_flat(side.record, methods) for side in (one.a, one.b))
-        for key in sorted(a.keys() | b.keys()):
-            if a.get(key) != b.get(key):
-                text = f"{key}: {a.get(key, 'absent')} → {b.get(key, 'absent')}"
-                found.setdefault(text, []).append(one.name)
-    return found
-
-
-def _flat(record: Record, methods: bool) -> dict[str, str]:
-    values: dict[str, Any] = {name: getattr(record, name) for name in (*SETUP, *WHO * methods)}
-    values["dataset_digests"] = record.dataset_digests
-    values["pool"] = record.pool.sha256[:12] if record.pool else "none"
-    flat = {}
-    for name, value in values.items():
-        inner = value if isinstance(value, dict) else {"": value}
-        for key, leaf in inner.items():
-            flat[f"{name}.{key}".rstrip(".")] = (
-                leaf if isinstance(leaf, str) else canonical_json(leaf)
-            )
-    return flat
-
-
-def _environment(changes: Sequence[Change]) -> dict[str, tuple[str, str]]:
-    """Return the differences of the environments, all values of a side joined."""
-    a, b = ([_surroundings(getattr(one, side).record) for one in changes] for side in ("a", "b"))
-    keys = sorted(set().union(*a, *b))
-    texts = {key: (_values(a, key), _values(b, key)) for key in keys}
-    return {key: pair for key, pair in texts.items() if pair[0] != pair[1]}
-
-
-def _values(side: Sequence[dict[str, str]], key: str) -> str:
-    return ", ".join(sorted({one.get(key, "absent") for one in side}))
-
-
-def _surroundings(record: Record) -> dict[str, str]:
-    e, device = record.environment, record.device
-    commit = (e.git_commit or "unknown")[:10] + (" (dirty)" if e.git_dirty else "")
-    return {
-        "commit": commit,
-        "device": f"{device.type} {device.name}",
-        "threads": str(device.threads),
-        "python": e.python,
-        "platform": e.platform,
-        **e.packages,
-    }
-
-
-def _speed(changes: Sequence[Change]) -> dict[str, tuple[float, int]]:
-    """Return the median ratio b / a of each time or rate, and the number of cells.
-
-    Only fits that were made for the cell count, and tests without kept embeddings.
-    """
-    found = {}
-    for name in RATES:
-        ratios = []
-        for one in changes:
-            a, b = (getattr(side.record.timing, name) for side in (one.a, one.b))
-            fresh = name == "test_tasks_per_s" or not any(
-                side.record.fit and side.record.fit.reused for side in (one.a, one.b)
-            )
-            kept = any(side.record.timing.embeddings_reused for side in (one.a, one.b))
-            if a and b and fresh and not (kept and name == "test_tasks_per_s"):
-                ratios.append(b / a)
-        if ratios:
-            found[name] = (float(np.median(ratios)), len(ratios))
-    return found
