@@ -179,6 +179,14 @@ class DatasetSource(ABC):
     def contents(self, path: Path) -> AbstractContextManager[Listing]:
         """List the classes; their images can be read while the context is open."""
 
+    def sample_digest(self, path: Path) -> str:
+        """Return a digest of a sample of the images as they would be made now, '' by default.
+
+        For sets that are drawn by code: images in the cache with another sample are left alone and
+        drawn again, so that they cannot outlive the code that drew them.
+        """
+        return ""
+
     def locate(self, data_dir: Path | None, explicit: Path | None = None) -> Path:
         """Return what `find` finds.
 

@@ -19,7 +19,8 @@ def open_data(
 
     Args:
         source: the data set.
-        cache: the cache folder; the data goes to `<cache>/data/<name>-<digest>/`.
+        cache: the cache folder; the data goes to `<cache>/data/<name>-<digest>/`, where the name
+            ends in the digest of a sample if the set is drawn by code.
         data_dir: as in `DatasetSource.find`.
         explicit: as in `DatasetSource.find`.
         progress: told about decoding; not called where the cache holds the data.
@@ -29,7 +30,8 @@ def open_data(
     """
     path = source.locate(data_dir, explicit)
     digest = source.digest(cache, path)
-    folder = cache / "data" / f"{source.name}-{digest[:16]}"
+    sample = source.sample_digest(path)
+    folder = cache / "data" / "-".join(filter(None, (source.name, digest[:16], sample[:8])))
     if not decoded.is_complete(folder):
         decoded.build(source, path, folder, digest, progress)
     splits = {name: make_split(name, *parts) for name, parts in decoded.load(folder).items()}

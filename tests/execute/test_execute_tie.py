@@ -52,12 +52,9 @@ class Checkout:
 
         Args:
             words: more options.
-            fresh: take a new runs folder, and a new cache but for its images, as a reference.
-                Images belong to the version of their reader, not to the digest of code.
+            fresh: take a new runs folder and a new cache, as a reference.
         """
         place = self.folder / ("fresh" if fresh else "kept")
-        if fresh:
-            shutil.copytree(self.folder / "kept/cache/data", place / "cache/data")
         command = [sys.executable, "-c", RUN, str(self.folder / "code"), "run"]
         command += [str(self.folder / "tie.yaml"), "--runs", str(place / "runs")]
         command += ["--cache", str(place / "cache"), "--device", "cpu", "--no-figures"]

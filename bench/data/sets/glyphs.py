@@ -7,6 +7,7 @@ place, with a tint and noise. The same digest means the same fonts, generator an
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -84,6 +85,11 @@ class Glyphs(DatasetSource):
         fonts = memory.folder(path, FACES)
         constants = [GENERATOR_VERSION, IMAGES_A_CLASS, IMAGE_SIZE, TEXT_SIZE, DRAWING.model_dump()]
         return content_hash([fonts, constants, LETTERS])
+
+    def sample_digest(self, path: Path) -> str:
+        """Return the digest of one drawn image; see `DatasetSource.sample_digest`."""
+        letter = LETTERS["train"][0]
+        return hashlib.sha256(draw_letter(letter, path, 1).tobytes()).hexdigest()
 
     @contextmanager
     def contents(self, path: Path) -> Iterator[Listing]:
