@@ -86,8 +86,8 @@ def report(
 
 
 def _draw_pictures(runs: Path, folder: Path, only: tuple[str, ...], reading: Reading) -> None:
+    from bench.results.select import load_records
     from reports.pictures import write_pictures
-    from reports.rows.select import load_records
 
     for path in write_pictures(load_records(runs, only, reading), folder):
         click.echo(f"{path} drawn")
@@ -113,10 +113,10 @@ def make_report(
     Raises:
         BenchError: no folder, no readable record, or a condition that nothing meets.
     """
+    from bench.results.memo import Memo
+    from bench.results.select import load_records
     from reports.offered import warn
     from reports.report import MEMO, write_report
-    from reports.rows.memo import Memo
-    from reports.rows.select import load_records
     from reports.tables.collection import compute
 
     folder = output or runs / "report"
@@ -191,7 +191,7 @@ def update_file(
         BenchError: a file that cannot be read, a marker without end, or as `make_report`.
     """
     from bench.results.files import write_text
-    from reports.rows.select import load_records
+    from bench.results.select import load_records
     from reports.tables.build import build_tables
     from reports.text.markdown import markdown, update_blocks
 

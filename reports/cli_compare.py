@@ -66,8 +66,8 @@ def compare(
     on the same test tasks.
     """
     from bench.results.find import reading_told
+    from bench.results.select import narrowed
     from reports.compare import Side, compare_sides, resolve
-    from reports.rows.select import narrowed
 
     with reading_told(functools.partial(click.echo, err=True)) as reading:
         first, second, methods = resolve(a, b, runs, reading)

@@ -11,7 +11,9 @@ import numpy as np
 from bench.errors import BenchError
 from bench.results.files import canonical_json
 from bench.results.find import Reading, find_records, holds_cells
+from bench.results.memo import Memo
 from bench.results.record import Record
+from bench.results.select import load_records
 from bench.results.store import StoredRecord
 from bench.stats import (
     Equivalence,
@@ -21,8 +23,6 @@ from bench.stats import (
     improvement,
 )
 from reports.circumstances import WHO, configuration, environment, speed
-from reports.rows.memo import Memo
-from reports.rows.select import load_records
 from reports.tables.paired import ALPHA, compare_all
 
 MARGIN = 0.01

@@ -1,7 +1,7 @@
 """Tables and figures of other packages: functions of the record frame, found by entry points.
 
 An entry point of the group `purer_bench.tables` names a function from the frame of
-`reports.rows.frame.record_frame` to a data frame whose columns are the table's; one of
+`bench.results.frame.record_frame` to a data frame whose columns are the table's; one of
 `purer_bench.figures` a function to a figure of matplotlib. None means that there is nothing to
 show. The first line of the docstring is the title, the rest the caption. One that fails is left
 out, with a line that says so.
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 Kind = Literal["table", "figure"]
 Row = dict[str, Any]
-"""A record as `reports.rows.frame.record_row` has it."""
+"""A record as `bench.results.frame.record_row` has it."""
 PREFIX = "offered-"
 """What the files of such figures begin with."""
 

@@ -26,7 +26,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "bench.registry": set(),
     "bench": set(),
     "bench.contract": set(),
-    "bench.results": {"bench.contract", "bench.registry"},  # which code a plug-in's name stands for
+    "bench.results": {
+        *{"bench.contract", "bench.stats", "bench.seeds"},
+        "bench.registry",  # which code a plug-in's name stands for
+    },
     "bench.stats": {"bench.contract"},
     "bench.stops": set(),
     "bench.checkpoints": {"bench.results.files", "bench.results.maker", "bench.stops"},
@@ -58,6 +61,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "baselines": PLUG_IN,
     "reports": {
         *{"bench.results.files", "bench.results.find", "bench.results.record"},
+        *{"bench.results.frame", "bench.results.memo", "bench.results.select"},
         *{"bench.results.store", "bench.stats", "bench.seeds"},
         "bench.registry",  # tables and figures of other packages
     },

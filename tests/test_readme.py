@@ -10,10 +10,10 @@ import pytest
 from bench.cli.main import cli, main
 from bench.registry import names
 from bench.results.find import find_records
+from bench.results.select import load_records
 from bench.suites.files import suite_names
 from reports.cli import marked_files
 from reports.pictures import stale_pictures
-from reports.rows.select import load_records
 from reports.tables.build import build_tables
 from reports.text.render import terminal_text
 

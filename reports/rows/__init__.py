@@ -1,1 +1,1 @@
-"""Records as rows: reading, selection and grouping, for tables and figures."""
+"""Records as rows of tables: results of a row and setting, groups, families of protocols."""

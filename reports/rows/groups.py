@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 
 from bench.results.files import canonical_json
+from bench.results.memo import Memo
 from bench.results.record import Record
 from bench.results.store import StoredRecord
-from reports.rows.memo import Memo
 from reports.rows.results import Result, Row, Setting
 
 SCENARIOS = ("SS", "SH", "MH")

@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 
 from bench import registry
 from bench.errors import BenchError, unknown_name
+from bench.results.frame import record_row
 from bench.results.store import StoredRecord
 from reports.offered import offered_tables
 from reports.rows.families import Family, hazard_families
-from reports.rows.frame import record_row
 from reports.rows.groups import Group, make_groups
 from reports.tables.accuracy import accuracy_table
 from reports.tables.claims import KINDS as CLAIMS

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from bench.results.frame import record_row
+from bench.results.memo import Memo
 from bench.results.store import StoredRecord
 from reports.offered import LeaveOut, offered_tables, warn
 from reports.rows.families import Family, hazard_families
-from reports.rows.frame import record_row
 from reports.rows.groups import Group, make_groups
-from reports.rows.memo import Memo
 from reports.tables.build import group_tables, shown_groups
 from reports.tables.hazards import hazards_table
 from reports.tables.overview import overview_tables

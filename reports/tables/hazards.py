@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from bench.results.memo import Memo
 from bench.stats import (
     Interval,
     PairedDifference,
@@ -11,7 +12,6 @@ from bench.stats import (
 )
 from reports.rows.families import Family
 from reports.rows.groups import Group
-from reports.rows.memo import Memo
 from reports.rows.results import OTHER_TASKS, Pair, Result, Setting, paired
 from reports.tables.caption import budget_sentence, origin_sentence, protocol_sentence
 from reports.tables.paired import ALPHA, FLIPS, both_have, compare_all, p_text, signed, tasks_of

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from bench.results.memo import Memo
 from bench.seeds import numpy_generator
 from bench.stats import PairedDifference, holm, paired_differences
 from reports.rows.groups import Group
-from reports.rows.memo import Memo
 from reports.rows.results import Pair, Row, Setting, paired
 from reports.tables.accuracy import NAMES
 from reports.tables.caption import (

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from bench.results.frame import open_interval_of
 from bench.results.record import Record
 from bench.stats import (
     Interval,
@@ -17,7 +18,6 @@ from bench.stats import (
     mean_interval,
     minimal_detectable_difference,
 )
-from reports.rows.frame import open_interval_of
 from reports.rows.groups import Group
 from reports.rows.results import Result, Row, Setting, paired
 from reports.tables.accuracy import verdict

@@ -13,8 +13,8 @@ SCRIPT = """
 import json, re, sys, time
 from pathlib import Path
 from reports.report import MEMO, write_report
-from reports.rows.memo import Memo
-from reports.rows.select import load_records
+from bench.results.memo import Memo
+from bench.results.select import load_records
 from reports.tables.collection import compute
 seconds = []
 for _ in range(2):

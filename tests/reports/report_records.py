@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from bench.results.files import content_hash, write_json
+from bench.results.frame import record_row
 from bench.results.record import (
     Cost,
     Device,
@@ -18,10 +19,9 @@ from bench.results.record import (
     Timing,
     summarise,
 )
+from bench.results.select import load_records
 from bench.results.store import mark_done, write_tasks
 from bench.seeds import numpy_generator
-from reports.rows.frame import record_row
-from reports.rows.select import load_records
 from reports.tables.build import build_tables
 from reports.text.render import csv_text, latex, markdown, terminal_text
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from reports.rows.select import load_records
+from bench.results.select import load_records
 from reports.tables.build import build_tables
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from bench.results.select import load_records
 from reports.claims.claims import CLAIMS, Claim, Side
 from reports.claims.verdicts import judge
-from reports.rows.select import load_records
 from reports.tables.build import build_tables
 from reports.tables.claims import claims_tables
 from reports.text.markdown import markdown

@@ -15,6 +15,7 @@ import pytest
 from report_records import BUDGET, PROTOCOL, accuracies, make_record, standard_suite
 from test_reports_page import with_extras
 
+from bench.results.select import load_records
 from bench.results.store import mark_done
 from bench.teachers.similarity import write_similarity
 from reports.figures import build
@@ -27,7 +28,6 @@ from reports.figures.fits import similarities
 from reports.figures.gallery import stage_order
 from reports.figures.style import as_bytes, laid_out
 from reports.rows.groups import make_groups
-from reports.rows.select import load_records
 from reports.tables.summary import rate_rows
 
 

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from report_records import accuracies, make_record
 
+from bench.results.select import load_records
 from bench.stats import mean_interval
 from bench.suites.protocols import differences, protocol
 from reports.cli import make_report
 from reports.rows.families import hazard_families
-from reports.rows.select import load_records
 from reports.tables.build import build_tables
 from reports.tables.hazards import hazard_rows, hazards_table
 from reports.text.render import latex, markdown, terminal_text

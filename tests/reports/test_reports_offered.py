@@ -11,8 +11,8 @@ from click.testing import CliRunner
 from report_records import standard_suite
 
 from bench.errors import BenchError
+from bench.results.select import load_records
 from reports.cli import report
-from reports.rows.select import load_records
 from reports.tables.build import build_tables
 from tests.plug_ins import installed
 

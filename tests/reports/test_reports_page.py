@@ -12,10 +12,10 @@ from report_browser import evaluate, node_module
 from report_records import PROTOCOL, accuracies, make_record, seeded_suite, standard_suite
 
 from bench.results.files import write_parquet
+from bench.results.select import load_records
 from reports.page import content
 from reports.report import write_report
 from reports.rows.groups import make_groups
-from reports.rows.select import load_records
 from reports.tables.collection import compute
 
 WIDTHS = (400, 700, 1000, 1600)

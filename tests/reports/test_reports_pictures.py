@@ -7,10 +7,10 @@ from xml.etree import ElementTree
 import pytest
 
 from bench.results.files import write_parquet
+from bench.results.select import load_records
 from reports.cli import report
 from reports.figures.budgets import budgets_drawing, shown_records
 from reports.pictures import digest, stale_pictures, write_pictures
-from reports.rows.select import load_records
 from tests.reports.report_records import BUDGET, accuracies, make_record
 
 LONG = {**BUDGET, "name": "long", "meta_iterations": 6000}

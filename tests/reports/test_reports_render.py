@@ -11,9 +11,9 @@ import pytest
 from report_records import accuracies, make_record, outputs, standard_suite
 from write_golden import GOLDEN
 
+from bench.results.frame import record_frame
+from bench.results.select import load_records
 from bench.results.store import read_record
-from reports.rows.frame import record_frame
-from reports.rows.select import load_records
 from reports.tables.build import build_tables
 from reports.tables.table import Column, Entry, Section, Table
 from reports.text import latex as latex_module

@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 from report_records import accuracies, make_record
 
+from bench.results.select import load_records
 from reports.rows.groups import make_groups
-from reports.rows.select import load_records
 from reports.tables.reproduction import Published, judge, published, reproduction_table
 
 FIGURE = Published(

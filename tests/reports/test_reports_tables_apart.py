@@ -6,11 +6,11 @@ import pytest
 from report_records import BUDGET, PROTOCOL, accuracies, make_record, seeded_suite, standard_suite
 from report_tables import ONE_SHOT, entries, section_names, table_of
 
+from bench.results.select import load_records
 from bench.results.store import read_record
 from bench.suites.protocols import budget, protocol
 from reports.rows.groups import Group
 from reports.rows.results import Result, Row, Setting
-from reports.rows.select import load_records
 from reports.tables.build import build_tables
 from reports.tables.paired import signed
 

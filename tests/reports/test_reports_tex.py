@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from report_records import seeded_suite, standard_suite
 
-from reports.rows.select import load_records
+from bench.results.select import load_records
 from reports.tables.build import build_tables
 from reports.tables.table import Column, Section, Table, label
 from reports.text.render import latex

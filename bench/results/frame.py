@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from bench.errors import BenchError
 from bench.results.files import canonical_json
+from bench.results.memo import Memo
 from bench.results.record import Record
 from bench.results.store import StoredRecord
 from bench.seeds import numpy_generator
 from bench.stats import Interval, bca_interval, mean_interval, open_interval, resample_counts
-from reports.rows.memo import Memo
 
 if TYPE_CHECKING:
     import numpy as np

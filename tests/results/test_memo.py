@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from reports.rows.memo import Memo
+from bench.results.memo import Memo
 
 
 def test_numbers_are_computed_once_and_kept(tmp_path):
