@@ -5,14 +5,14 @@ from __future__ import annotations
 import functools
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from bench.paths import UserPath
 
 if TYPE_CHECKING:
-    from reports.compare import Change, Comparison
+    from bench.results.compare import Comparison
     from reports.tables.table import Table
 
 FAIL_ON: dict[str, tuple[str, ...]] = {
@@ -65,9 +65,9 @@ def compare(
     A method may be named with its learner, as in 'purer maml'. Differences are B minus A, paired
     on the same test tasks.
     """
+    from bench.results.compare import Side, as_rows, compare_sides, resolve
     from bench.results.find import reading_told
     from bench.results.select import narrowed
-    from reports.compare import Side, compare_sides, resolve
 
     with reading_told(functools.partial(click.echo, err=True)) as reading:
         first, second, methods = resolve(a, b, runs, reading)
@@ -95,41 +95,6 @@ def _fails(found: Comparison, fail_if: str | None, quiet: bool) -> bool:
         lost = f"; {found.lost} with a result in A have none in B" if found.lost else ""
         click.echo(text + lost, err=True)
     return True
-
-
-def as_rows(found: Comparison) -> dict[str, Any]:
-    """Return a comparison as plain values; accuracies are fractions."""
-    return {
-        "a": found.a.name,
-        "b": found.b.name,
-        "changes": [_row(one) for one in found.changes],
-        "only_a": found.only_a,
-        "only_b": found.only_b,
-        "configuration": found.configuration,
-        "environment": {key: list(pair) for key, pair in found.environment.items()},
-        "speed": {name: {"ratio": ratio, "cells": n} for name, (ratio, n) in found.speed.items()},
-    }
-
-
-def _row(one: Change) -> dict[str, Any]:
-    d = one.difference
-    return {
-        "name": one.name,
-        "verdict": one.verdict,
-        "cell_a": one.a.record.cell_hash,
-        "cell_b": one.b.record.cell_hash,
-        "mean_a": one.a.record.accuracy.mean if one.a.record.accuracy else None,
-        "mean_b": one.b.record.accuracy.mean if one.b.record.accuracy else None,
-        "difference": d.mean if d else None,
-        "low": d.low if d else None,
-        "high": d.high if d else None,
-        "p_value": one.p_value,
-        "p_holm": one.p_holm,
-        "ahead": one.ahead,
-        "p_equivalent": one.within.p_value if one.within else None,
-        "bitwise": one.bitwise,
-        "reason": one.reason,
-    }
 
 
 def _print(found: Comparison, margin: float) -> None:

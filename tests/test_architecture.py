@@ -60,9 +60,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "purer": PLUG_IN,
     "baselines": PLUG_IN,
     "reports": {
-        *{"bench.results.files", "bench.results.find", "bench.results.record"},
-        *{"bench.results.frame", "bench.results.memo", "bench.results.select"},
-        *{"bench.results.store", "bench.stats", "bench.seeds"},
+        *{"bench.results.compare", "bench.results.files", "bench.results.find"},
+        *{"bench.results.frame", "bench.results.memo", "bench.results.paired"},
+        *{"bench.results.record", "bench.results.select", "bench.results.store"},
+        "bench.stats",
         "bench.registry",  # tables and figures of other packages
     },
 }

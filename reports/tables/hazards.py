@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from bench.results.memo import Memo
+from bench.results.paired import ALPHA, FLIPS, compare_all
 from bench.stats import (
     Interval,
     PairedDifference,
@@ -14,7 +15,7 @@ from reports.rows.families import Family
 from reports.rows.groups import Group
 from reports.rows.results import OTHER_TASKS, Pair, Result, Setting, paired
 from reports.tables.caption import budget_sentence, origin_sentence, protocol_sentence
-from reports.tables.paired import ALPHA, FLIPS, both_have, compare_all, p_text, signed, tasks_of
+from reports.tables.paired import both_have, p_text, signed, tasks_of
 from reports.tables.table import Column, Entry, Footnotes, Section, Table, label
 
 UNPAIRED = "other test tasks: Welch's interval of the unpaired difference, no test"

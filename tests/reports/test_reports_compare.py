@@ -10,10 +10,10 @@ from click.testing import CliRunner
 from report_records import BUDGET, PROTOCOL, accuracies, make_record, seeded_suite, standard_suite
 
 from bench.errors import BenchError
+from bench.results.compare import compare_sides, resolve
 from bench.results.record import Environment
 from bench.stats import mean_interval
 from reports.cli_compare import compare
-from reports.compare import compare_sides, resolve
 
 
 def invoke(*arguments):

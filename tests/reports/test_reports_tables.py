@@ -10,13 +10,14 @@ from report_records import accuracies, make_record, seeded_suite, standard_suite
 from report_tables import ONE_SHOT, entries, section_names, table_of
 
 from bench.results.find import RecordWarning
+from bench.results.paired import FLIPS
 from bench.results.select import load_records
 from bench.results.store import mark_done, read_record
 from bench.stats import mean_interval
 from reports.rows.groups import make_groups
 from reports.rows.results import Result
 from reports.tables.build import build_tables
-from reports.tables.paired import FLIPS, comparisons
+from reports.tables.paired import comparisons
 
 
 def test_best_tied_and_oracle(tmp_path):

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from bench.errors import BenchError
+from bench.results.circumstances import WHO, configuration, environment, speed
 from bench.results.files import canonical_json
 from bench.results.find import Reading, find_records, holds_cells
 from bench.results.memo import Memo
+from bench.results.paired import ALPHA, compare_all
 from bench.results.record import Record
 from bench.results.select import load_records
 from bench.results.store import StoredRecord
@@ -22,8 +25,6 @@ from bench.stats import (
     equivalence,
     improvement,
 )
-from reports.circumstances import WHO, configuration, environment, speed
-from reports.tables.paired import ALPHA, compare_all
 
 MARGIN = 0.01
 """One point: the largest difference that does not matter, unless the user says otherwise."""
@@ -241,3 +242,38 @@ def _with_numbers(
         within=equivalence(second, first, margin),
         bitwise=bool(np.array_equal(first, second)),
     )
+
+
+def as_rows(found: Comparison) -> dict[str, Any]:
+    """Return a comparison as plain values; accuracies are fractions."""
+    return {
+        "a": found.a.name,
+        "b": found.b.name,
+        "changes": [_row(one) for one in found.changes],
+        "only_a": found.only_a,
+        "only_b": found.only_b,
+        "configuration": found.configuration,
+        "environment": {key: list(pair) for key, pair in found.environment.items()},
+        "speed": {name: {"ratio": ratio, "cells": n} for name, (ratio, n) in found.speed.items()},
+    }
+
+
+def _row(one: Change) -> dict[str, Any]:
+    d = one.difference
+    return {
+        "name": one.name,
+        "verdict": one.verdict,
+        "cell_a": one.a.record.cell_hash,
+        "cell_b": one.b.record.cell_hash,
+        "mean_a": one.a.record.accuracy.mean if one.a.record.accuracy else None,
+        "mean_b": one.b.record.accuracy.mean if one.b.record.accuracy else None,
+        "difference": d.mean if d else None,
+        "low": d.low if d else None,
+        "high": d.high if d else None,
+        "p_value": one.p_value,
+        "p_holm": one.p_holm,
+        "ahead": one.ahead,
+        "p_equivalent": one.within.p_value if one.within else None,
+        "bitwise": one.bitwise,
+        "reason": one.reason,
+    }
