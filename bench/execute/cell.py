@@ -160,7 +160,9 @@ def _fit_and_test(
     seed_global_state(cell.method, cell.seed)
     fitted = fit_cell(cell, state)
     fit, pool = fitted.fit, fitted.known.pool
-    logger.info("fit %s: %.1f s%s", fit.sha256, fit.seconds, " (reused)" if fit.reused else "")
+    logger.info(
+        "fit %s: %.1f s%s", fit.sha256, fit.elapsed.seconds, " (reused)" if fit.reused else ""
+    )
     tested = score_cell(fitted, folder, state)
     _copy_fit_files(fit, folder)
     if similarity := similarity_file(state.cache, pool, fitted.known.sets, state.device):

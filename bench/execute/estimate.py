@@ -18,7 +18,7 @@ from bench.contract import Method
 from bench.data.base import ImageData
 from bench.execute.fitting import data_digest, fit_folder, fit_key
 from bench.execute.machine import describe_device
-from bench.execute.passes import pass_seconds
+from bench.execute.passes import pass_seconds, slowdown
 from bench.execute.rates import Took, Work, describe_work, stored_rates, took_here, trained_here
 from bench.execute.scenario import meta_spec, plan_teachers, refused_by_plan, scenario_data
 from bench.results.files import content_hash
@@ -155,7 +155,7 @@ class Estimator:
     def _unit_s(self, one: Took, work: Work) -> float:
         """Return the seconds of a unit that times are in, for a meta-model like the work's."""
         if one.here and one.work.spec == work.spec:
-            return 1.0
+            return slowdown(work.spec, self._device) if one.undisturbed else 1.0
         now = pass_seconds(work.spec, self._device)
         return now / pass_seconds(one.work.spec, self._device) if one.here else now
 

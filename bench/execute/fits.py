@@ -21,7 +21,7 @@ from bench.contract import FitContext, Learner, Method
 from bench.errors import BenchError, Skip
 from bench.execute.log import CellLog
 from bench.execute.progress import Progress
-from bench.execute.timing import Pace, Stopwatch
+from bench.execute.timing import Elapsed, Pace, Stopwatch
 from bench.results.files import atomic_path, write_json
 from bench.results.maker import Judge, trusted
 from bench.results.store import CURVE, DONE, is_finished, mark_done
@@ -37,7 +37,7 @@ class Fit:
 
     sha256: str
     tensors: dict[str, Tensor]
-    seconds: float
+    elapsed: Elapsed
     counters: dict[str, int]
     folder: Path
     reused: bool
@@ -57,7 +57,7 @@ class Fit:
 
     def rate(self, counter: str) -> float | None:
         """Return a counter per second, over the loop or, without a loop, over the whole fit."""
-        counted, seconds = self.counters, self.seconds
+        counted, seconds = self.counters, self.elapsed.seconds
         if self.pace and self.pace["counts"].get(counter):
             counted, seconds = self.pace["counts"], self.pace["seconds"]
         amount = counted.get(counter)
@@ -99,7 +99,7 @@ class FitRun:
         self._checkpoints = Checkpoints(folder, what, keeping, judge)
         self._clock = Stopwatch(device)
         self._pace = Pace(self._clock)
-        self._seconds_before = 0.0
+        self._before = Elapsed()
 
     def resume(self) -> dict[str, Any] | None:
         """Take up what an interrupted fit had saved; return the method's state, None without."""
@@ -110,7 +110,7 @@ class FitRun:
         if self._checkpoints.doubt:
             self.log.note(trusted(self._checkpoints.doubt))
         self._pace = Pace(self._clock, content["pace"])
-        self._seconds_before = content["seconds"]
+        self._before = Elapsed.from_state(content)
         return content["state"]
 
     def due(self) -> bool:
@@ -127,7 +127,7 @@ class FitRun:
             content = {
                 "state": state,
                 "log": self.log.state_dict(),
-                "seconds": self._seconds_before + self._clock.running_seconds,
+                **self._before.plus(self._clock.so_far).state_dict(),
                 "pace": self._pace.state_dict(),
             }
             self._checkpoints.write(content, f"step {step}")
@@ -166,7 +166,7 @@ class FitRun:
             temporary.write_bytes(serialise_safetensors(tensors))
         self.log.write(self.folder)
         summary = {
-            "seconds": self._seconds_before + self._clock.seconds,
+            **self._before.plus(self._clock.elapsed).state_dict(),
             "counters": self.log.counters,
             "strategies": self.log.backends,
             "pace": self._pace.state_dict() if self._pace.steps else None,
@@ -243,7 +243,7 @@ def _load(folder: Path, reused: bool, judge: Judge) -> Fit:
     return Fit(
         key,
         tensors,
-        summary["seconds"],
+        Elapsed.from_state(summary),
         summary["counters"],
         folder,
         reused,

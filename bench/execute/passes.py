@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import functools
-import statistics
-import time
 
 import torch
 
 from bench.contract import NetSpec
+from bench.execute.timing import Elapsed
 from bench.learners.base import LearnerSettings
 from bench.learners.protonet import ProtoNet
 from bench.nets.base import placed
@@ -20,25 +19,36 @@ SECONDS = 0.2
 MOST_QUERIES = 75
 
 
-@functools.cache
 def pass_seconds(spec: NetSpec, device: torch.device) -> float:
     """Return the seconds per image of predicting tasks with ProtoNet, the median of some samples.
 
     Nothing is kept beyond this process: a machine that is busy now may be idle at the next plan.
     """
+    return _measured(spec, device).seconds
+
+
+def slowdown(spec: NetSpec, device: torch.device) -> float:
+    """Return how much longer one thread's pass takes now than on an idle machine, at least 1."""
+    one = _measured(spec, device)
+    return max(1.0, one.seconds / one.cpu)
+
+
+@functools.cache
+def _measured(spec: NetSpec, device: torch.device) -> Elapsed:
+    """Return what a pass takes per image."""
     net = placed(build_net(spec), device).eval()
     learner = ProtoNet(net.requires_grad_(False), LearnerSettings())
     label = torch.zeros(1, 1, dtype=torch.long, device=device)
     size = (3, spec.image_size, spec.image_size)
 
-    def sample(n_query: int, seconds: float) -> float:
+    def sample(n_query: int, seconds: float) -> Elapsed:
         support, query = (torch.zeros(1, n, *size, device=device) for n in (1, n_query))
-        start, n_passes = time.perf_counter(), 0
-        while n_passes == 0 or time.perf_counter() - start < seconds:
+        start, n_passes, took = Elapsed.now(), 0, Elapsed()
+        while n_passes == 0 or took.seconds < seconds:
             learner.predict(support, label, query).sum().item()
-            n_passes += 1
-        return (time.perf_counter() - start) / n_passes / (1 + n_query)
+            n_passes, took = n_passes + 1, Elapsed.now().minus(start)
+        return Elapsed(*(one / n_passes / (1 + n_query) for one in took))
 
     sample(1, 0.0)  # plans kernels
-    n_query = max(1, min(MOST_QUERIES, int(SECONDS / sample(1, 0.0))))
-    return statistics.median(sample(n_query, SECONDS) for _ in range(SAMPLES))
+    n_query = max(1, min(MOST_QUERIES, int(SECONDS / sample(1, 0.0).seconds)))
+    return sorted(sample(n_query, SECONDS) for _ in range(SAMPLES))[SAMPLES // 2]

@@ -58,7 +58,8 @@ class Took(NamedTuple):
     `fit` and `task` (one test task) are seconds, or passes of the meta-model on one image;
     `repeated_task` is a task whose images an earlier cell had embedded. `meta_trained`: the fit
     was a loop of meta-iterations, and so grows with their number. `memory` is the peak in bytes.
-    `here`: in seconds, and measured on this machine.
+    `here`: in seconds, and measured on this machine. `undisturbed`: without what other programs
+    took.
     """
 
     work: Work
@@ -68,6 +69,7 @@ class Took(NamedTuple):
     repeated_task: float | None
     memory: int | None
     here: bool = False
+    undisturbed: bool = False
 
 
 def describe_work(source: Cell | Record, image_size: int, architectures: Iterable[str]) -> Work:
@@ -98,9 +100,10 @@ def describe_work(source: Cell | Record, image_size: int, architectures: Iterabl
 
 
 def took(record: Record, sizes: Mapping[str, int]) -> Took | None:
-    """Return what a record says, in seconds.
+    """Return what a record says, in seconds: of a single thread of a CPU, where known, CPU seconds.
 
-    That is None where its cell was not scored, or on images of unknown size.
+    So a machine that was busy then does not spoil the plans of later runs. The result is None where
+    the cell was not scored, or on images of unknown size.
 
     Args:
         record: the record.
@@ -111,14 +114,19 @@ def took(record: Record, sizes: Mapping[str, int]) -> Took | None:
         return None
     size = max(sizes[name] for name in record.datasets)
     architectures = [one["architecture"] for one in pool.teachers] if pool else []
-    task, reused = timing.test_s / record.n_test_tasks, timing.embeddings_reused
+    fit_s, test_s, undisturbed = timing.fit_s, timing.test_s, False
+    single = (record.device.type, record.device.threads) == ("cpu", 1)
+    if single and timing.fit_cpu_s is not None and timing.test_cpu_s is not None:
+        fit_s, test_s, undisturbed = timing.fit_cpu_s, timing.test_cpu_s, True
+    task, reused = test_s / record.n_test_tasks, timing.embeddings_reused
     return Took(
         work=describe_work(record, size, architectures),
-        fit=None if record.fit.reused else timing.fit_s,
+        fit=None if record.fit.reused else fit_s,
         meta_trained=timing.train_tasks_per_s is not None,
         task=None if reused else task,
         repeated_task=task if reused else None,
         memory=timing.peak_memory_bytes,
+        undisturbed=undisturbed,
     )
 
 

@@ -23,7 +23,7 @@ from bench.execute.fitting import Fitted
 from bench.execute.scenario import tested_data
 from bench.execute.state import RunState
 from bench.execute.task_lists import lists_digest, numbered_classes, task_lists
-from bench.execute.timing import Stopwatch
+from bench.execute.timing import Elapsed, Stopwatch
 from bench.results.record import Cost, Timing, summarise
 from bench.results.store import TASKS, write_tasks
 from bench.seeds import torch_generator
@@ -62,7 +62,7 @@ def score_cell(fitted: Fitted, folder: Path, state: RunState) -> dict[str, Any]:
     return {
         "accuracy": summarise(accuracies),
         "task_list_sha256": lists_digest(lists),
-        "timing": _timing(fitted.fit, test.seconds, len(accuracies), test.reused),
+        "timing": _timing(fitted.fit, test.elapsed, len(accuracies), test.reused),
         "cost": cost,
         "doubts": [checkpoints.doubt] if checkpoints.doubt else [],
     }
@@ -99,16 +99,16 @@ class TestPass:
         self._of = [fit, lists_digest(lists)]
         self._clock = Stopwatch(state.device)
         self._known = [np.empty(0) for _ in sets]
-        self._seconds_before = 0.0
+        self._before = Elapsed()
         self.reused = any(table.n_known for table in tables)
         saved = checkpoints.load()
         if saved is not None and saved["of"] == self._of:
             self._restore(saved)
 
     @property
-    def seconds(self) -> float:
-        """Seconds that the pass has taken, those before an interruption included."""
-        return self._seconds_before + self._clock.running_seconds
+    def elapsed(self) -> Elapsed:
+        """What the pass has taken, before an interruption and since."""
+        return self._before.plus(self._clock.so_far)
 
     def run(self) -> np.ndarray:
         """Return the accuracy of each task of all sets, (n_tasks,) fractions.
@@ -152,14 +152,14 @@ class TestPass:
         return {
             "of": self._of,
             "accuracies": [torch.from_numpy(known.copy()) for known in self._known],
-            "seconds": self.seconds,
+            **self.elapsed.state_dict(),
             "reused": self.reused,
             "tables": [table.state_dict() for table in self._tables] if embeds else [],
         }
 
     def _restore(self, saved: dict[str, Any]) -> None:
         self._known = [known.numpy() for known in saved["accuracies"]]
-        self._seconds_before, self.reused = saved["seconds"], saved["reused"]
+        self._before, self.reused = Elapsed.from_state(saved), saved["reused"]
         for table, embeddings in zip(self._tables, saved["tables"], strict=False):
             table.load_state_dict(embeddings)
 
@@ -209,13 +209,15 @@ def _cost(
     )
 
 
-def _timing(fit: Fit, test_seconds: float, n_tasks: int, reused: bool) -> Timing:
+def _timing(fit: Fit, test: Elapsed, n_tasks: int, reused: bool) -> Timing:
     return Timing(
-        fit_s=fit.seconds,
+        fit_s=fit.elapsed.seconds,
+        fit_cpu_s=fit.elapsed.known_cpu,
         meta_iterations_per_s=fit.steps_per_s if "train_tasks" in fit.counters else None,
         train_tasks_per_s=fit.rate("train_tasks"),
         pseudo_images_per_s=fit.rate("pseudo_images"),
-        test_s=test_seconds,
-        test_tasks_per_s=n_tasks / test_seconds,
+        test_s=test.seconds,
+        test_cpu_s=test.known_cpu,
+        test_tasks_per_s=n_tasks / test.seconds,
         embeddings_reused=reused,
     )

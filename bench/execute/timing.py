@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import psutil
 
@@ -20,41 +21,80 @@ MEMORY_INTERVAL = 0.1
 SAMPLE_INTERVAL = 5.0
 
 
+class Elapsed(NamedTuple):
+    """What something took: seconds by the clock, and CPU seconds of all threads of the process.
+
+    The CPU's are the smaller ones of one thread that other programs kept waiting.
+    """
+
+    seconds: float = 0.0
+    cpu: float = 0.0
+
+    @classmethod
+    def now(cls) -> Self:
+        """Return the readings of both clocks."""
+        return cls(time.perf_counter(), time.process_time())
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> Self:
+        """Return what `state_dict` returned; an older one knows no CPU seconds."""
+        cpu = state.get("cpu_seconds")
+        return cls(state["seconds"], math.nan if cpu is None else cpu)
+
+    def state_dict(self) -> dict[str, float | None]:
+        """Return both; None for CPU seconds that are not known."""
+        return {"seconds": self.seconds, "cpu_seconds": self.known_cpu}
+
+    @property
+    def known_cpu(self) -> float | None:
+        """The CPU seconds; None where they are not known."""
+        return None if math.isnan(self.cpu) else self.cpu
+
+    def plus(self, other: Elapsed) -> Elapsed:
+        """Return the sum."""
+        return Elapsed(self.seconds + other.seconds, self.cpu + other.cpu)
+
+    def minus(self, other: Elapsed) -> Elapsed:
+        """Return the difference."""
+        return Elapsed(self.seconds - other.seconds, self.cpu - other.cpu)
+
+
 class Stopwatch:
-    """Accumulates the seconds of `running()` blocks; it waits for the device at both ends."""
+    """Accumulates what `running()` blocks take; it waits for the device at both ends."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
-        self.seconds = 0.0
-        self._excluded = 0.0
-        self._started: float | None = None
+        self.elapsed = Elapsed()
+        self._excluded = Elapsed()
+        self._started: Elapsed | None = None
 
     @property
-    def running_seconds(self) -> float:
-        """Seconds so far, the block under way included (by the CPU's clock)."""
+    def so_far(self) -> Elapsed:
+        """What it took so far, the block under way included (without waiting for the device)."""
         if self._started is None:
-            return self.seconds
-        return self.seconds + time.perf_counter() - self._started - self._excluded
+            return self.elapsed
+        block = Elapsed.now().minus(self._started).minus(self._excluded)
+        return self.elapsed.plus(block)
 
     @contextlib.contextmanager
     def running(self) -> Iterator[None]:
         """Count the time of the block, without what `paused()` blocks inside it take."""
-        self._excluded = 0.0
+        self._excluded = Elapsed()
         with _timed(self.device) as elapsed:
-            self._started = time.perf_counter()
+            self._started = Elapsed.now()
             yield
         self._started = None
-        self.seconds += elapsed[0] - self._excluded
+        self.elapsed = self.elapsed.plus(elapsed[0]).minus(self._excluded)
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
         """Leave the block out of the enclosing `running()` block."""
-        elapsed = [0.0]
+        elapsed = [Elapsed()]
         try:
             with _timed(self.device) as elapsed:
                 yield
         finally:
-            self._excluded += elapsed[0]
+            self._excluded = self._excluded.plus(elapsed[0])
 
 
 class Pace:
@@ -75,7 +115,7 @@ class Pace:
 
     def step(self, number: int, counters: Mapping[str, int]) -> None:
         """Note the end of a step, and the counters then."""
-        now, counts = self._clock.running_seconds, dict(counters)
+        now, counts = self._clock.so_far.seconds, dict(counters)
         if self._last is not None:
             before, then, earlier = self._last
             self.steps += number - before
@@ -91,16 +131,16 @@ class Pace:
 
 
 @contextlib.contextmanager
-def _timed(device: torch.device) -> Iterator[list[float]]:
-    """Yield a list that holds the block's seconds once it has ended."""
-    elapsed = [0.0]
+def _timed(device: torch.device) -> Iterator[list[Elapsed]]:
+    """Yield a list that holds what the block took once it has ended."""
+    elapsed = [Elapsed()]
     wait_for(device)
-    start = time.perf_counter()
+    start = Elapsed.now()
     try:
         yield elapsed
     finally:
         wait_for(device)
-        elapsed[0] = time.perf_counter() - start
+        elapsed[0] = Elapsed.now().minus(start)
 
 
 class SystemSampler:

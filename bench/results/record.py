@@ -34,16 +34,19 @@ class Accuracy(_Part):
 class Timing(_Part):
     """Seconds and rates; None where a thing was not done.
 
-    Validation and checkpoints are in neither; the rates of a fit are those of its loop from the end
-    of its first step on (`execute.timing.Pace`). Peak memory: of the process, or of the GPU's
-    allocator where one was used.
+    `*_cpu_s` are CPU seconds of all threads of the process: of one thread, those by the clock less
+    what other programs took meanwhile. Validation and checkpoints are in none of them; the rates of
+    a fit are those of its loop from the end of its first step on (`execute.timing.Pace`). Peak
+    memory: of the process, or of the GPU's allocator where one was used.
     """
 
     fit_s: float | None = None
+    fit_cpu_s: float | None = None
     meta_iterations_per_s: float | None = None
     train_tasks_per_s: float | None = None
     pseudo_images_per_s: float | None = None
     test_s: float | None = None
+    test_cpu_s: float | None = None
     test_tasks_per_s: float | None = None
     embeddings_reused: bool = False
     peak_memory_bytes: int | None = None

@@ -115,6 +115,18 @@ def test_stored_passes_become_seconds_of_this_machine(suite: str, estimator) -> 
     assert (found["teachers"], found["teachers_stored"]) == (3, 0)
 
 
+def test_times_of_this_machine_are_as_long_as_it_is_busy_now(
+    suite: str, estimator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(estimate, "slowdown", lambda *_: 3.0)
+    cell = cell_of(suite, "average")
+    busy_then = like(cell, fit=20.0, task=1.0, here=True)
+    found = estimator(busy_then).estimate(cell)
+    assert found["seconds"] == pytest.approx(pool_s(cell) + 20 + 100 * 1.0, abs=0.1)
+    alone = estimator(busy_then._replace(undisturbed=True)).estimate(cell)
+    assert alone["seconds"] == pytest.approx(pool_s(cell) + 3 * (20 + 100 * 1.0), abs=0.1)
+
+
 def test_teachers_take_as_long_as_those_that_were_trained_here(suite: str, estimator) -> None:
     cell = cell_of(suite, "average")
     known = like(cell, fit=0.0, task=0.0)

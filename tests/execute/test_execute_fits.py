@@ -222,8 +222,8 @@ def test_the_clock_stops_while_paused(clock: Clock) -> None:
         with watch.paused():
             clock.sleep(0.2)
         clock.sleep(0.03)
-        assert watch.running_seconds == pytest.approx(0.05)
-    assert watch.seconds == watch.running_seconds == pytest.approx(0.05)
+        assert watch.so_far.seconds == pytest.approx(0.05)
+    assert watch.elapsed.seconds == watch.so_far.seconds == pytest.approx(0.05)
 
 
 class Sleeping(Method):
@@ -273,7 +273,7 @@ def test_the_logged_pace_is_that_of_the_steps_alone(tmp_path: Path, clock: Clock
     assert fit.pace["steps"] == 4
     assert fit.steps_per_s == pytest.approx(10)
     assert fit.rate("train_tasks") == pytest.approx(40)
-    assert fit.seconds == pytest.approx(0.3 + 0.3 + 4 * 0.1)
+    assert fit.elapsed.seconds == pytest.approx(0.3 + 0.3 + 4 * 0.1)
     assert fit.rate("queries") is None
 
 
@@ -286,11 +286,11 @@ def test_a_resumed_fit_counts_each_step_once_and_its_first_ones_never(
     assert fit.pace["steps"] == 3  # 2 and 3, then 5
     assert fit.pace["counts"] == {"train_tasks": 12}
     assert fit.steps_per_s == pytest.approx(10)
-    assert fit.seconds == pytest.approx((0.3 + 0.3 + 2 * 0.1) + (0.3 + 0.3 + 0.1))
+    assert fit.elapsed.seconds == pytest.approx((0.3 + 0.3 + 2 * 0.1) + (0.3 + 0.3 + 0.1))
 
 
 def test_without_a_loop_a_rate_is_over_the_whole_fit(tmp_path: Path) -> None:
     fit = obtain(tmp_path, Counting())
     assert fit.pace is None
     assert fit.steps_per_s is None
-    assert fit.rate("train_tasks") == pytest.approx(12 / fit.seconds)
+    assert fit.rate("train_tasks") == pytest.approx(12 / fit.elapsed.seconds)

@@ -11,6 +11,7 @@ from bench.contract import Learner, NetSpec
 from bench.execute import passes
 from bench.execute.machine import describe_device
 from bench.execute.rates import stored_rates, took, took_here, trained_here
+from bench.execute.timing import Elapsed
 from bench.learners.protonet import ProtoNet
 from bench.results.files import write_json
 from bench.results.find import find_records
@@ -63,6 +64,23 @@ def test_a_reused_fit_and_reused_embeddings_are_no_times_of_their_own() -> None:
     assert reused.repeated_task == by_reuse[True].timing.test_s / 600
 
 
+def test_what_other_programs_took_of_a_single_thread_is_no_time_of_its_own() -> None:
+    record = next(
+        one.record
+        for one in find_records(RESULTS / "glyphs")
+        if one.record.status == "done" and not one.record.fit.reused
+    )
+    timing = record.timing.model_copy(update={"fit_cpu_s": 2.0, "test_cpu_s": 3.0})
+    device = record.device.model_copy(update={"type": "cpu", "threads": 1})
+    one = took(record.model_copy(update={"timing": timing, "device": device}), SIZES)
+    assert (one.fit, one.undisturbed) == (2.0, True)
+    assert 3.0 / record.n_test_tasks in (one.task, one.repeated_task)
+    for change in ({"threads": 2}, {"type": "cuda"}):
+        other = {"timing": timing, "device": device.model_copy(update=change)}
+        one = took(record.model_copy(update=other), SIZES)
+        assert (one.fit, one.undisturbed) == (record.timing.fit_s, False)
+
+
 def test_images_of_unknown_size_tell_nothing() -> None:
     record = find_records(RESULTS / "glyphs")[0].record
     assert took(record, SIZES) is not None
@@ -100,20 +118,20 @@ def test_spoiled_passes_are_outvoted(monkeypatch: pytest.MonkeyPatch) -> None:
     """The clock is the test's own: some passes take a thousand times as long as the others."""
 
     class Clock:
-        now, passes = 0.0, 0
-
-        def perf_counter(self) -> float:
-            return self.now
+        now, cpu, passes = 0.0, 0.0, 0
 
     clock = Clock()
 
     def predict(self: Learner, support_x: torch.Tensor, _: object, query_x: torch.Tensor):
         clock.passes += 1
         spoiled = 1000 if clock.passes in (1, 4, 6) else 1
-        clock.now += 1e-3 * spoiled * (support_x.shape[1] + query_x.shape[1])
+        images = support_x.shape[1] + query_x.shape[1]
+        clock.now += 1e-3 * spoiled * images
+        clock.cpu += 0.4e-3 * spoiled * images
         return query_x
 
-    monkeypatch.setattr(passes, "time", clock)
+    monkeypatch.setattr(Elapsed, "now", lambda: Elapsed(clock.now, clock.cpu))
     monkeypatch.setattr(ProtoNet, "predict", predict)
     spec = NetSpec("conv4", 5, 33)  # of no other test, for its own measurement
     assert passes.pass_seconds(spec, torch.device("cpu")) == pytest.approx(1e-3)
+    assert passes.slowdown(spec, torch.device("cpu")) == pytest.approx(2.5)
