@@ -14,6 +14,7 @@ from bench.data.opening import open_data
 from bench.errors import BenchError
 from bench.execute.plan import ResolvedSuite
 from bench.execute.progress import Display
+from bench.results.codebase import changes_named
 from bench.results.find import Reading, find_records
 from bench.results.record import Record
 from bench.results.store import RECORD, StoredRecord, open_record
@@ -241,6 +242,7 @@ def _surroundings(record: Record) -> dict[str, str]:
     e, device = record.environment, record.device
     return {
         "commit": f"{(e.git_commit or 'unknown')[:10]}{' (dirty)' if e.git_dirty else ''}",
+        "code changed since": changes_named(record),
         "device": f"{device.type} {device.name}",
         "threads": str(device.threads),
         "python": e.python,

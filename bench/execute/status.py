@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from bench import registry
 from bench.execute.devices import choose_device
 from bench.execute.machine import planned_threads
-from bench.results.codebase import CodeBase, code_at, installed_code, sources_digest
+from bench.results.codebase import CodeBase, code_of_commit, installed_code, sources_digest
 from bench.results.files import content_hash, write_json
 from bench.results.maker import difference_of_code, other_threads
 from bench.results.record import Code, Record
@@ -110,7 +110,7 @@ def record_doubt(record: Record, cell: Cell, known: CodeMemory, now: Here) -> st
         now: the threads and the device.
     """
     codes = known.of(cell)
-    stored = record.code or _code_of_commit(record, cell)
+    stored = record.code or code_of_commit(record, trains(cell))
     if stored is None:
         return "the code that made this record is not known"
     if stored.digest != codes["cell"]:
@@ -127,15 +127,6 @@ def record_doubt(record: Record, cell: Cell, known: CodeMemory, now: Here) -> st
     return _other_threads(record, now)
 
 
-def _code_of_commit(record: Record, cell: Cell) -> Code | None:
-    """Return the code of the clean commit that made a record from before code was kept."""
-    environment = record.environment
-    if environment.git_commit is None or environment.git_dirty is not False:
-        return None
-    base = code_at(environment.git_commit)
-    return cell_code(base, cell) if base else None
-
-
 def _other_threads(record: Record, now: Here) -> str | None:
     if record.status != "done" or record.device.type != "cpu":
         return None
@@ -149,8 +140,12 @@ def _other_threads(record: Record, now: Here) -> str | None:
 
 def cell_code(code: CodeBase, cell: Cell) -> Code:
     """Return the code that makes a cell's record."""
-    method = registry.load("method", cell.method)
-    return code.cell(cell, trains=method.uses_pool and cell.pool is None)
+    return code.cell(cell, trains(cell))
+
+
+def trains(cell: Cell) -> bool:
+    """Tell whether a cell has a pool that is trained here."""
+    return registry.load("method", cell.method).uses_pool and cell.pool is None
 
 
 class CodeMemory:

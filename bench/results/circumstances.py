@@ -7,12 +7,15 @@ from typing import Any
 
 import numpy as np
 
+from bench.results.codebase import changes_named
 from bench.results.files import canonical_json
 from bench.results.record import Record
 
 WHO = ("method", "preset", "learner", "calibration")
 SETUP = ("net", "architectures", "method_config", "calibration_config", "protocol", "budget")
 RATES = ("fit_s", "test_tasks_per_s", "train_tasks_per_s", "pseudo_images_per_s")
+
+CHANGED = "code changed since"
 
 Pair = tuple[str, Record, Record]
 """A pair's name, and the records of its cells, a and b."""
@@ -50,7 +53,11 @@ def environment(pairs: Sequence[Pair]) -> dict[str, tuple[str, str]]:
     b = [_surroundings(second) for _, _, second in pairs]
     keys = sorted(set().union(*a, *b))
     texts = {key: (_values(a, key), _values(b, key)) for key in keys}
-    return {key: pair for key, pair in texts.items() if pair[0] != pair[1]}
+    return {
+        key: (first, second)
+        for key, (first, second) in texts.items()
+        if first != second or (key == CHANGED and first not in ("none", "unknown"))
+    }
 
 
 def _values(side: Sequence[dict[str, str]], key: str) -> str:
@@ -62,6 +69,7 @@ def _surroundings(record: Record) -> dict[str, str]:
     commit = (e.git_commit or "unknown")[:10] + (" (dirty)" if e.git_dirty else "")
     return {
         "commit": commit,
+        CHANGED: changes_named(record),
         "device": f"{device.type} {device.name}",
         "threads": str(device.threads),
         "python": e.python,

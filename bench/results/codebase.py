@@ -25,7 +25,8 @@ from bench import registry
 from bench.results.code import InstalledSources, Library, StoredSources
 from bench.results.files import content_hash, file_sha256
 from bench.results.git import git_bytes, git_state
-from bench.results.record import Code, Distribution
+from bench.results.maker import changes, named
+from bench.results.record import Code, Distribution, Record
 
 KINDS: tuple[registry.Kind, ...] = get_args(registry.Kind)
 UNCALIBRATED = "none"
@@ -251,6 +252,38 @@ def code_at(commit: str) -> CodeBase | None:
         return offered.get(f"purer_bench.{plug_in[0]}s", {}).get(plug_in[1])
 
     return CodeBase(Library(sources), entry, locate=functools.partial(_locate, texts))
+
+
+def code_of_commit(record: Record, trains: bool) -> Code | None:
+    """Return the code of the clean commit that made a record; None where that is not known.
+
+    Args:
+        record: one that was written before code was kept.
+        trains: as `CodeBase.cell` takes it.
+    """
+    environment = record.environment
+    if environment.git_commit is None or environment.git_dirty is not False:
+        return None
+    base = code_at(environment.git_commit)
+    return base.cell(record, trains) if base else None
+
+
+def changed_since(record: Record) -> list[str] | None:
+    """Return the files whose code differs from what made a record; None if that is not known."""
+    pool = record.pool
+    trained = (pool is not None and pool.name is None,)
+    either = trained if record.status == "done" else (True, False)  # others do not say it
+    made_by = [(record.code or code_of_commit(record, trains), trains) for trains in either]
+    found = [
+        changes(code, installed_code().cell(record, trains)) for code, trains in made_by if code
+    ]
+    return min(found, key=len, default=None)
+
+
+def changes_named(record: Record) -> str:
+    """Return the same in words: `none`, `unknown`, or the first of the files."""
+    changed = changed_since(record)
+    return "unknown" if changed is None else named(changed) or "none"
 
 
 def _locate(texts: dict[str, str], place: str) -> str | None:

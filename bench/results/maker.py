@@ -61,7 +61,14 @@ def difference(stored: Maker | None, now: Maker, what: str) -> str | None:
 
 def difference_of_code(stored: Code, now: Code, what: str) -> str:
     """Say which files changed since something was made."""
-    return f"{named(changed_files(stored.files, now.files))} changed since {what}"
+    return f"{named(changes(stored, now))} changed since {what}"
+
+
+def changes(stored: Code, now: Code) -> list[str]:
+    """Return the files that differ between two codes; none where their digests are equal."""
+    if stored.digest == now.digest:
+        return []
+    return changed_files(stored.files, now.files) or ["what its code imports"]
 
 
 def trusted(doubt: str) -> str:
@@ -72,7 +79,7 @@ def trusted(doubt: str) -> str:
 def named(files: list[str]) -> str:
     """Return the first of some files and how many more there are: `a.py, b.py and 4 more`."""
     more = f" and {len(files) - NAMED} more" if len(files) > NAMED else ""
-    return ", ".join(files[:NAMED]) + more if files else "what its code imports"
+    return ", ".join(files[:NAMED]) + more
 
 
 def other_threads(stored: int, now: int, what: str) -> str:

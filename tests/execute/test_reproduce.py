@@ -13,7 +13,7 @@ from PIL import Image
 
 from bench.cli.main import main
 from bench.errors import BenchError
-from bench.execute.reproduce import as_row, cell_of, find_cell, fresh_cache, judge
+from bench.execute.reproduce import as_row, cell_of, find_cell, fresh_cache, judge, sentences
 from bench.results.files import write_json
 from bench.results.record import Record, summarise
 from bench.results.store import StoredRecord, read_record, write_tasks
@@ -130,6 +130,7 @@ def test_what_is_not_equal_is_judged_by_its_paired_interval(place, tmp_path, shi
     outcome = judge(changed(stored, tmp_path / "a", first), again)
     assert outcome.verdict == verdict
     assert outcome.interval.mean == pytest.approx(shift, abs=1e-9)
+    assert outcome.surroundings == {}
     json.dumps(as_row(outcome), allow_nan=False)
 
 
@@ -140,6 +141,16 @@ def test_other_tasks_are_not_judged(place, tmp_path):
     other = changed(stored, tmp_path / "x", stored.accuracies(), task_list_sha256="0" * 64)
     with pytest.raises(BenchError, match="other test tasks"):
         judge(stored, other)
+
+
+def test_a_repetition_by_other_code_names_the_module(place, tmp_path):
+    runs, _ = place
+    (folder,) = runs.glob("micro/*/")
+    stored = read_record(folder)
+    code = stored.record.code.model_dump()
+    code |= {"digest": "0" * 64, "files": code["files"] | {"bench/seeds.py": "0" * 12}}
+    outcome = judge(changed(stored, tmp_path / "x", stored.accuracies(), code=code), stored)
+    assert sentences(outcome)[-1] == "  code changed since: bench/seeds.py → none"
 
 
 def test_what_stands_in_the_way_is_one_line(place, tmp_path, capsys):

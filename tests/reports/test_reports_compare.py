@@ -10,8 +10,10 @@ from click.testing import CliRunner
 from report_records import BUDGET, PROTOCOL, accuracies, make_record, seeded_suite, standard_suite
 
 from bench.errors import BenchError
+from bench.results.codebase import installed_code
 from bench.results.compare import compare_sides, resolve
-from bench.results.record import Environment
+from bench.results.record import Code, Environment, Record
+from bench.results.store import mark_done
 from bench.stats import mean_interval
 from reports.cli_compare import compare
 
@@ -149,6 +151,26 @@ def test_it_says_what_changed(tmp_path):
     _, output, _ = invoke(tmp_path / "a", tmp_path / "b")
     assert "protocol.bn: transductive → support (all cells)" in output
     assert all(len(line) <= 100 for line in output.splitlines() if "→" not in line)
+
+
+def test_it_names_the_module_whose_code_is_no_longer_the_one_that_made_a_side(tmp_path):
+    other = Code(digest="0" * 64, files={"baselines/merging/average.py": "0" * 12})
+    pair(tmp_path, 0.03, code=other)
+    content = rows(tmp_path / "a", tmp_path / "b")
+    expected = ["unknown", "baselines/merging/average.py"]  # of the first, not even a commit
+    assert content["environment"] == {"code changed since": expected}
+    _, output, _ = invoke(tmp_path / "b", tmp_path / "b")
+    assert f"code changed since: {expected[1]} → {expected[1]}" in output
+
+
+def test_it_is_silent_on_code_that_is_as_it_was(tmp_path):
+    pair(tmp_path, 0.03)
+    for folder in tmp_path.glob("*/*/record.json"):
+        content = json.loads(folder.read_text())
+        now = installed_code().cell(Record.model_validate(content), trains=True)
+        folder.write_text(json.dumps(content | {"code": now.model_dump()}))
+        mark_done(folder.parent)
+    assert rows(tmp_path / "a", tmp_path / "b")["environment"] == {}
 
 
 def test_two_methods_of_one_folder(tmp_path):
