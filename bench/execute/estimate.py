@@ -9,27 +9,27 @@ never ran has no time.
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
 
 from bench import registry
 from bench.contract import Method
 from bench.data.base import ImageData
-from bench.execute.fitting import data_digest, fit_folder, fit_key
+from bench.execute.fits import is_taken
+from bench.execute.fitting import fit_folder, key_of_fit
 from bench.execute.machine import describe_device
 from bench.execute.passes import pass_seconds, slowdown
 from bench.execute.rates import Took, Work, describe_work, stored_rates, took_here, trained_here
-from bench.execute.scenario import meta_spec, plan_teachers, refused_by_plan, scenario_data
+from bench.execute.scenario import plan_teachers, refused_by_plan, scenario_data
+from bench.execute.state import Makers
 from bench.results.files import content_hash
-from bench.results.store import is_finished
 from bench.suites.cell import UNCALIBRATED, Cell
 from bench.teachers.cards import pool_cards
 from bench.teachers.pool import TeacherSpec
 from bench.teachers.store import is_stored, pool_digest
-
-if TYPE_CHECKING:
-    import torch
 
 MEMORY = Work._fields.index("image_size") + 1
 """Work that agrees in so many of its fields takes the same memory."""
@@ -52,6 +52,7 @@ class Estimator:
     ) -> None:
         self._data, self._cache, self._device = data, cache, device
         self._seen: set[str] = set()
+        self._makers = Makers(runs, torch.get_num_threads(), device.type)
         names = registry.names("dataset")
         sizes = {name: registry.load("dataset", name).image_size for name in names}
         sizes |= {name: one.image_size for name, one in data.items()}
@@ -72,7 +73,9 @@ class Estimator:
             return {}
         method = registry.load("method", cell.method)
         plans = plan_teachers(cell, self._data) if method.uses_pool else []
-        missing = [plan for plan in plans if not is_stored(self._cache, plan)]
+        missing = [
+            plan for plan in plans if not is_stored(self._cache, plan, self._makers.teacher(plan))
+        ]
         architectures = [plan.architecture for plan in plans]
         if cell.pool is not None and method.uses_pool:
             architectures = [one.architecture for one in pool_cards(self._cache, cell.pool.name)]
@@ -82,9 +85,12 @@ class Estimator:
             return counts | {"status": "skipped", "seconds": 0.0}
         size = max(self._data[name].image_size for name in cell.datasets)
         work = describe_work(cell, size, architectures)
-        key = self._fit_key(cell, method, plans)
+        pool = cell.pool.sha256 if cell.pool else pool_digest(self._cache, plans)
+        if missing or pool is None:  # one that is still to be trained
+            pool = content_hash([plan.content for plan in plans])
+        key = key_of_fit(cell, scenario_data(cell, self._data), pool)
         training = sum(map(self._training_s, missing))
-        fit = self._fit_s(cell, work, method.validates, key)
+        fit = self._fit_s(cell, work, method, key)
         test = self._test_s(cell, work, key)
         seconds = None if fit is None or test is None else round(training + fit + test, 1)
         return counts | {"seconds": seconds, "memory_bytes": self._memory(work)}
@@ -101,17 +107,10 @@ class Estimator:
             seconds = self._training_passes * pass_seconds(plan.spec, self._device)
         return seconds * n_images * plan.recipe.epochs
 
-    def _fit_key(self, cell: Cell, method: type[Method], plans: Sequence[TeacherSpec]) -> str:
-        """Return the key of a cell's fit; of a pool still to be trained, one that stands for it."""
-        sets = scenario_data(cell, self._data)
-        pool = cell.pool.sha256 if cell.pool else pool_digest(self._cache, plans)
-        pool = pool or content_hash([plan.content for plan in plans])
-        pixels = (sets[0].mean, sets[0].std)
-        return fit_key(method, cell, meta_spec(cell, sets), pool, data_digest(sets), pixels)
-
-    def _fit_s(self, cell: Cell, work: Work, validates: bool, key: str) -> float | None:
-        """Return the seconds of a fit and its validations; 0 for one that is there by then."""
-        if self._met(key) or is_finished(fit_folder(self._cache, key)):
+    def _fit_s(self, cell: Cell, work: Work, method: type[Method], key: str) -> float | None:
+        """Return the seconds of a fit and its validations; 0 for one that is taken by then."""
+        judge = self._makers.fit(cell, method)
+        if self._met(key) or is_taken(fit_folder(self._cache, key), judge):
             return 0.0
 
         def scale(one: Took) -> float:
@@ -122,7 +121,7 @@ class Estimator:
             return teachers * images * work.iterations / one.work.iterations
 
         fit = self._median_s(work, "fit", scale, same_method=True)
-        if fit is None or not validates:
+        if fit is None or not method.validates:
             return fit
         task = self._task_s(work._replace(calibration=UNCALIBRATED), "task")
         return None if task is None else fit + task * _n_validated(cell, work)

@@ -217,6 +217,13 @@ def obtain_fit(run: FitRun, method: Method, context: FitContext) -> Fit:
         return _load(run.folder, reused, run.judge)
 
 
+def is_taken(folder: Path, judge: Judge) -> bool:
+    """Tell whether a folder holds a finished fit that a run takes."""
+    if not is_finished(folder):
+        return False
+    return judge.objection(_summary(folder), folder.name, "this fit") is None
+
+
 def _summary(folder: Path) -> dict[str, Any]:
     """Return what `fit.json` says.
 

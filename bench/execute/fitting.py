@@ -67,18 +67,17 @@ def fit_cell(cell: Cell, state: RunState) -> Fitted:
 
 def _fit_run(known: CellContext, state: RunState) -> FitRun:
     """Return the run of a cell's fit, which is under way only where the fit is not stored."""
-    data = known.sets[0]
-    key = fit_key(
-        type(known.method),
-        known.cell,
-        known.net,
-        known.pool.sha256,
-        data_digest(known.sets),
-        (data.mean, data.std),
-    )
+    key = key_of_fit(known.cell, known.sets, known.pool.sha256)
     what, judge = f"fit of {known.cell.label}", state.makers.fit(known.cell, type(known.method))
     folder = fit_folder(state.cache, key)
     return FitRun(folder, state.device, state.progress, state.keeping, what, judge)
+
+
+def key_of_fit(cell: Cell, sets: Sequence[ImageData], pool_sha256: str) -> str:
+    """Return the key of a cell's fit on its data sets and a pool of a digest; see `fit_key`."""
+    method, net = registry.load("method", cell.method), meta_spec(cell, sets)
+    pixels = (sets[0].mean, sets[0].std)
+    return fit_key(method, cell, net, pool_sha256, data_digest(sets), pixels)
 
 
 def fit_key(

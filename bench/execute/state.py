@@ -42,8 +42,8 @@ class Makers:
     runs: Path
     threads: int
     device: str
-    trust: bool
-    say: Callable[[str], None]
+    trust: bool = False
+    say: Callable[[str], None] = lambda line: None
 
     def teacher(self, plan: TeacherSpec) -> Judge:
         """Return what judges a stored teacher."""

@@ -16,6 +16,8 @@ from bench.execute import estimate
 from bench.execute.estimate import Estimator
 from bench.execute.plan import make_plan
 from bench.execute.rates import Took, describe_work
+from bench.results.files import write_json
+from bench.results.store import mark_done
 from bench.suites.cell import Cell
 from bench.suites.expand import expand
 from bench.suites.suite import read_suite
@@ -209,10 +211,18 @@ def test_what_cells_share_is_counted_once(suite: str, estimator) -> None:
     assert alone == pytest.approx(pool_s(second) + 5 + 10 * 100 / 80, abs=0.1)
 
 
+def restamp(path: Path, **stamp: object) -> None:
+    """Change what a stored fit or teacher says of who made it."""
+    write_json(path, json.loads(path.read_text(encoding="utf-8")) | stamp)
+
+
 def test_a_plan_beside_its_own_run(
-    suite: str, cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    suite: str, cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], estimator
 ) -> None:
-    """Before the run all is to do; after it no fit and no teacher is, in another runs folder."""
+    """Before the run all is to do; after it no fit and no teacher is, in another runs folder.
+
+    A fit or a teacher that other code or another number of threads made is to do again.
+    """
     only = ("--only=method=average", "--set=budget.teacher_epochs=1", "--set=n_test_tasks=8")
     places = (f"--cache={cache}", "--json")
     assert bench("plan", suite, *only, *places, f"--runs={tmp_path / 'a'}") == 0
@@ -228,6 +238,21 @@ def test_a_plan_beside_its_own_run(
     after = json.loads(capsys.readouterr().out)
     assert [row["teachers_stored"] for row in after] == [3, 3]
     assert all(row["memory_bytes"] > 2**28 for row in after)
+
+    cell = make_plan(suite, [only[1][6:], only[2][6:]], [only[0][7:]], None, cache, None, {}).cells[
+        0
+    ]
+    known, test_s = like(cell, fit=2000.0, task=80.0), 8 * 0.08
+    assert estimator(known).estimate(cell)["seconds"] == pytest.approx(test_s, abs=0.1)
+    (fit,) = cache.glob("fits/*/fit.json")
+    restamp(fit, code={"digest": "0" * 64})
+    mark_done(fit.parent)
+    assert estimator(known).estimate(cell)["seconds"] == pytest.approx(test_s + 2, abs=0.1)
+    for number, card in enumerate(sorted(cache.glob("teachers/*/teacher.json"))):
+        restamp(card, **({"threads": 99} if number % 2 else {"code": {"digest": "0" * 64}}))
+    stale = estimator(known).estimate(cell)
+    assert stale["seconds"] == pytest.approx(test_s + 2 + pool_s(cell), abs=0.1)
+    assert (stale["teachers"], stale["teachers_stored"]) == (3, 0)
 
 
 def test_unknown_times_are_said_in_table_and_sum(
