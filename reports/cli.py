@@ -47,6 +47,14 @@ if TYPE_CHECKING:
     metavar="DIR",
     help="Draw the pictures of the docs from RUNS into DIR instead.",
 )
+@click.option(
+    "--with",
+    "beside",
+    type=UserPath(),
+    multiple=True,
+    metavar="DIR",
+    help="Show the records of another folder, too, such as community; repeatable.",
+)
 @click.option("--strict", is_flag=True, help="Exit 1 if a record was left out as unreadable.")
 @click.pass_context
 def report(
@@ -59,6 +67,7 @@ def report(
     figures: bool,
     check: bool,
     pictures: Path | None,
+    beside: tuple[Path, ...],
     strict: bool,
 ) -> None:
     """Make tables, figures and one HTML page from records.
@@ -80,7 +89,7 @@ def report(
         elif pictures is not None:
             _draw_pictures(runs, pictures, only, reading)
         else:
-            make_report(runs, output, as_json, only, figures, reading)
+            make_report(runs, output, as_json, only, figures, reading, beside)
     if strict and reading.left_out:
         context.exit(1)
 
@@ -105,6 +114,7 @@ def make_report(
     only: tuple[str, ...] = (),
     figures: bool = True,
     reading: Reading | None = None,
+    beside: tuple[Path, ...] = (),
 ) -> list[Path]:
     """Print the tables of the records below a folder, write the files and return their paths.
 
@@ -121,7 +131,7 @@ def make_report(
 
     folder = output or runs / "report"
     leave_out = warn if reading is None else reading.leave_out
-    report = compute(load_records(runs, only, reading), Memo(folder / MEMO), leave_out)
+    report = compute(load_records(runs, only, reading, beside), Memo(folder / MEMO), leave_out)
     paths = write_report(report, folder, figures, leave_out)
     if as_json:
         click.echo(_json(report, paths))
@@ -144,11 +154,13 @@ def _print(tables: list[Table], paths: list[Path]) -> None:
 
 
 def _json(report: Report, paths: list[Path]) -> str:
+    from reports.tables.agreement import agreement_rows
     from reports.tables.hazards import hazard_rows
     from reports.tables.paired import comparison_rows
 
     paired = [row for group in report.groups for row in comparison_rows(group)]
     content = {"files": [str(path) for path in paths], "results": report.rows, "paired": paired}
+    content["agreement"] = [row for group in report.groups for row in agreement_rows(group)]
     content["hazards"] = [row for family in report.families for row in hazard_rows(family)]
     return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
 

@@ -51,6 +51,10 @@ MAY_IMPORT: dict[str, set[str]] = {
         *{"bench.nets", "bench.data", "bench.learners", "bench.training", "bench.inversion"},
         *{"bench.teachers", "bench.suites", "bench.checkpoints", "bench.stops"},
     },
+    "bench.verify": {  # what records are held against: drawn tasks, named constants, sources
+        *{"bench.contract", "bench.registry", "bench.results", "bench.stats", "bench.data"},
+        "bench.suites",
+    },
     "bench.testing": {
         *{"bench.contract", "bench.registry", "bench.seeds", "bench.nets", "bench.data"},
         *{"bench.learners", "bench.suites"},
@@ -64,10 +68,11 @@ MAY_IMPORT: dict[str, set[str]] = {
         *{"bench.results.frame", "bench.results.memo", "bench.results.paired"},
         *{"bench.results.record", "bench.results.select", "bench.results.store"},
         "bench.stats",
+        *{"bench.results.community", "bench.results.predictions"},
         "bench.registry",  # tables and figures of other packages
     },
 }
-NO_TORCH = ("bench.results", "bench.stats", "bench.suites", "reports")
+NO_TORCH = ("bench.results", "bench.stats", "bench.suites", "bench.verify", "reports")
 BANNED_CALLS = {
     ("torch", "manual_seed"),
     ("torch.cuda", "manual_seed_all"),

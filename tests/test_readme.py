@@ -57,7 +57,7 @@ def test_stored_records_are_complete_and_clean() -> None:
             assert one.record.status == "done"
             assert one.accuracies().mean() == pytest.approx(one.record.accuracy.mean)
             assert {"record.json", "tasks.parquet"} <= files
-            assert files <= {"record.json", "tasks.parquet", "curve.parquet"}
+            assert files <= {"record.json", "tasks.parquet", "predictions.parquet", "curve.parquet"}
 
 
 def test_tables_of_the_stored_records_fit_a_terminal() -> None:

@@ -16,6 +16,7 @@ from bench.errors import unknown_name
 _NO_ARGUMENTS = getattr(click.exceptions, "NoArgsIsHelpError", ())
 """What click raises, from 8.2 on, for a group without a command."""
 _VERBS = {
+    "archive": "bench.cli.submit:archive",
     "check": "bench.cli.check:check",
     "data": "bench.cli.data:data",
     "doctor": "bench.cli.doctor:doctor",
@@ -26,7 +27,9 @@ _VERBS = {
     "run": "bench.cli.run:run",
     "show": "bench.cli.showing:show",
     "status": "bench.cli.status:status",
+    "submit": "bench.cli.submit:submit",
     "teachers": "bench.cli.teachers:teachers",
+    "verify": "bench.cli.verify:verify",
 }
 
 

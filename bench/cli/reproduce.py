@@ -71,7 +71,7 @@ def reproduce(
     """Run a stored cell again from its record alone; exit 1 if it differs.
 
     CELL is the folder of a record, such as results/glyphs/122e9dea0bfaa2f2, or the beginning of a
-    cell's hash in --runs.
+    cell's hash in --runs. For a cell of a submission, a badge with the verdict is written.
     """
     from bench.cli.display import make_display
     from bench.execute.reproduce import (
@@ -84,6 +84,7 @@ def reproduce(
         run_again,
         sentences,
     )
+    from bench.results.community import write_badge
     from bench.results.find import reading_told
 
     with reading_told(functools.partial(click.echo, err=True)) as reading:
@@ -97,10 +98,13 @@ def reproduce(
         with make_display(1, _shown(as_json), False) as display:
             again = run_again(stored, data, fresh, place, device, threads, display)
         outcome = judge(stored, again)
+        badge = write_badge(stored, as_row(outcome), again.record)
         if as_json:
             click.echo(json.dumps(as_row(outcome), indent=1))
         else:
             for line in sentences(outcome):
                 click.echo(line)
+            if badge:
+                click.echo(f"{badge} written")
     if outcome.verdict == "different":
         context.exit(1)

@@ -16,13 +16,17 @@ import numpy as np
 
 from bench.contract import TaskBatch, TaskShape
 from bench.errors import BenchError
-from bench.results.files import canonical_json
+from bench.results.files import canonical_json, content_hash
 from bench.seeds import numpy_generator
 
 if TYPE_CHECKING:
     import torch
 
     from bench.data.base import Split
+
+
+TEST_SEED = 0
+"""Base seed of the frozen test tasks; the repetition never changes them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,6 +171,30 @@ def frozen_tasks(
         shape,
         of_classes.random((n_tasks, shape.n_way)),
         of_images.random((n_tasks, shape.n_way, n_images)),
+    )
+
+
+def shares(total: int, parts: int) -> list[int]:
+    """Divide a number of tasks among data sets as evenly as can be, the first ones first."""
+    return [total // parts + (index < total % parts) for index in range(parts)]
+
+
+def lists_digest(lists: Sequence[TaskList]) -> str:
+    """Return the digest of one task list, or of several together."""
+    digests = [tasks.sha256 for tasks in lists]
+    return digests[0] if len(digests) == 1 else content_hash(digests)
+
+
+def numbered_classes(counts: Sequence[int], lists: Sequence[TaskList]) -> np.ndarray:
+    """Return the classes of all tasks (n, n_way); those of different data sets never coincide.
+
+    Args:
+        counts: the number of classes in the test split of each data set.
+        lists: the tasks of each.
+    """
+    starts = np.cumsum([0, *counts[:-1]])
+    return np.concatenate(
+        [tasks.classes + start for tasks, start in zip(lists, starts, strict=True)]
     )
 
 

@@ -32,6 +32,7 @@ from bench.learners.resized import resize_tasks, resized
 from bench.nets.base import initialise, placed
 from bench.nets.build import build_net
 from bench.nets.norm import holds_statistics
+from bench.results.predictions import Predictions
 from bench.seeds import torch_generator
 from bench.suites.cell import Cell
 
@@ -123,7 +124,7 @@ class CellContext:
         return resize_tasks(batch, self.net.image_size)
 
     def validate(
-        self, learner: Learner, after: Callable[[np.ndarray], None] = lambda accuracies: None
+        self, learner: Learner, after: Callable[[Predictions], None] = lambda done: None
     ) -> float:
         """Return the mean accuracy on validation tasks, or on test tasks under `test_max`.
 

@@ -1,4 +1,4 @@
-"""Scores of a learner on a list of tasks: one accuracy per task."""
+"""Answers of a learner to the queries of a list of tasks; one accuracy per task."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from bench.contract import DrawingLearner, EmbeddingLearner, Learner
 from bench.data.base import ImageData, Split
 from bench.data.reading.images import normalise
 from bench.data.tasks import TaskList
+from bench.results.predictions import LARGEST, Predictions
 
 TASKS_PER_CHUNK = 32
 TASKS_PER_CALL_OF_SLOW = 4
@@ -72,7 +73,6 @@ class EmbeddingTable:
         return self._values[torch.from_numpy(indices).to(self.device)]
 
 
-@torch.no_grad()
 def evaluate(
     learner: Learner,
     data: ImageData,
@@ -80,10 +80,24 @@ def evaluate(
     tasks: TaskList,
     device: torch.device,
     table: EmbeddingTable | None = None,
-    known: np.ndarray | None = None,
-    after: Callable[[np.ndarray], None] = lambda accuracies: None,
+    after: Callable[[Predictions], None] = lambda done: None,
 ) -> np.ndarray:
-    """Return the accuracy of every task, (n_tasks,) fractions.
+    """Return the accuracy of every task, (n_tasks,) fractions; see `answer`."""
+    return answer(learner, data, split, tasks, device, table, after=after).accuracies
+
+
+@torch.no_grad()
+def answer(
+    learner: Learner,
+    data: ImageData,
+    split: Split,
+    tasks: TaskList,
+    device: torch.device,
+    table: EmbeddingTable | None = None,
+    known: Predictions | None = None,
+    after: Callable[[Predictions], None] = lambda done: None,
+) -> Predictions:
+    """Return a learner's answers to the queries of all tasks.
 
     Args:
         learner: what is scored.
@@ -93,13 +107,15 @@ def evaluate(
         device: where to compute.
         table: embeddings kept from an earlier call with the same learner and split; used only
             by an `EmbeddingLearner`.
-        known: accuracies of the first tasks, kept from an earlier call.
-        after: called with the accuracies so far, again and again.
+        known: answers to the first tasks, kept from an earlier call.
+        after: called with the answers so far, again and again.
     """
-    n_tasks = len(tasks)
-    accuracies = np.empty(n_tasks)
-    first = 0 if known is None else len(known)
-    accuracies[:first] = () if known is None else known
+    n_tasks, shape = len(tasks), tasks.shape
+    answers = Predictions.empty(n_tasks, shape.n_way * shape.n_query, shape.n_way)
+    first = 0
+    if known is not None:
+        answers.put(0, known)
+        first = len(known)
     if isinstance(learner, EmbeddingLearner):
         table = table or EmbeddingTable(len(split.images), device)
     together = _tasks_together(learner, device)
@@ -115,10 +131,17 @@ def evaluate(
                 logits = learner.predict_from(start, *given)
             else:
                 logits = learner.predict(*given)
-        hits = (logits.argmax(-1) == labels).cpu()
-        accuracies[start:stop] = hits.double().mean(-1).numpy()
-        after(accuracies[:stop])
-    return accuracies
+        answers.put(start, _answers(logits, labels))
+        after(answers[:stop])
+    return answers
+
+
+def _answers(logits: Tensor, labels: Tensor) -> Predictions:
+    """Return the answers that logits (T, n_query, n_way) give, with the true classes."""
+    predicted = logits.argmax(-1)
+    best, second = logits.float().topk(2, dim=-1).values.unbind(-1)
+    margin = (best - second).clamp(max=LARGEST).half()
+    return Predictions(*(one.cpu().numpy() for one in (predicted, labels, margin)))
 
 
 def _tasks_together(learner: Learner, device: torch.device) -> int:

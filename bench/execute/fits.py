@@ -145,7 +145,7 @@ class FitRun:
 
         def validate(learner: Learner) -> float:
             with self._clock.paused():
-                accuracy = score(learner, after=lambda accuracies: self._stop.check())
+                accuracy = score(learner, after=lambda done: self._stop.check())
             self._progress.validated(accuracy)
             return accuracy
 

@@ -19,7 +19,7 @@ from bench.results.find import Reading, find_records
 from bench.results.record import Record
 from bench.results.store import RECORD, StoredRecord, open_record
 from bench.stats import Interval
-from bench.suites.cell import Cell
+from bench.suites.cell import Cell, described_cell
 from bench.suites.suite import MethodEntry, Suite
 
 ROOMS = {"nothing": (), "teachers": ("teachers",), "fit": ("teachers", "fits")}
@@ -82,11 +82,8 @@ def cell_of(record: Record) -> Cell:
             f"cell {record.cell_hash} is {record.status} ({record.reason}); only a finished cell "
             "can be compared with its repetition"
         )
-    values = record.model_dump(mode="json")
-    pool = record.pool
-    values["pool"] = {"name": pool.name, "sha256": pool.sha256} if pool and pool.name else None
     try:
-        cell = Cell.model_validate({name: values[name] for name in Cell.model_fields})
+        cell = described_cell(record.model_dump(mode="json"))
     except ValueError as error:
         first = " ".join(str(error).split())[:160]
         raise BenchError(

@@ -77,8 +77,3 @@ def tested_data(cell: Cell, sets: Sequence[ImageData]) -> list[ImageData]:
 def meta_spec(cell: Cell, sets: Sequence[ImageData]) -> NetSpec:
     """Return the meta-model's network: at the largest image size, where there are several."""
     return NetSpec(cell.net, cell.n_way, max(one.image_size for one in sets))
-
-
-def shares(total: int, parts: int) -> list[int]:
-    """Divide a number of tasks among data sets as evenly as can be, the first ones first."""
-    return [total // parts + (index < total % parts) for index in range(parts)]

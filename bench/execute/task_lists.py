@@ -1,22 +1,15 @@
-"""The task lists on which a cell is scored, and their digests."""
+"""The task lists on which a cell is scored."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-
 from bench.contract import Learner
 from bench.data.base import ImageData
-from bench.data.tasks import TaskList, frozen_tasks
+from bench.data.tasks import TEST_SEED, TaskList, frozen_tasks, shares
 from bench.execute.evaluate import fingerprint
-from bench.execute.scenario import shares
-from bench.results.files import content_hash
 from bench.seeds import derive_seed
 from bench.suites.cell import Cell
-
-TEST_SEED = 0
-"""Base seed of the frozen test tasks; the repetition never changes them."""
 
 
 def task_lists(
@@ -28,21 +21,6 @@ def task_lists(
         task_list(cell, data, split_name, learner, n_tasks)
         for data, n_tasks in zip(sets, shares(total, len(sets)), strict=True)
     ]
-
-
-def lists_digest(lists: Sequence[TaskList]) -> str:
-    """Return the digest of one task list, or of several together."""
-    digests = [tasks.sha256 for tasks in lists]
-    return digests[0] if len(digests) == 1 else content_hash(digests)
-
-
-def numbered_classes(sets: Sequence[ImageData], lists: Sequence[TaskList]) -> np.ndarray:
-    """Return the classes of all tasks (n, n_way); those of different data sets never coincide."""
-    counts = [len(data.splits["test"].classes) for data in sets]
-    starts = np.cumsum([0, *counts[:-1]])
-    return np.concatenate(
-        [tasks.classes + start for tasks, start in zip(lists, starts, strict=True)]
-    )
 
 
 def task_list(

@@ -1,4 +1,4 @@
-"""The test of a fitted cell: one accuracy per task, throughput and cost of prediction."""
+"""The test of a fitted cell: its answers to all queries, throughput and cost of prediction."""
 
 from __future__ import annotations
 
@@ -14,18 +14,19 @@ from bench import registry
 from bench.checkpoints import Checkpoints
 from bench.contract import EmbeddingLearner, Learner
 from bench.data.base import ImageData
-from bench.data.tasks import TaskList
+from bench.data.tasks import TaskList, lists_digest, numbered_classes
 from bench.errors import BenchError
 from bench.execute.cost import inference_cost
-from bench.execute.evaluate import EmbeddingTable, evaluate
+from bench.execute.evaluate import EmbeddingTable, answer
 from bench.execute.fits import Fit
 from bench.execute.fitting import Fitted
 from bench.execute.scenario import tested_data
 from bench.execute.state import RunState
-from bench.execute.task_lists import lists_digest, numbered_classes, task_lists
+from bench.execute.task_lists import task_lists
 from bench.execute.timing import Elapsed, Stopwatch
+from bench.results.predictions import Predictions, together, write_predictions
 from bench.results.record import Cost, Timing, summarise
-from bench.results.store import TASKS, write_tasks
+from bench.results.store import PREDICTIONS, TASKS, write_tasks
 from bench.seeds import torch_generator
 from bench.suites.cell import UNCALIBRATED, Cell
 
@@ -34,11 +35,11 @@ MOST_EMBEDDINGS = 2**28
 
 
 def score_cell(fitted: Fitted, folder: Path, state: RunState) -> dict[str, Any]:
-    """Score a cell's learner on its test tasks and write the accuracy of each.
+    """Score a cell's learner on its test tasks; write its answers and the accuracy of each task.
 
     Args:
         fitted: the cell and its fit.
-        folder: of the cell; the task table is written there.
+        folder: of the cell; both tables are written there.
         state: of the run.
 
     Returns:
@@ -56,8 +57,11 @@ def score_cell(fitted: Fitted, folder: Path, state: RunState) -> dict[str, Any]:
     judge = state.makers.cell(cell)
     checkpoints = Checkpoints(folder, f"test of {cell.label}", state.keeping, judge)
     test = TestPass(learner, sets, lists, tables, checkpoints, state, fitted.fit.sha256)
-    accuracies = test.run()
-    write_tasks(folder / TASKS, accuracies, numbered_classes(sets, lists))
+    answers = test.run()
+    accuracies = answers.accuracies
+    write_predictions(folder / PREDICTIONS, answers)
+    n_classes = [len(data.splits["test"].classes) for data in sets]
+    write_tasks(folder / TASKS, accuracies, numbered_classes(n_classes, lists))
     checkpoints.clear()
     return {
         "accuracy": summarise(accuracies),
@@ -96,9 +100,9 @@ class TestPass:
     ) -> None:
         self._learner, self._sets, self._lists, self._tables = learner, sets, lists, tables
         self._checkpoints, self._state = checkpoints, state
-        self._of = [fit, lists_digest(lists)]
+        self._of = ["predictions", fit, lists_digest(lists)]
         self._clock = Stopwatch(state.device)
-        self._known = [np.empty(0) for _ in sets]
+        self._known = [Predictions.empty(0, *_widths(tasks)) for tasks in lists]
         self._before = Elapsed()
         self.reused = any(table.n_known for table in tables)
         saved = checkpoints.load()
@@ -110,15 +114,15 @@ class TestPass:
         """What the pass has taken, before an interruption and since."""
         return self._before.plus(self._clock.so_far)
 
-    def run(self) -> np.ndarray:
-        """Return the accuracy of each task of all sets, (n_tasks,) fractions.
+    def run(self) -> Predictions:
+        """Return the answers to the tasks of all sets, one set after the other.
 
         Raises:
             Stopped: the end was asked for; what is known is kept.
         """
         with self._clock.running():
             for number, (data, tasks) in enumerate(zip(self._sets, self._lists, strict=True)):
-                self._known[number] = evaluate(
+                self._known[number] = answer(
                     self._learner,
                     data,
                     data.splits["test"],
@@ -128,11 +132,11 @@ class TestPass:
                     self._known[number],
                     functools.partial(self._after, number),
                 )
-        return np.concatenate(self._known)
+        return together(self._known)
 
-    def _after(self, number: int, accuracies: np.ndarray) -> None:
-        self._known[number] = accuracies
-        self._state.progress("test tasks", len(accuracies), len(self._lists[number]))
+    def _after(self, number: int, answers: Predictions) -> None:
+        self._known[number] = answers
+        self._state.progress("test tasks", len(answers), len(self._lists[number]))
         if not self._checkpoints.due():
             return
         with self._clock.paused():
@@ -151,17 +155,25 @@ class TestPass:
         embeds = isinstance(self._learner, EmbeddingLearner)
         return {
             "of": self._of,
-            "accuracies": [torch.from_numpy(known.copy()) for known in self._known],
+            "answers": [
+                [torch.from_numpy(part.copy()) for part in (one.predicted, one.true, one.margin)]
+                for one in self._known
+            ],
             **self.elapsed.state_dict(),
             "reused": self.reused,
             "tables": [table.state_dict() for table in self._tables] if embeds else [],
         }
 
     def _restore(self, saved: dict[str, Any]) -> None:
-        self._known = [known.numpy() for known in saved["accuracies"]]
+        self._known = [Predictions(*(one.numpy() for one in part)) for part in saved["answers"]]
         self._before, self.reused = Elapsed.from_state(saved), saved["reused"]
         for table, embeddings in zip(self._tables, saved["tables"], strict=False):
             table.load_state_dict(embeddings)
+
+
+def _widths(tasks: TaskList) -> tuple[int, int]:
+    """Return the queries and the classes of each task."""
+    return tasks.shape.n_way * tasks.shape.n_query, tasks.shape.n_way
 
 
 def calibrated(cell: Cell, learner: Learner) -> Learner:

@@ -16,6 +16,7 @@ import numpy as np
 from bench.errors import BenchError
 
 if TYPE_CHECKING:
+    from pyarrow import ChunkedArray
     from pyarrow.parquet import ParquetFile
 
 
@@ -88,8 +89,6 @@ def write_parquet(path: Path, columns: Mapping[str, Sequence[Any] | np.ndarray])
 def read_parquet(path: Path, needs: Iterable[str] = ()) -> dict[str, np.ndarray]:
     """Return the columns of a parquet file as arrays.
 
-    By way of lists: pyarrow's own conversion imports pandas, a second on a slow machine.
-
     Args:
         path: the file.
         needs: names of columns without which it is not what the caller expects.
@@ -99,13 +98,22 @@ def read_parquet(path: Path, needs: Iterable[str] = ()) -> dict[str, np.ndarray]
     """
     with _parquet(path, needs) as file:
         table = file.read()
-        return {
-            field.name: np.asarray(
-                table[field.name].to_pylist(),
-                dtype=object if str(field.type) == "string" else str(field.type),
-            )
-            for field in table.schema
-        }
+        return {field.name: _values(table[field.name], str(field.type)) for field in table.schema}
+
+
+def _values(column: ChunkedArray, kind: str) -> np.ndarray:
+    """Return a column as an array; pyarrow's own conversion imports pandas, a second or more."""
+    if kind == "string":
+        return np.asarray(column.to_pylist(), dtype=object)
+    dtype = np.dtype("float16" if kind == "halffloat" else kind)
+    if column.null_count or kind == "bool":  # bits are packed, and nulls have no value
+        return np.asarray(column.to_pylist(), dtype=dtype)
+    parts = [
+        np.frombuffer(one.buffers()[1], dtype)[one.offset : one.offset + len(one)]
+        for one in column.chunks
+        if len(one)
+    ]
+    return np.concatenate([*parts, np.empty(0, dtype)])
 
 
 def check_parquet(path: Path, needs: Iterable[str]) -> None:

@@ -85,7 +85,7 @@ def find_records(root: Path, reading: Reading | None = None) -> list[StoredRecor
         reading.leave_out(f"{error.filename}: {error.strerror}; make it readable")
 
     found = []
-    for folder in sorted(_cell_folders(root, unreachable)):
+    for folder in sorted(cell_folders(root, unreachable)):
         try:
             stored = open_record(folder)
         except BenchError as error:
@@ -98,11 +98,18 @@ def find_records(root: Path, reading: Reading | None = None) -> list[StoredRecor
 
 def holds_cells(root: Path) -> bool:
     """Tell whether there is a cell below a folder, readable or not."""
-    return any(True for _ in _cell_folders(root, lambda error: None))
+    return any(True for _ in cell_folders(root))
 
 
-def _cell_folders(root: Path, unreachable: Callable[[OSError], None]) -> Iterator[Path]:
-    """Yield the folders of cells below a folder, each once however many links lead to it."""
+def cell_folders(
+    root: Path, unreachable: Callable[[OSError], None] = lambda error: None
+) -> Iterator[Path]:
+    """Yield the folders of cells below a folder, each once however many links lead to it.
+
+    Args:
+        root: the folder.
+        unreachable: told of each folder that cannot be read.
+    """
     seen: set[tuple[int, int]] = set()
     for name, inner, files in os.walk(root, onerror=unreachable, followlinks=True):
         folder = Path(name)

@@ -30,7 +30,10 @@ KEYS = (
 
 
 def load_records(
-    root: Path, only: Sequence[str] = (), reading: Reading | None = None
+    root: Path,
+    only: Sequence[str] = (),
+    reading: Reading | None = None,
+    beside: Sequence[Path] = (),
 ) -> list[StoredRecord]:
     """Read the records below a folder, one per cell, and keep those that match.
 
@@ -40,13 +43,15 @@ def load_records(
         root: a folder of runs, of one suite, or of stored results.
         only: `key=value`; several values of one key are alternatives.
         reading: takes note of what is left out; None warns of it.
+        beside: further folders, of which only cells count that the first does not hold.
 
     Raises:
         BenchError: no folder, no readable record, or a condition that nothing meets.
     """
     cells: dict[str, StoredRecord] = {}
-    for stored in sorted(find_records(root, reading), key=_precedence):
-        cells[stored.record.cell_hash] = stored
+    for folder in (*reversed(beside), root):
+        for stored in sorted(find_records(folder, reading), key=_precedence):
+            cells[stored.record.cell_hash] = stored
     if not cells:
         raise BenchError(f"no finished record below '{root}'; run a suite first: bench run micro")
     return narrowed([cells[name] for name in sorted(cells)], only)

@@ -31,6 +31,8 @@ CONFIG = "config.json"
 ARTIFACTS = "mlartifacts"
 """The folder, below one of runs, where the MLflow store keeps copies of their files."""
 TASKS = "tasks.parquet"
+PREDICTIONS = "predictions.parquet"
+PREDICTION_COLUMNS = ("predicted", "true", "margin")
 CURVE = "curve.parquet"
 CURVE_COLUMNS = ("step", "name", "value")
 SIMILARITY = "similarity.parquet"
@@ -184,6 +186,7 @@ class StoredRecord:
         checks: dict[str, Callable[[], object]] = {
             SIMILARITY: lambda: self._similarity,
             CURVE: lambda: check_parquet(self.folder / CURVE, CURVE_COLUMNS),
+            PREDICTIONS: lambda: check_parquet(self.folder / PREDICTIONS, PREDICTION_COLUMNS),
         }
         found = {}
         for name, check in checks.items():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from bench import registry
@@ -19,6 +19,8 @@ from bench.results.files import content_hash
 from bench.suites import protocols
 
 UNCALIBRATED = "none"
+SettingsIdentity = Callable[[registry.Kind, str, Mapping[str, Any]], dict[str, Any]]
+Version = Callable[[registry.Kind, str], int]
 
 
 class PoolChoice(Config):
@@ -82,10 +84,19 @@ class Cell(Config):
 
     def identity(self) -> dict[str, Any]:
         """Return the object that is hashed; see `Config.identity`."""
+        return self.identity_by(settings_identity, _version)
+
+    def identity_by(self, settings: SettingsIdentity, version: Version) -> dict[str, Any]:
+        """Return the object that is hashed, by what somebody says of the plug-ins.
+
+        Args:
+            settings: as `settings_identity`.
+            version: returns the version of a plug-in by its kind and name.
+        """
         values = super().identity()
-        values["method_config"] = self.method_identity()
+        values["method_config"] = settings("method", self.method, self.method_config)
         if self.calibration != UNCALIBRATED:
-            values["calibration_config"] = settings_identity(
+            values["calibration_config"] = settings(
                 "calibration", self.calibration, self.calibration_config
             )
         plug_ins: dict[registry.Kind, set[str]] = {
@@ -94,7 +105,8 @@ class Cell(Config):
             "net": {self.net, *self.architectures},
             "calibration": {self.calibration} - {UNCALIBRATED},
         }
-        versions = versions_of((kind, name) for kind, names in plug_ins.items() for name in names)
+        named = ((kind, name) for kind, names in plug_ins.items() for name in names)
+        versions = versions_of(named, version)
         if self.pool is None and TeacherRecipe.version > 1:
             versions["teacher recipe"] = TeacherRecipe.version
         return values | ({"versions": versions} if versions else {})
@@ -103,10 +115,17 @@ class Cell(Config):
         """Return the part of the identity that is the method's configuration."""
         return settings_identity("method", self.method, self.method_config)
 
-    def hashed(self, dataset_digests: Mapping[str, str]) -> dict[str, Any]:
-        """Return what the cell's hash is of, for records: its configuration, and the data."""
+    def hashed(
+        self, dataset_digests: Mapping[str, str], identity: dict[str, Any] | None = None
+    ) -> dict[str, Any]:
+        """Return what the cell's hash is of, for records: its configuration, and the data.
+
+        Args:
+            dataset_digests: by the data set's name.
+            identity: of the cell; None takes what the installed plug-ins make it.
+        """
         return {
-            "cell": self.identity(),
+            "cell": self.identity() if identity is None else identity,
             "datasets": {name: dataset_digests.get(name, "missing") for name in self.datasets},
             "schema": 1,  # of the first records; fixed, or every hash would change
         }
@@ -114,6 +133,19 @@ class Cell(Config):
     def hash(self, dataset_digests: Mapping[str, str]) -> str:
         """Return the cell's hash; the folder of its record has this name."""
         return content_hash(self.hashed(dataset_digests))[:16]
+
+
+def described_cell(values: Mapping[str, Any]) -> Cell:
+    """Return the configuration that the fields of a record describe.
+
+    Raises:
+        ValueError: they describe none of this version.
+    """
+    pool = values.get("pool") or {}
+    chosen = {"name": pool["name"], "sha256": pool["sha256"]} if pool.get("name") else None
+    return Cell.model_validate(
+        {name: values[name] for name in Cell.model_fields if name != "pool"} | {"pool": chosen}
+    )
 
 
 def settings_identity(kind: registry.Kind, name: str, config: Mapping[str, Any]) -> dict[str, Any]:
@@ -131,15 +163,19 @@ def settings_identity(kind: registry.Kind, name: str, config: Mapping[str, Any])
     return _identities[key]
 
 
-def versions_of(plug_ins: Iterable[tuple[registry.Kind, str]]) -> dict[str, int]:
+def versions_of(
+    plug_ins: Iterable[tuple[registry.Kind, str]], version: Version | None = None
+) -> dict[str, int]:
     """Return those versions of plug-ins that are above 1, by `kind name`.
 
     Args:
         plug_ins: (kind, name) of each; it is loaded unless its answer is known. Networks of other
             libraries (`torchvision:NAME`) have none.
+        version: returns the version of one; None takes that of the installed one.
     """
-    versions = {f"{kind} {name}": _version(kind, name) for kind, name in plug_ins}
-    return {name: version for name, version in versions.items() if version > 1}
+    version = version or _version
+    versions = {f"{kind} {name}": version(kind, name) for kind, name in plug_ins}
+    return {name: number for name, number in versions.items() if number > 1}
 
 
 def _version(kind: registry.Kind, name: str) -> int:

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from bench.results.community import origin_of
 from bench.results.files import canonical_json
 from bench.results.memo import Memo
 from bench.results.record import Record
@@ -149,7 +150,8 @@ def _results(stored: Sequence[StoredRecord]) -> dict[tuple[Row, Setting], Result
             for kind, config in _configs(record).items()
             for key in _differing(configs[kind])
         )
-        places[_row(record, variant), _setting(record)].append(one)
+        row = _row(record, variant, origin_of(one.folder, record.cell_hash))
+        places[row, _setting(record)].append(one)
     return {place: Result(members) for place, members in places.items()}
 
 
@@ -165,9 +167,9 @@ def _configs(record: Record) -> dict[tuple[str, ...], dict[str, Any]]:
     }
 
 
-def _row(record: Record, variant: str) -> Row:
+def _row(record: Record, variant: str, origin: str) -> Row:
     names = (record.knowledge, record.method, record.preset, record.learner, record.calibration)
-    return Row(*names, variant)
+    return Row(*names, variant, origin)
 
 
 def _setting(record: Record) -> Setting:

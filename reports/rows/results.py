@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from bench.results.community import OURS
 from bench.results.store import StoredRecord
 from bench.stats import seed_spread
 
@@ -15,7 +16,10 @@ OTHER_TASKS = "not the same test tasks"
 
 
 class Row(NamedTuple):
-    """The identity of a row; `variant` names settings that distinguish otherwise equal rows."""
+    """The identity of a row; `variant` names settings that distinguish otherwise equal rows.
+
+    `origin` is whose result it is: `ours`, or of the community, `reproduced` or `submitted`.
+    """
 
     knowledge: str
     method: str
@@ -23,6 +27,7 @@ class Row(NamedTuple):
     learner: str
     calibration: str
     variant: str
+    origin: str = OURS
 
     @property
     def name(self) -> str:

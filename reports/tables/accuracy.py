@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import groupby
 
+from bench.results.community import OURS
 from bench.stats import mean_interval
 from reports.rows.groups import KNOWLEDGE, Group
 from reports.rows.results import Result, Row, Setting, paired
@@ -16,6 +18,8 @@ from reports.tables.caption import (
 from reports.tables.table import Column, Entry, Footnotes, Section, Table, label
 
 NAMES = [Column("method", numeric=False), Column("learner", numeric=False)]
+ORIGIN = Column("results", numeric=False)
+"""Whose: ours, or of the community; a column where there are some of the community."""
 BEST = "the best data-free mean of its column"
 
 
@@ -37,6 +41,17 @@ def accuracy_table(group: Group) -> Table:
         strong_means=BEST,
         notes=notes.texts,
     )
+
+
+def name_columns(rows: Sequence[Row]) -> list[Column]:
+    """Return the columns that name a row of some."""
+    return [*NAMES, *([ORIGIN] if any(row.origin != OURS for row in rows) else [])]
+
+
+def row_names(row: Row, rows: Sequence[Row]) -> list[Entry]:
+    """Return the entries that name a row of some."""
+    names = (row.name, row.head, row.origin)
+    return [label(name) for name in names[: len(name_columns(rows))]]
 
 
 def verdict(group: Group, setting: Setting) -> dict[Row, str]:
@@ -65,7 +80,7 @@ def verdict(group: Group, setting: Setting) -> dict[Row, str]:
 
 
 def _columns(group: Group, seeds: bool) -> list[Column]:
-    columns = list(NAMES)
+    columns = name_columns(group.rows)
     for setting in group.settings:
         name = group.setting_header(setting)
         columns.append(Column(name, name, setting.data))
@@ -81,7 +96,7 @@ def _line(
     seeds: bool,
     notes: Footnotes,
 ) -> list[Entry]:
-    line = [label(row.name), label(row.head)]
+    line = row_names(row, group.rows)
     for setting in group.settings:
         result = group.results.get((row, setting))
         line.append(_entry(result, verdicts[setting].get(row), notes))

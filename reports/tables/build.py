@@ -12,6 +12,7 @@ from reports.offered import offered_tables
 from reports.rows.families import Family, hazard_families
 from reports.rows.groups import Group, make_groups
 from reports.tables.accuracy import accuracy_table
+from reports.tables.agreement import agreement_table
 from reports.tables.claims import KINDS as CLAIMS
 from reports.tables.claims import claims_tables
 from reports.tables.cost import cost_table
@@ -25,6 +26,7 @@ from reports.tables.table import Table
 KINDS: dict[str, Callable[[Group], Table | None]] = {
     "accuracy": accuracy_table,
     "paired": paired_table,
+    "agreement": agreement_table,
     "cost": cost_table,
     "pools": pools_table,
     "teachers": teachers_table,

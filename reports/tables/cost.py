@@ -10,9 +10,9 @@ from bench.results.record import Record
 from bench.results.store import StoredRecord
 from reports.rows.groups import Group
 from reports.rows.results import Row, Setting
-from reports.tables.accuracy import NAMES
+from reports.tables.accuracy import name_columns, row_names
 from reports.tables.caption import device_name, origin_sentence
-from reports.tables.table import Column, Entry, Footnotes, Section, Table, label
+from reports.tables.table import Column, Entry, Footnotes, Section, Table
 
 Measure = tuple[str, Callable[[Record], float | None], Callable[[float], str]]
 
@@ -74,7 +74,7 @@ def cost_table(group: Group) -> Table | None:
             heading = group.setting_name(setting)
             heading += f", {device}" if len(devices) > 1 else ""
             lines = [
-                _line(row, chosen, row in fronts[setting], notes)
+                [*row_names(row, group.rows), *_line(chosen, row in fronts[setting], notes)]
                 for row, records in _records(group, setting).items()
                 if (chosen := [r for r in records if device_name(r) == device])
             ]
@@ -84,7 +84,7 @@ def cost_table(group: Group) -> Table | None:
         kind="cost",
         title=f"Throughput and cost: {group.name}",
         columns=[
-            *NAMES,
+            *name_columns(group.rows),
             Column("accuracy %", "accuracy"),
             *(Column(name, name) for name, _, _ in MEASURES),
         ],
@@ -128,9 +128,9 @@ def _accuracy(records: Sequence[Record]) -> float:
     return float(np.mean([r.scored.mean for r in records]))
 
 
-def _line(row: Row, records: Sequence[Record], on_front: bool, notes: Footnotes) -> list[Entry]:
+def _line(records: Sequence[Record], on_front: bool, notes: Footnotes) -> list[Entry]:
     accuracy = Entry(f"{100 * _accuracy(records):.1f}", strong=on_front)
-    line = [label(row.name), label(row.head), accuracy]
+    line = [accuracy]
     for name, read, show in MEASURES:
         values = [value for record in records if (value := read(record)) is not None]
         reused = name == "test tasks/s" and any(r.timing.embeddings_reused for r in records)

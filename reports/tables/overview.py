@@ -8,7 +8,7 @@ from itertools import groupby
 
 from reports.rows.groups import KNOWLEDGE, Group
 from reports.rows.results import Row, Setting
-from reports.tables.accuracy import BEST, NAMES, verdict
+from reports.tables.accuracy import BEST, name_columns, row_names, verdict
 from reports.tables.caption import origin_sentence
 from reports.tables.table import Column, Entry, Section, Table, label
 
@@ -41,7 +41,7 @@ def _table(protocol: str, groups: Sequence[Group], shape: tuple[int, int]) -> Ta
         Section(
             KNOWLEDGE.get(kind, kind),
             [
-                [label(row.name), label(row.head)]
+                row_names(row, rows)
                 + [_entry(place, row, one) for place, one in zip(places, marks, strict=True)]
                 for row in members
             ],
@@ -53,7 +53,10 @@ def _table(protocol: str, groups: Sequence[Group], shape: tuple[int, int]) -> Ta
         kind="overview",
         title=f"Methods and scenarios, {shape[0]}-way {shape[1]}-shot: protocol {protocol}, "
         f"{groups[0].first.n_test_tasks} test tasks",
-        columns=[*NAMES, *(_column(group, setting, groups) for group, setting in places)],
+        columns=[
+            *name_columns(rows),
+            *(_column(group, setting, groups) for group, setting in places),
+        ],
         sections=sections,
         caption="Percent, mean ± 1.96·std/√n over test tasks; –: not run, or without result for "
         "the reason given in the scenario's table. † tied with the best by the paired interval. "

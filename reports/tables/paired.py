@@ -9,7 +9,7 @@ from bench.results.paired import ALPHA, FLIPS, Tasks, compare_all
 from bench.stats import PairedDifference
 from reports.rows.groups import Group
 from reports.rows.results import Pair, Row, Setting, paired
-from reports.tables.accuracy import NAMES
+from reports.tables.accuracy import name_columns, row_names
 from reports.tables.caption import (
     detectable_sentence,
     origin_sentence,
@@ -123,7 +123,7 @@ def paired_table(group: Group) -> Table | None:
     for reference in names:
         head = f" with {reference.head}" if same_named[reference] > 1 else ""
         chosen = [one for one in found if one.reference == reference]
-        sections.append(Section(f"minus {reference.name}{head}", _lines(chosen, notes)))
+        sections.append(Section(f"minus {reference.name}{head}", _lines(chosen, group.rows, notes)))
     return Table(
         kind="paired",
         title=f"Paired differences: {group.name}",
@@ -136,20 +136,23 @@ def paired_table(group: Group) -> Table | None:
 
 
 def _columns(group: Group) -> list[Column]:
-    columns = list(NAMES)
+    columns = name_columns(group.rows)
     for setting in group.settings:
         name = group.setting_header(setting)
         columns += [Column(name, name, setting.data), Column("p", name, setting.data)]
     return columns
 
 
-def _lines(chosen: Sequence[Comparison], notes: Footnotes) -> list[list[Entry]]:
+def _lines(
+    chosen: Sequence[Comparison], rows: Sequence[Row], notes: Footnotes
+) -> list[list[Entry]]:
     lines = []
     for row in dict.fromkeys(one.row for one in chosen):
         mine = [one for one in chosen if one.row == row]
         some = sorted({one.seeds for one in mine if one.partial})
         marks = tuple(notes.number(both_have(seeds)) for seeds in some)
-        line = [Entry(row.name, notes=marks), label(row.head)]
+        names = row_names(row, rows)
+        line = [Entry(row.name, notes=marks), *names[1:]]
         lines.append(line + [entry for one in mine for entry in _entries(one, notes)])
     return lines
 

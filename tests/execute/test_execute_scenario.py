@@ -13,7 +13,8 @@ from torch import nn
 from bench import registry
 from bench.contract import NetSpec
 from bench.data.reading.images import denormalise, normalise
-from bench.execute.scenario import plan_teachers, scenario_data, shares
+from bench.data.tasks import shares
+from bench.execute.scenario import plan_teachers, scenario_data
 from bench.nets.build import build_net
 from bench.suites.expand import expand
 from bench.suites.suite import read_suite

@@ -1,0 +1,115 @@
+"""`bench verify`: checks of records; nothing is run."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from bench.cli.options import json_option
+from bench.paths import UserPath
+
+if TYPE_CHECKING:
+    from bench.verify.findings import Finding, Verdict
+
+COMMANDS = {"refused": "error", "doubt": "warning", "note": "notice"}
+"""What GitHub calls the levels of findings."""
+TOGETHER = 3
+"""From so many cells on, an equal finding is one line with their number."""
+LIMITS = (
+    "This finds records that contradict themselves, this package or one another, not numbers that "
+    "were made up consistently; bench reproduce CELL finds those."
+)
+
+
+@click.command()
+@click.argument("path", type=UserPath(), metavar="DIR")
+@click.option("--submission", is_flag=True, help="Require what a submission must hold.")
+@click.option(
+    "--against",
+    type=UserPath(),
+    metavar="DIR",
+    help="Compare accuracies with the stored records of a folder, such as results.",
+)
+@click.option("--annotations", is_flag=True, help="Print annotations for GitHub's checks.")
+@click.option(
+    "--write-manifest",
+    is_flag=True,
+    help="Write DIR/MANIFEST.json, the digests of all cells, if nothing else is refused.",
+)
+@json_option
+@click.pass_context
+def verify(
+    context: click.Context,
+    path: Path,
+    submission: bool,
+    against: Path | None,
+    annotations: bool,
+    write_manifest: bool,
+    as_json: bool,
+) -> None:
+    """Check records without running anything; exit 1 if one is refused.
+
+    DIR is the folder of a cell, a suite, runs, stored results or a submission, or a file that
+    `bench submit` or `bench archive` wrote.
+    """
+    from bench.verify.manifest import MANIFEST
+    from bench.verify.manifest import write_manifest as write
+    from bench.verify.packed import verify_path
+
+    verdict = verify_path(path, submission, against, listed=not write_manifest)
+    if write_manifest and not verdict.is_refused:
+        write(path)
+    if as_json:
+        click.echo(json.dumps(verdict.as_json(), indent=1, ensure_ascii=False))
+    elif annotations:
+        for folder, finding in verdict.located():
+            click.echo(annotation(folder, finding))
+    else:
+        print_verdict(verdict)
+        if write_manifest and not verdict.is_refused:
+            click.echo(f"{path / MANIFEST} written")
+    if verdict.is_refused:
+        context.exit(1)
+
+
+def print_verdict(verdict: Verdict) -> None:
+    """Print the findings, equal ones of many cells together, and the sum of all."""
+    for line in finding_lines(verdict):
+        click.echo(line)
+    doubts = sum(any(one.level == "doubt" for one in cell.findings) for cell in verdict.cells)
+    n = len(verdict.cells)
+    click.echo(
+        f"{verdict.root}: {n} cell{'' if n == 1 else 's'}, {verdict.refused} refused, "
+        f"{doubts} with doubts"
+    )
+    counts = ", ".join(f"{check} of {number}" for check, number in verdict.counts.items())
+    click.echo(f"Recomputed or compared: {counts or 'nothing'}.")
+    click.echo(LIMITS)
+
+
+def finding_lines(verdict: Verdict) -> list[str]:
+    """Return one line for each finding; what many cells share is one line with their number."""
+    located = sorted(verdict.located(), key=lambda pair: list(COMMANDS).index(pair[1].level))
+    numbers = Counter(finding for _, finding in located)
+    lines = []
+    for folder, one in located:
+        together = numbers[one] > TOGETHER and one.level != "refused"
+        where = f"{numbers[one]} cells" if together else str(folder)
+        lines.append(f"{one.level:<8}{where}: {one.check}: {one.text}")
+    return list(dict.fromkeys(lines))
+
+
+def annotation(folder: Path, finding: Finding) -> str:
+    """Return a finding as a command of GitHub's workflow log, which shows it at the file."""
+    file = _escaped((folder / "record.json").as_posix(), ":,")
+    title = _escaped(f"bench verify, {finding.check}", ":,")
+    command = COMMANDS[finding.level]
+    return f"::{command} file={file},title={title}::{_escaped(finding.text)}"
+
+
+def _escaped(text: str, more: str = "") -> str:
+    return "".join(f"%{ord(c):02X}" if c in f"%\r\n{more}" else c for c in text)

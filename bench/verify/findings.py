@@ -1,0 +1,119 @@
+"""What checks of records find, and the verdict that follows."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from bench.errors import BenchError
+
+Level = Literal["refused", "doubt", "note"]
+"""An inconsistency; something that a reader should look at; something to know."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """The result of one check that has something to say."""
+
+    level: Level
+    check: str
+    text: str
+
+
+def refused(check: str, text: str) -> Finding:
+    """Return the finding of an inconsistency."""
+    return Finding("refused", check, text)
+
+
+def doubt(check: str, text: str) -> Finding:
+    """Return the finding of something that is not known, or unusual."""
+    return Finding("doubt", check, text)
+
+
+def note(check: str, text: str) -> Finding:
+    """Return a finding to know of."""
+    return Finding("note", check, text)
+
+
+@dataclass
+class Checked:
+    """A cell's folder and what was found about it.
+
+    `counted` are the checks that could be made, of those that need something that not every record
+    holds: `predictions`, `task list`, `hash`, `digests`.
+    """
+
+    folder: Path
+    cell_hash: str = ""
+    label: str = ""
+    findings: list[Finding] = field(default_factory=list)
+    counted: set[str] = field(default_factory=set)
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether one of the findings is an inconsistency."""
+        return any(one.level == "refused" for one in self.findings)
+
+
+@dataclass
+class Verdict:
+    """What was found about a folder of records; `findings` are about the folder itself."""
+
+    root: Path
+    cells: list[Checked]
+    findings: list[Finding] = field(default_factory=list)
+
+    @property
+    def refused(self) -> int:
+        """The number of cells that are refused."""
+        return sum(one.is_refused for one in self.cells)
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether a cell or the folder is refused."""
+        return bool(self.refused) or any(one.level == "refused" for one in self.findings)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """For each check that not every record permits, the cells on which it was made."""
+        return dict(Counter(check for one in self.cells for check in sorted(one.counted)))
+
+    def located(self) -> Iterable[tuple[Path, Finding]]:
+        """Yield all findings with the folder that they are about."""
+        for one in self.findings:
+            yield self.root, one
+        for cell in self.cells:
+            for one in cell.findings:
+                yield cell.folder, one
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the verdict as plain values."""
+        return {
+            "folder": str(self.root),
+            "refused": self.is_refused,
+            "cells": len(self.cells),
+            "cells_refused": self.refused,
+            "checked": self.counts,
+            "findings": [
+                {"folder": str(folder), "level": one.level, "check": one.check, "text": one.text}
+                for folder, one in self.located()
+            ],
+        }
+
+
+def refuse_to_go_on(verdict: Verdict) -> None:
+    """Raise where records are refused of which something was to be made.
+
+    Raises:
+        BenchError: with the number of cells, the first reason and the command that shows all.
+    """
+    if not verdict.is_refused:
+        return
+    first = next(one for _, one in verdict.located() if one.level == "refused")
+    raise BenchError(
+        f"{verdict.refused} of {len(verdict.cells)} cells are refused, the first for "
+        f"{first.check}: {first.text}; see all: bench verify {verdict.root}"
+    )

@@ -1,0 +1,197 @@
+"""Checks of a record's numbers: what follows from its tables, and what cannot be."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from bench.contract import TaskShape
+from bench.data.tasks import lists_digest, numbered_classes
+from bench.errors import BenchError
+from bench.results.files import read_parquet
+from bench.results.predictions import Predictions, read_predictions
+from bench.results.record import Accuracy, Record, summarise
+from bench.results.store import PREDICTIONS, TASKS
+from bench.verify import known
+from bench.verify.findings import Checked, Finding, doubt, refused
+
+NEAR = 1e-9
+"""How far a number may be from what it is recomputed as: the rounding of sums."""
+META_TRAINS = ("inversion", "real_data")
+LEAST_SHARE = 0.5
+"""Of the training tasks that its budget names, what a fit's time and rate must account for."""
+
+
+def numbers(record: Record, folder: Path, checked: Checked) -> Iterator[Finding]:
+    """Yield what is wrong with a record's numbers.
+
+    Args:
+        record: of the cell.
+        folder: of the cell.
+        checked: takes note of the checks that could be made.
+    """
+    if record.status != "done":
+        yield from _without_result(record)
+        return
+    if record.accuracy is None:
+        yield refused("accuracy", "it is done and has no accuracy")
+        return
+    try:
+        columns = read_parquet(folder / TASKS, ("task", "accuracy"))
+        values = columns["accuracy"]
+        if not np.array_equal(columns["task"], np.arange(len(values))):
+            raise BenchError(f"{TASKS} does not number its tasks from 0 on")
+        found = summarise(values)
+    except BenchError as error:
+        yield refused("tasks", str(error))
+        return
+    yield from _accuracy(record.accuracy, found, TASKS)
+    if record.n_test_tasks != found.n:
+        yield refused(
+            "tasks", f"{found.n} tasks were scored, the configuration has {record.n_test_tasks}"
+        )
+    queries = record.n_way * record.n_query
+    if np.abs(values * queries - np.round(values * queries)).max() > NEAR * queries:
+        yield refused("tasks", f"an accuracy in {TASKS} is none of {queries} queries")
+    yield from _task_list(record, columns, checked)
+    yield from _predictions(record, folder, values, checked)
+    yield from _rates(record)
+
+
+def _without_result(record: Record) -> Iterator[Finding]:
+    if record.accuracy is not None:
+        yield refused("accuracy", f"it is {record.status} and has an accuracy")
+    if not record.reason:
+        yield refused("status", f"it is {record.status} without a reason")
+    if record.status == "failed":
+        yield doubt("status", f"it failed: {record.reason}")
+
+
+def _accuracy(stored: Accuracy, found: Accuracy, source: str) -> Iterator[Finding]:
+    for name in ("n", "mean", "std", "ci95"):
+        a, b = getattr(stored, name), getattr(found, name)
+        if not abs(a - b) <= NEAR:
+            yield refused("accuracy", f"{name} is {a:.6g} in the record, {b:.6g} by {source}")
+
+
+def _task_list(
+    record: Record, columns: dict[str, np.ndarray], checked: Checked
+) -> Iterator[Finding]:
+    """Compare tasks with the frozen list, drawn again, and their classes with the test split."""
+    tested = tuple(name for name in record.datasets if name in record.tested)
+    shape = TaskShape(record.n_way, record.k_shot, record.n_query)
+    names = [f"class_{way}" for way in range(record.n_way)]
+    classes = None
+    if set(names) <= columns.keys():
+        classes = np.stack([columns[name] for name in names], axis=1)
+        yield from _classes(classes, tested)
+    elif any(name.startswith("class_") for name in columns):
+        yield refused("classes", f"{TASKS} names other classes than those of {record.n_way} ways")
+        return
+    if record.protocol["task_list"] != "frozen":
+        return
+    try:
+        lists = known.drawn_lists(tested, shape, record.n_test_tasks)
+        wanted = known.frozen_digest(tested, shape, record.n_test_tasks)
+    except BenchError as error:
+        yield refused("task list", str(error))
+        return
+    if lists is None or wanted is None:
+        yield doubt("task list", f"the frozen tasks of {', '.join(tested)} are not known here")
+        return
+    checked.counted.add("task list")
+    if record.task_list_sha256 != wanted:
+        found = str(record.task_list_sha256)[:12]
+        yield refused("task list", f"its digest is {found}, that of the frozen list {wanted[:12]}")
+    if lists_digest(lists) != wanted:
+        yield doubt("task list", "this version draws other tasks than the list that it ships")
+    counts = [len(known.class_counts(name) or ()) for name in tested]
+    if classes is not None and not np.array_equal(classes, numbered_classes(counts, lists)):
+        yield refused("classes", "its tasks are of other classes than those of the frozen list")
+
+
+def _classes(classes: np.ndarray, tested: tuple[str, ...]) -> Iterator[Finding]:
+    if (np.diff(np.sort(classes, axis=1), axis=1) == 0).any():
+        yield refused("classes", "a task has one class twice")
+    counts = [known.class_counts(name) for name in tested]
+    total = None if any(one is None for one in counts) else sum(len(one or ()) for one in counts)
+    if classes.min() < 0 or (total is not None and classes.max() >= total):
+        worst = int(classes.min() if classes.min() < 0 else classes.max())
+        yield refused("classes", f"class {worst} is outside the test split's {total} classes")
+
+
+def _predictions(
+    record: Record, folder: Path, values: np.ndarray, checked: Checked
+) -> Iterator[Finding]:
+    if not (folder / PREDICTIONS).exists():
+        return
+    try:
+        found = read_predictions(folder / PREDICTIONS, len(values))
+    except BenchError as error:
+        yield refused("predictions", str(error))
+        return
+    checked.counted.add("predictions")
+    yield from _answers(record, found)
+    if found.predicted.shape[1] == record.n_way * record.n_query:
+        wrong = np.flatnonzero(np.abs(found.accuracies - values) > NEAR)
+        if len(wrong):
+            text = f"{len(wrong)} tasks have another accuracy by their predictions, the first"
+            first = int(wrong[0])
+            yield refused(
+                "predictions",
+                f"{text} task {first}: {found.accuracies[first]:.4f}, not {values[first]:.4f}",
+            )
+        if record.accuracy is not None:
+            yield from _accuracy(record.accuracy, summarise(found.accuracies), PREDICTIONS)
+
+
+def _answers(record: Record, found: Predictions) -> Iterator[Finding]:
+    queries = record.n_way * record.n_query
+    if found.predicted.shape[1] != queries:
+        text = f"{found.predicted.shape[1]} queries per task, the configuration has {queries}"
+        yield refused("predictions", text)
+        return
+    truth = np.repeat(np.arange(record.n_way), record.n_query)
+    if not (found.true == truth).all():
+        yield refused("predictions", "the true classes are not those of the frozen queries")
+    if found.predicted.min() < 0 or found.predicted.max() >= record.n_way:
+        yield refused("predictions", f"a predicted class is none of 0 to {record.n_way - 1}")
+    if (found.margin < 0).any():
+        yield refused("predictions", "a margin is negative")
+
+
+def _rates(record: Record) -> Iterator[Finding]:
+    """Yield what no machine can have done."""
+    timing, cost = record.timing, record.cost
+    for name, value in [*timing, *cost]:
+        if value is not None and not isinstance(value, bool) and not 0 <= value < math.inf:
+            yield refused("rates", f"{name} is {value}")
+            return
+    if not timing.test_s or not timing.test_tasks_per_s:
+        yield refused("rates", "its test took no time")
+    elif abs(timing.test_s * timing.test_tasks_per_s / record.scored.n - 1) > 1e-6:
+        yield refused("rates", "its test's time and rate do not come to its number of tasks")
+    yield from _fit_rates(record)
+    if record.ended < record.started:
+        yield refused("rates", f"it ended ({record.ended}) before it started ({record.started})")
+
+
+def _fit_rates(record: Record) -> Iterator[Finding]:
+    timing, own = record.timing, known.settings("method", record.method)
+    if timing.train_tasks_per_s is None:
+        if own and record.knowledge in META_TRAINS and (timing.fit_s or 0) < 1e-3:
+            text = f"its fit of {record.method} took {timing.fit_s} s, without a training task"
+            yield refused("rates", text)
+        return
+    done = (timing.fit_s or 0) * timing.train_tasks_per_s
+    steps = min(record.budget["meta_iterations"], record.budget["oracle_iterations"])
+    named = steps * record.protocol["tasks_per_meta_batch"] if own else 1
+    if done < LEAST_SHARE * named:
+        yield refused(
+            "rates",
+            f"a fit of {timing.fit_s or 0:.3g} s at {timing.train_tasks_per_s:.3g} training "
+            f"tasks per second is of {done:.0f} tasks; the budget has {named}",
+        )

@@ -1,0 +1,136 @@
+"""A submission: checked records and who hands them in, in one file; the pull request's text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from bench import __version__
+from bench.errors import BenchError
+from bench.results.community import SUBMISSION
+from bench.results.record import Distribution, Record
+from bench.results.store import PREDICTIONS, RECORD, TASKS, read_record
+from bench.verify.findings import Verdict, refuse_to_go_on
+from bench.verify.folder import verify_folder
+from bench.verify.packed import pack
+from bench.verify.schema import Submission
+
+PARTS = (RECORD, TASKS, PREDICTIONS)
+"""The files of a cell that are handed in."""
+
+
+def submit(
+    runs: Path,
+    target: Path,
+    name: str,
+    authors: Sequence[str],
+    url: str | None = None,
+    paper: str | None = None,
+    against: Path | None = None,
+) -> tuple[Verdict, str]:
+    """Check a folder of records and pack it for a pull request.
+
+    Args:
+        runs: the folder of runs, or of one suite.
+        target: the zip that is written.
+        name: of the submission: small letters, digits, hyphens.
+        authors: as they want to be cited.
+        url: of the code.
+        paper: where the method is described.
+        against: a folder of stored records to compare with.
+
+    Returns:
+        The verdict, and the text of the pull request.
+
+    Raises:
+        BenchError: a record is refused, the name cannot be that of a folder, or no cell is done.
+    """
+    verdict = verify_folder(runs, submission=True, against=against)
+    refuse_to_go_on(verdict)
+    stored = [read_record(cell.folder) for cell in verdict.cells]
+    records = [one.record for one in stored]
+    if not any(record.status == "done" for record in records):
+        raise BenchError(f"no cell below '{runs}' is done; run the suite first")
+    try:
+        what = Submission(
+            name=name,
+            authors=list(authors),
+            url=url,
+            paper=paper,
+            packages=packages_of(records),
+            harness=__version__,
+            cells=sorted(record.cell_hash for record in records),
+        )
+    except ValueError as error:
+        raise BenchError(_first_problem(error)) from None
+    files = {
+        f"{one.record.suite}/{one.record.cell_hash}/{part}": one.folder / part
+        for one in stored
+        for part in PARTS
+        if (one.folder / part).is_file()
+    }
+    pack(files, target, {SUBMISSION: what.model_dump_json(indent=1) + "\n"})
+    return verdict, pull_request(what, records, verdict)
+
+
+def _first_problem(error: ValueError) -> str:
+    errors = getattr(error, "errors", list)()
+    if not errors:
+        return str(error)
+    place = ".".join(map(str, errors[0]["loc"]))
+    return f"{place} '{errors[0]['input']}' of the submission: {errors[0]['msg']}; correct it"
+
+
+def packages_of(records: Sequence[Record]) -> list[Distribution]:
+    """Return the distributions that the records' plug-ins came from, each once."""
+    found = {
+        (one.name, one.version, one.commit or ""): one
+        for record in records
+        if record.code
+        for one in record.code.distributions
+    }
+    return [found[key] for key in sorted(found)]
+
+
+def pull_request(what: Submission, records: Sequence[Record], verdict: Verdict) -> str:
+    """Return the text of the pull request that hands the records in."""
+    packages = ", ".join(f"{one.name} {one.version}" for one in what.packages) or "none"
+    counts = ", ".join(f"{check} {n}" for check, n in verdict.counts.items())
+    lines = [
+        f"# Results: {what.name}",
+        "",
+        f"Authors: {', '.join(what.authors)}. Packages: {packages}.",
+        f"Code: {what.url or 'not public'}. Paper: {what.paper or 'none'}.",
+        f"Records: {what.licence}.",
+        "",
+        "| suite | method | learner | test tasks | accuracy | seed | cell |",
+        "|---|---|---|---|---|---|---|",
+        *(_line(record) for record in sorted(records, key=_order)),
+        "",
+        f"`bench verify`: {len(verdict.cells)} cells, none refused; recomputed: {counts}.",
+    ]
+    for where, one in verdict.located():
+        if one.level == "doubt" or one.check == "baseline":
+            lines.append(f"- {where.name}: {one.text}")
+    lines += [
+        "",
+        "- [ ] The pull request changes nothing outside "
+        f"`community/{what.name}/` and adds no badge.",
+        "- [ ] No image or label of a test split was used in training or in choosing settings.",
+        "- [ ] Others may use the records under the licence above.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _order(record: Record) -> tuple[str, ...]:
+    return (record.suite, record.method, record.learner, record.cell_hash)
+
+
+def _line(record: Record) -> str:
+    data = f"{'+'.join(record.tested)} {record.n_way}-way {record.k_shot}-shot"
+    accuracy = record.reason or ""
+    if record.accuracy is not None:
+        mean, ci95 = 100 * record.accuracy.mean, 100 * record.accuracy.ci95
+        accuracy = f"{mean:.2f} ± {ci95:.2f} %"
+    names = (record.suite, record.method, record.learner, data, accuracy, str(record.seed))
+    return f"| {' | '.join(names)} | `{record.cell_hash}` |"

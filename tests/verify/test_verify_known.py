@@ -1,0 +1,38 @@
+"""What the package knows without data and plug-ins is what these say."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from bench.contract import TaskShape
+from bench.data.tasks import lists_digest
+from bench.verify import known
+from tests.verify.write_known import content, lists
+
+
+def test_it_follows_from_data_sets_suites_and_plug_ins():
+    """After a change of these: `python -m tests.verify.write_known`."""
+    stored = json.loads(known.FILE.read_text(encoding="utf-8"))
+    made = json.loads(json.dumps({**content(), "lists": lists()}))
+    drawn = [one["data"]["glyphs"].pop("digests") for one in (stored, made)]
+    assert stored == made
+    assert all(len(one) == 1 for one in drawn)  # of the installed fonts, or of those of another
+
+
+@pytest.mark.parametrize("k_shot", [1, 5])
+def test_a_shipped_list_is_the_list_that_is_drawn(k_shot):
+    shape = TaskShape(5, k_shot, 15)
+    for name in ("glyphs", "cifar_fs", "mini_imagenet_subset", "cub_subset_cropped"):
+        listed = known.listed_digest((name,), shape, 600)
+        assert listed == lists_digest(known.drawn_lists((name,), shape, 600))
+
+
+def test_what_is_not_known_is_none():
+    assert known.class_counts("nothing") is None
+    assert known.data_digests("nothing") == {}
+    assert known.settings("method", "nothing") is None
+    assert known.frozen_digest(("vgg_flower",), TaskShape(5, 1, 15), 600) is None
+    assert known.frozen_digest(("glyphs",), TaskShape(5, 1, 15), 599) is not None
+    assert known.drawn_lists(("glyphs",), TaskShape(5, 1, 15), known.MOST_TASKS + 1) is None
