@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench import __version__
+from bench import registry
 from bench.errors import BenchError
 from bench.results.community import SUBMISSION
 from bench.results.record import Distribution, Record
@@ -58,7 +58,7 @@ def submit(
             url=url,
             paper=paper,
             packages=packages_of(records),
-            harness=__version__,
+            harness=registry.own_distribution()[1],
             cells=sorted(record.cell_hash for record in records),
         )
     except ValueError as error:

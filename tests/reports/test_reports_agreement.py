@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from report_records import make_record
-from reports.rows.select import load_records
 
 from bench.results.predictions import Predictions, write_predictions
+from bench.results.select import load_records
 from bench.results.store import mark_done
 from reports.rows.groups import make_groups
 from reports.tables.agreement import agreement_rows

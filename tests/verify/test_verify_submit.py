@@ -12,7 +12,6 @@ import pytest
 import yaml
 from click.testing import CliRunner
 from honest import copy_of
-from reports.rows.select import load_records
 
 from bench.cli.main import cli
 from bench.errors import BenchError
@@ -21,6 +20,7 @@ from bench.results.community import origin_of, write_badge
 from bench.results.files import write_json
 from bench.results.find import find_records
 from bench.results.record import SCHEMA
+from bench.results.select import load_records
 from bench.results.store import read_record
 from bench.verify.folder import verify_folder
 from bench.verify.packed import unpack, verify_path
