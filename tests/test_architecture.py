@@ -55,6 +55,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         *{"bench.contract", "bench.registry", "bench.results", "bench.stats", "bench.data"},
         "bench.suites",
     },
+    "bench.exports": {"bench.registry", "bench.results", "bench.data"},
     "bench.testing": {
         *{"bench.contract", "bench.registry", "bench.seeds", "bench.nets", "bench.data"},
         *{"bench.learners", "bench.suites"},
@@ -72,7 +73,14 @@ MAY_IMPORT: dict[str, set[str]] = {
         "bench.registry",  # tables and figures of other packages
     },
 }
-NO_TORCH = ("bench.results", "bench.stats", "bench.suites", "bench.verify", "reports")
+NO_TORCH = (
+    "bench.results",
+    "bench.stats",
+    "bench.suites",
+    "bench.verify",
+    "bench.exports",
+    "reports",
+)
 BANNED_CALLS = {
     ("torch", "manual_seed"),
     ("torch.cuda", "manual_seed_all"),

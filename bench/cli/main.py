@@ -20,6 +20,7 @@ _VERBS = {
     "check": "bench.cli.check:check",
     "data": "bench.cli.data:data",
     "doctor": "bench.cli.doctor:doctor",
+    "export": "bench.cli.export:export",
     "ingest": "bench.cli.ingest:ingest",
     "list": "bench.cli.listing:list_names",
     "plan": "bench.cli.run:plan",
