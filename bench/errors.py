@@ -10,6 +10,10 @@ class BenchError(Exception):
     """An error in the input or the environment; shown as one line, without a traceback."""
 
 
+class BrokenOff(BenchError):
+    """What a run needs went away after it had begun: what is finished is kept; exit status 1."""
+
+
 class Skip(Exception):
     """The method cannot run this cell: it is recorded as skipped with this reason, not failed."""
 

@@ -8,18 +8,13 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 from types import FrameType
-
-from filelock import FileLock, Timeout
 
 SIGNALS = tuple(
     getattr(signal, name)
     for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1")
     if hasattr(signal, name)
 )
-LOOK_EVERY = 1.0
-"""Seconds between two looks for a request while another process holds a lock."""
 
 
 class Stopped(KeyboardInterrupt):
@@ -88,24 +83,6 @@ class Stop:
         finally:
             for one in taken:
                 signal.signal(one, before[one])
-
-    @contextlib.contextmanager
-    def locked(self, path: Path) -> Iterator[None]:
-        """Hold a lock file during the block; a request ends the wait for it.
-
-        Raises:
-            Stopped: the end was asked for while another process held the lock.
-        """
-        lock = FileLock(path)
-        while True:
-            with contextlib.suppress(Timeout):
-                lock.acquire(timeout=LOOK_EVERY)
-                break
-            self.check()
-        try:
-            yield
-        finally:
-            lock.release()
 
     def _handle(self, signum: int, frame: FrameType | None) -> None:
         if self.requested:

@@ -16,7 +16,11 @@ from bench import registry
 
 
 def pytest_configure() -> None:
-    """Hide the plug-ins of other distributions that happen to be installed."""
+    """Hide the plug-ins of other distributions that happen to be installed.
+
+    Runs compute in the process of the test, unless it says otherwise: a new one imports torch.
+    """
+    os.environ["PURER_BENCH_JOBS"] = "1"
     groups = [f"purer_bench.{kind}s" for kind in get_args(registry.Kind)]
     points = [point for group in groups for point in entry_points(group=group)]
     foreign = {point.dist.name for point in points if point.dist} - {registry.OWN}

@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("bench", "purer", "baselines", "reports")
 FILES = [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
 NUMERIC = {"torch", "numpy", "scipy", "pydantic"}
-OPEN_TO_ALL = {"bench.errors", "bench.cores", "bench.paths"}
+OPEN_TO_ALL = {"bench.errors", "bench.cores", "bench.paths", "bench.processes", "bench.leases"}
 PLUG_IN = {"bench.contract", "bench.nets", "bench.learners", "bench.training", "bench.inversion"}
 MAY_IMPORT: dict[str, set[str]] = {
     # Layers from the bottom up: folder or module -> the first-party modules below it that it may
@@ -22,6 +22,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "bench.errors": set(),
     "bench.cores": set(),
     "bench.paths": set(),
+    "bench.processes": set(),
+    "bench.leases": set(),
     "bench.seeds": set(),
     "bench.registry": set(),
     "bench": set(),

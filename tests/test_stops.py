@@ -7,10 +7,8 @@ import signal
 import subprocess
 import sys
 import threading
-from pathlib import Path
 
 import pytest
-from filelock import FileLock
 
 from bench.stops import SIGNALS, Stop, Stopped
 
@@ -83,16 +81,3 @@ def test_another_thread_leaves_handlers_alone() -> None:
     thread.start()
     thread.join()
     assert seen == [before]
-
-
-def test_a_wait_for_a_lock_ends_with_a_request(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("bench.stops.LOOK_EVERY", 0.01)
-    stop = Stop()
-    with stop.locked(tmp_path / "lock"):
-        pass
-    with FileLock(tmp_path / "lock"):
-        stop.request(signal.SIGTERM)
-        with pytest.raises(Stopped), Stop.locked(stop, tmp_path / "lock"):
-            raise AssertionError("the lock is another's")

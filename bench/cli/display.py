@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.progress import TaskID
+    from rich.table import Table
 
     from bench.execute.progress import Standing
 
 PLAIN_INTERVAL = 10.0
-"""Seconds between two plain lines of one stage."""
+"""Seconds between two plain lines of one cell."""
 
 BAR_WIDTH = 24
 BESIDE_LABEL = BAR_WIDTH + 36
 """Columns of a bar, counts of five digits, two times, and the spaces between."""
 LEAST_LABEL = 12
+MOST_SHOWN = 8
+"""Cells under way that are shown, with three lines each."""
 
 
 class PlainDisplay:
@@ -28,8 +33,8 @@ class PlainDisplay:
         self.n_cells = n_cells
         self.echo = echo
         self.n_done = 0
-        self._label = ""
-        self._last = time.monotonic()
+        self._last: dict[str, float] = {}
+        """when something was last printed of each cell under way"""
 
     def __enter__(self) -> PlainDisplay:
         return self
@@ -43,20 +48,24 @@ class PlainDisplay:
         pass
 
     def start_cell(self, label: str) -> None:
-        """Print which cell is running."""
-        self._label = label
+        """Take note of a cell that is under way."""
+        self._last.setdefault(label, time.monotonic())
 
-    def stage(self, standing: Standing) -> None:
+    def stage(self, label: str, standing: Standing) -> None:
         """Print the progress of a stage: counts, rate, time left, last validation accuracy."""
-        if time.monotonic() - self._last >= PLAIN_INTERVAL:
-            self._last = time.monotonic()
-            self.echo(f"        {self._label}: {standing.text}")
+        if time.monotonic() - self._last.setdefault(label, 0.0) >= PLAIN_INTERVAL:
+            self._last[label] = time.monotonic()
+            self.echo(f"        {label}: {standing.text}")
+
+    def leave_cell(self, label: str) -> None:
+        """Take note of a cell that is left to another process."""
+        self._last.pop(label, None)
 
     def end_cell(self, label: str, outcome: str) -> None:
         """Print the outcome of a cell."""
         self.n_done += 1
         self.echo(f"[{self.n_done}/{self.n_cells}] {label}: {outcome}")
-        self._last = time.monotonic()
+        self._last.pop(label, None)
 
     def say(self, line: str) -> None:
         """Print one line that the user should know."""
@@ -64,7 +73,7 @@ class PlainDisplay:
 
 
 class LiveDisplay(PlainDisplay):
-    """The current cell, and progress bars of the suite's cells and the cell's stage, with notes.
+    """A progress bar of the suite's cells; of each cell under way its name, a bar and notes.
 
     Args:
         n_cells: cells of the suite.
@@ -84,18 +93,16 @@ class LiveDisplay(PlainDisplay):
             TimeElapsedColumn,
             TimeRemainingColumn,
         )
-        from rich.text import Text
 
         display = self
-        self._notes = ""
+        self._shown: dict[str, _Shown] = {}
 
         class Bars(Progress):
-            """Bars, notes and an empty line below, because tox forwards only whole lines."""
+            """Bars and an empty line below, because tox forwards only whole lines."""
 
             def get_renderables(self) -> Iterator[Any]:
-                yield Text(display._label, no_wrap=True, overflow="ellipsis")
-                yield from super().get_renderables()
-                yield Text(display._notes, no_wrap=True, overflow="ellipsis")
+                tables = {task.id: self.make_tasks_table([task]) for task in self.tasks}
+                yield from display._rendered(tables)
                 yield ""
 
         self._bars = Bars(
@@ -109,8 +116,6 @@ class LiveDisplay(PlainDisplay):
             console=console,
         )
         self._cells = self._bars.add_task("cells", total=n_cells)
-        self._stage = self._bars.add_task("", total=None, visible=False)
-        self._stage_label: str | None = None
 
     def __enter__(self) -> LiveDisplay:
         self._bars.start()
@@ -119,27 +124,60 @@ class LiveDisplay(PlainDisplay):
     def __exit__(self, *exception: Any) -> None:
         self._bars.stop()
 
-    def stage(self, standing: Standing) -> None:
-        """Move the second bar; a new label resets it."""
-        if standing.stage != self._stage_label or standing.done == 0:
-            self._stage_label = label = standing.stage
+    def start_cell(self, label: str) -> None:
+        """Show a cell that is under way."""
+        if label not in self._shown:
+            self._shown[label] = _Shown(self._bars.add_task("", total=None, visible=False))
+
+    def stage(self, label: str, standing: Standing) -> None:
+        """Move a cell's bar; another stage resets it."""
+        self.start_cell(label)
+        shown = self._shown[label]
+        if standing.stage != shown.stage or standing.done == 0:
+            shown.stage = standing.stage
             room = max(LEAST_LABEL, self._bars.console.width - BESIDE_LABEL)
-            short = label if len(label) <= room else f"{label[: room - 1]}…"
-            self._bars.reset(self._stage, total=standing.total, visible=True, description=short)
-        self._notes = ", ".join(standing.notes)
-        self._bars.update(self._stage, completed=standing.done, total=standing.total)
+            short = shown.stage if len(shown.stage) <= room else f"{shown.stage[: room - 1]}…"
+            self._bars.reset(shown.bar, total=standing.total, visible=True, description=short)
+        shown.notes = ", ".join(standing.notes)
+        self._bars.update(shown.bar, completed=standing.done, total=standing.total)
+
+    def leave_cell(self, label: str) -> None:
+        """Show a cell no longer."""
+        if (shown := self._shown.pop(label, None)) is not None:
+            self._bars.remove_task(shown.bar)
 
     def end_cell(self, label: str, outcome: str) -> None:
         """Print the outcome above the bars and advance the first."""
         self.n_done += 1
+        self.leave_cell(label)
         self._bars.console.print(f"[{self.n_done}/{self.n_cells}] {label}: {outcome}", markup=False)
         self._bars.update(self._cells, completed=self.n_done)
-        self._bars.update(self._stage, visible=False)
-        self._stage_label, self._notes = None, ""
 
     def say(self, line: str) -> None:
         """Print a line above the bars."""
         self._bars.console.print(line, markup=False)
+
+    def _rendered(self, bars: dict[TaskID, Table]) -> Iterator[Any]:
+        """Yield the bar of the cells, and of each cell under way its name, bar and notes."""
+        from rich.text import Text
+
+        own = {shown.bar for shown in self._shown.values()}
+        yield from (bar for number, bar in bars.items() if number not in own)
+        for label, shown in [*self._shown.items()][:MOST_SHOWN]:
+            yield Text(label, no_wrap=True, overflow="ellipsis")
+            yield bars.get(shown.bar, "")
+            yield Text(shown.notes, no_wrap=True, overflow="ellipsis")
+        if (more := len(self._shown) - MOST_SHOWN) > 0:
+            yield Text(f"and {more} more under way")
+
+
+@dataclass
+class _Shown:
+    """What is shown of a cell under way: its bar, the stage that this is of, and notes."""
+
+    bar: TaskID
+    stage: str = ""
+    notes: str = ""
 
 
 def make_display(n_cells: int, echo: Callable[[str], object], live: bool) -> PlainDisplay:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from bench.errors import BenchError
+from bench.errors import BenchError, BrokenOff
 from bench.stops import Stopped
 
 UNEXPECTED = 1
@@ -21,6 +21,8 @@ def exit_status(error: BaseException) -> int:
         return cause.exit_status
     if isinstance(error, Interrupted):
         return INTERRUPTED
+    if isinstance(error, BrokenOff):
+        return UNEXPECTED
     return REFUSED if isinstance(error, (BenchError, click.ClickException, OSError)) else UNEXPECTED
 
 

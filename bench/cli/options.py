@@ -111,10 +111,12 @@ def resolve(options: dict[str, Any], quiet: bool) -> tuple[ResolvedSuite, Reques
         data_dir=options["data_dir"],
         dataset_dirs=dataset_dirs,
         device=options["device"],
-        threads=options.get("threads"),
+        threads=options.get("threads") or 1,
+        jobs=options.get("jobs"),
         command=_command(options),
         trust_stored=options.get("trust_stored", False),
         **_given(options, "checkpoint_every"),
+        **_given(options, "worker_timeout"),
     )
     return resolved, request
 

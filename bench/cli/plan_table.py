@@ -51,20 +51,13 @@ def plan_rows(plan: ResolvedSuite, request: Request) -> list[dict[str, Any]]:
             "memory_bytes": None,
         }
         if not state.is_finished:
-            estimator = estimator or _estimator(plan, request)
+            if estimator is None:
+                from bench.execute.estimate import estimator_for
+
+                estimator = estimator_for(plan, request)
             row |= estimator.estimate(cell)
         rows.append(row)
     return rows
-
-
-def _estimator(plan: ResolvedSuite, request: Request) -> Estimator:
-    from bench.execute.devices import use_device
-    from bench.execute.estimate import Estimator
-    from bench.execute.machine import prepare_process
-
-    device = use_device(request.device)
-    prepare_process(request.threads)
-    return Estimator({**plan.nominal, **plan.data}, request.runs, request.cache, device)
 
 
 def print_plan(plan: ResolvedSuite, rows: list[dict[str, Any]]) -> None:

@@ -21,14 +21,27 @@ if TYPE_CHECKING:
 
 @click.command()
 @suite_options
+@click.option(
+    "--slurm",
+    "n_tasks",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Print a batch script of a Slurm array of N tasks instead.",
+)
+@click.option("--time", metavar="H:M:S", help="Its time limit.  [default: from the plan]")
 @json_option
-def plan(as_json: bool, **options: Any) -> None:
+def plan(as_json: bool, n_tasks: int | None, time: str | None, **options: Any) -> None:
     """Show the cells of a suite, which of them are finished, and the estimated time."""
     from bench.cli.plan_table import plan_rows, print_plan
 
-    resolved, request = resolve(options, quiet=as_json)
+    resolved, request = resolve(options, quiet=as_json or n_tasks is not None)
     rows = plan_rows(resolved, request)
-    if as_json:
+    if n_tasks is not None:
+        from bench.cli.slurm import sbatch_script
+
+        name = resolved.suite.name
+        click.echo(sbatch_script(options, request, name, rows, n_tasks, time), nl=False)
+    elif as_json:
         click.echo(json.dumps(rows, indent=1))
     else:
         print_plan(resolved, rows)
@@ -36,9 +49,21 @@ def plan(as_json: bool, **options: Any) -> None:
 
 @click.command()
 @suite_options
-@click.option("--threads", type=click.IntRange(1), help="CPU threads.  [default: torch's own]")
+@click.option(
+    "--jobs",
+    type=click.IntRange(1),
+    envvar="PURER_BENCH_JOBS",
+    help="Processes that share the cells.  [default: as many as cores and memory allow]",
+)
+@click.option("--threads", type=click.IntRange(1), help="CPU threads of each.  [default: 1]")
 @checkpoint_option
-@click.option("--executor", type=click.Choice(["inline", "dask"]), default="inline")
+@click.option("--executor", type=click.Choice(["local", "dask"]), default="local")
+@click.option(
+    "--worker-timeout",
+    type=click.FloatRange(min=0),
+    metavar="SECONDS",
+    help="Longest time without any Dask worker.  [default: 300]",
+)
 @click.option(
     "--trust-stored",
     is_flag=True,
@@ -108,9 +133,9 @@ def _run(
     as_json: bool,
 ) -> list[StoredRecord]:
     from bench.cli.display import make_display
-    from bench.execute.run import Executor, run_inline, run_plan
+    from bench.execute.run import Executor, run_here, run_plan
 
-    execute: Executor = run_inline
+    execute: Executor = run_here
     if executor == "dask":
         from bench.execute.dask import run_dask as execute
     finished = view.ingest if view else _nothing

@@ -7,16 +7,13 @@ import json
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from bench.cli.options import json_option
 from bench.errors import BenchError
 from bench.paths import UserPath
-
-if TYPE_CHECKING:
-    from bench.execute.progress import Standing
 
 
 @click.command()
@@ -74,9 +71,9 @@ def _run_row(folder: Path, run: Mapping[str, Any], state: str) -> dict[str, Any]
 
 
 def _cell_row(folder: Path, cell: Mapping[str, Any], state: str) -> dict[str, Any]:
-    from bench.execute.progress import duration
+    from bench.execute.progress import duration, standing_of
 
-    standing = _standing(cell)
+    standing = standing_of(cell)
     heard = f"heard of {duration(max(0.0, time.time() - cell['updated']))} ago"
     text = (
         f"{state:<10}{cell['label']}: {standing.text}; since {_clock(cell['started'])}, {heard}, "
@@ -89,13 +86,6 @@ def _cell_row(folder: Path, cell: Mapping[str, Any], state: str) -> dict[str, An
         **{key: cell[key] for key in (*keys, "validation")},
         "seconds_left": standing.seconds_left,
     }
-
-
-def _standing(cell: Mapping[str, Any]) -> Standing:
-    from bench.execute.progress import Standing
-
-    names = ("stage", "done", "total", "rate", "validation")
-    return Standing(**{name: cell[name] for name in names})
 
 
 def _where(facts: Mapping[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import time
 from collections.abc import Iterator, Sequence
@@ -145,11 +146,16 @@ def _pools(resolved: ResolvedSuite, request: Request) -> Iterator[tuple[str, Poo
 def _distinct(resolved: ResolvedSuite, state: RunState) -> Iterator[tuple[str, Pool]]:
     from bench import registry
     from bench.execute.state import own_pool
+    from bench.leases import patiently
 
     seen = set()
     for cell in resolved.cells:
         if registry.load("method", cell.method).uses_pool:
-            pool = own_pool(cell, state)
+            pool = patiently(
+                functools.partial(own_pool, cell, state),
+                state.keeping.stop.check,
+                state.keeping.say,
+            )
             if pool.sha256 not in seen:
                 seen.add(pool.sha256)
                 yield (

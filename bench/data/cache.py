@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 
 from bench.errors import BenchError
+from bench.leases import waiting
 from bench.results.files import sync_folder, write_json
 
 if TYPE_CHECKING:
@@ -42,12 +43,9 @@ def build(
     Raises:
         BenchError: a file cannot be read or written, or the source is incomplete or damaged.
     """
-    import filelock
-
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        lock = filelock.FileLock(str(folder) + ".lock")
-        with lock:
+        with waiting(folder.with_name(f"{folder.name}.lease"), f"the decoding of {source.name}"):
             if not is_complete(folder):
                 _build_alone(source, path, folder, digest, progress)
     except OSError as error:

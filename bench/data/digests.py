@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.results.files import file_sha256, write_json
+from bench.results.files import file_sha256, remember_json
 
 
 class DigestMemory:
@@ -44,7 +44,7 @@ class DigestMemory:
         if isinstance(known, dict) and known.get("stamp") == stamp:
             return known["sha256"]
         digest = read()
-        write_json(self.store, self._load() | {key: {"stamp": stamp, "sha256": digest}})
+        remember_json(self.store, self._load() | {key: {"stamp": stamp, "sha256": digest}})
         return digest
 
     def _load(self) -> dict[str, Any]:

@@ -2,29 +2,33 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import logging
 import traceback
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from bench import registry
-from bench.contract import Pool
 from bench.errors import BenchError, Skip
 from bench.execute.fits import Fit
 from bench.execute.fitting import Fitted, fit_cell
 from bench.execute.machine import describe_device, describe_environment
+from bench.execute.record_parts import command_for, summarise_pool, warnings_of
 from bench.execute.state import RunState
 from bench.execute.status import CodeMemory, Here, cell_code, record_doubt
 from bench.execute.testing import score_cell
 from bench.execute.timing import SystemSampler
+from bench.leases import Busy, Lease, hold
 from bench.nets.precision import computing_in
+from bench.processes import this_process
 from bench.results.codebase import installed_code
 from bench.results.files import write_json, write_parquet
 from bench.results.maker import trusted
-from bench.results.record import FitSummary, PoolSummary, Record
+from bench.results.record import FitSummary, ProcessFacts, Record
 from bench.results.store import (
     CURVE,
     DONE,
@@ -40,58 +44,89 @@ from bench.results.store import (
 )
 from bench.seeds import seed_global_state
 from bench.stops import Stopped
-from bench.suites.cell import Cell, PoolChoice
+from bench.suites.cell import Cell
 from bench.teachers.similarity import similarity_file
-
-FEW_TASKS = 200
-"""Below this many test tasks a record carries a warning: the interval is ±1.4 points or more at
-a standard deviation of 10."""
 
 
 def run_cell(cell: Cell, state: RunState) -> Path:
     """Run one cell unless it is finished, and return its folder; a failure becomes its record.
 
-    Two processes that want the same cell wait for one another.
-
     Raises:
+        Busy: another process is at the cell, its fit or the last of its teachers.
         Stopped: the end was asked for; what was done of the cell is kept.
     """
-    name = cell.hash(state.digests)
-    folder = state.folder / name
-    state.folder.mkdir(parents=True, exist_ok=True)
-    with state.keeping.stop.locked(state.folder / f".{name}.lock"):
-        recover(folder)
+    with _held(cell, state) as (folder, lease):
         if (found := cell_state(folder).name) not in FINAL:
             folder.mkdir(exist_ok=True)
-            _run(cell, name, folder, state)
+            _run(cell, folder, state, lease)
         elif found != "newer" and (doubt := _doubt(cell, folder, state)):
-            return _run_beside(cell, name, folder, state, doubt)
+            return _run_beside(cell, folder, state, lease, doubt)
     return folder
+
+
+def fail_cell(cell: Cell, state: RunState, reason: str) -> Path:
+    """Record that a cell failed unless it is finished, and return its folder.
+
+    Raises:
+        Busy: another process is at the cell.
+    """
+    with _held(cell, state) as (folder, lease):
+        if cell_state(folder).name not in FINAL:
+            folder.mkdir(exist_ok=True)
+            _run(cell, folder, state, lease, failed=reason)
+    return folder
+
+
+@contextlib.contextmanager
+def _held(cell: Cell, state: RunState) -> Iterator[tuple[Path, Lease]]:
+    """Give a cell's folder and hold its lease."""
+    folder = state.folder / cell.hash(state.digests)
+    state.folder.mkdir(parents=True, exist_ok=True)
+    with hold(folder.with_name(f".{folder.name}.lease"), cell.label) as lease:
+        recover(folder)
+        yield folder, lease
 
 
 def _doubt(cell: Cell, folder: Path, state: RunState) -> str | None:
     """Say why a finished cell is run again, or None; see `status.record_doubt`."""
     if state.trust_stored:
         return None
-    now = Here(torch.get_num_threads, lambda: state.device.type == "cpu")
+    now = Here(torch.get_num_threads(), lambda: state.device.type == "cpu")
     return record_doubt(read_record(folder).record, cell, CodeMemory(state.cache), now)
 
 
-def _run_beside(cell: Cell, name: str, folder: Path, state: RunState, doubt: str) -> Path:
+def _run_beside(cell: Cell, folder: Path, state: RunState, lease: Lease, doubt: str) -> Path:
     """Run a cell again; its older record is replaced once the new one is finished.
 
     Returns:
         The cell's folder, or where the new run failed, its own.
     """
     new = beside(folder)
-    _run(cell, name, new, state, doubt)
+    _run(cell, new, state, lease, doubt)
     if cell_state(new).name not in FINAL:
         return new
     replace(folder, new)
     return folder
 
 
-def _run(cell: Cell, name: str, folder: Path, state: RunState, again: str = "") -> None:
+def _run(
+    cell: Cell, folder: Path, state: RunState, lease: Lease, again: str = "", failed: str = ""
+) -> None:
+    """Run a cell and write its record.
+
+    Args:
+        cell: the cell.
+        folder: for its files.
+        state: of the run.
+        lease: of the cell.
+        again: why it is run again, though it was finished.
+        failed: why it is not tried, but recorded as failed.
+
+    Raises:
+        Busy: another process is at something that it needs, or took the cell over.
+        Stopped: the end was asked for.
+    """
+    name = cell.hash(state.digests)
     (folder / DONE).unlink(missing_ok=True)
     write_json(folder / "config.json", cell.model_dump(mode="json"))
     started = _now()
@@ -105,8 +140,14 @@ def _run(cell: Cell, name: str, folder: Path, state: RunState, again: str = "") 
     with SystemSampler(state.device) as sampler:
         try:
             with computing_in(cell.protocol.precision, state.device):
-                parts = _fit_and_test(cell, folder, state, logger)
-            status, reason = "done", None
+                parts = {} if failed else _fit_and_test(cell, folder, state, logger)
+            status, reason = ("failed", failed) if failed else ("done", None)
+            lease.check()
+        except Busy as busy:
+            logger.info("left: %s", busy)
+            _close(logger)
+            state.progress.end()
+            raise
         except Skip as skipped:
             status, reason = "skipped", str(skipped)
         except BenchError as error:
@@ -135,9 +176,10 @@ def _run(cell: Cell, name: str, folder: Path, state: RunState, again: str = "") 
         selection=cell.protocol.selection if parts.pop("validated", False) else "last",
         device=describe_device(state.device),
         environment=describe_environment(),
-        command=_command(cell, state.command),
+        process=ProcessFacts(**{key: this_process()[key] for key in ("host", "pid")}),
+        command=command_for(cell, state.command),
         code=cell_code(installed_code(), cell),
-        warnings=[*_warnings(cell), *parts.pop("notes", ())],
+        warnings=[*warnings_of(cell), *parts.pop("notes", ())],
         started=started,
         ended=_now(),
         **cell.model_dump(mode="json", exclude={"pool"}),
@@ -204,54 +246,6 @@ def _copy_fit_files(fit: Fit, folder: Path) -> None:
             target = folder / path.relative_to(fit.folder)
             target.parent.mkdir(exist_ok=True)
             target.write_bytes(path.read_bytes())
-
-
-def summarise_pool(pool: Pool, imported: PoolChoice | None = None) -> PoolSummary:
-    """Return the record's summary of a pool."""
-    kinds = [teacher.spec.architecture for teacher in pool]
-    return PoolSummary(
-        name=imported.name if imported else None,
-        sha256=pool.sha256,
-        n=len(pool),
-        mean_accuracy=pool.mean_accuracy,
-        architectures={kind: kinds.count(kind) for kind in sorted(set(kinds))},
-        teachers=[
-            {
-                "name": teacher.name,
-                "dataset": teacher.dataset,
-                "architecture": teacher.spec.architecture,
-                "image_size": teacher.spec.image_size,
-                "classes": list(teacher.class_names),
-                "accuracy": teacher.accuracy,
-                "sha256": teacher.sha256,
-                "code": teacher.code,
-                "threads": teacher.threads,
-            }
-            for teacher in pool
-        ],
-    )
-
-
-def _warnings(cell: Cell) -> list[str]:
-    """Return the warnings of the record."""
-    found = []
-    if describe_environment().git_dirty:
-        found.append("the checkout had uncommitted changes")
-    if cell.protocol.teachers == "untrained" and registry.load("method", cell.method).uses_pool:
-        found.append("the teachers are untrained; accuracies say nothing about the methods")
-    if cell.protocol.selection == "test_max":
-        found.append("the checkpoint was selected on test tasks")
-    if cell.protocol.task_list == "redrawn":
-        found.append("each evaluation drew its own tasks; differences cannot be paired")
-    if cell.n_test_tasks < FEW_TASKS:
-        found.append(f"only {cell.n_test_tasks} test tasks")
-    return found
-
-
-def _command(cell: Cell, command: str) -> str:
-    """Return a command that re-runs this cell and its siblings."""
-    variant = f" --only 'variant={cell.variant}'" if cell.variant else ""
-    return f"{command} --only method={cell.method}{variant}"
 
 
 def _kept(stopped: KeyboardInterrupt) -> str:

@@ -1,31 +1,39 @@
-"""Dask engine: workers on one or many machines run the cells in a shared runs folder.
-
-Workers hold one process each with pinned threads. Teachers of a pool are trained as tasks of
-their own, so that workers share the work instead of waiting for one another's locks.
-"""
+"""Dask workers, on one or many machines, that share the cells of a run through a shared folder."""
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import os
+import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench import registry
 from bench.checkpoints import Keeping
-from bench.data.opening import open_data
-from bench.errors import BenchError
+from bench.errors import BenchError, BrokenOff
+from bench.execute.capacity import Capacity, capacity
 from bench.execute.plan import Request, ResolvedSuite
-from bench.execute.progress import Display, Standing
-from bench.stops import LOOK_EVERY, Stop, Stopped
+from bench.execute.progress import PROGRESS, Display, Progress, read, standing_of
+from bench.execute.sharing import share
+from bench.execute.status import cell_folder
+from bench.execute.units import Ended, Unit, open_state, run_unit
+from bench.execute.worker import Setup
+from bench.stops import Stop
 from bench.suites.cell import Cell
 
 if TYPE_CHECKING:
     from bench.execute.state import RunState
 
 SCHEDULER = "PURER_BENCH_SCHEDULER"
-RETRIES = 2
+SAY_AFTER = 30.0
+"""Seconds without a worker after which the user is told."""
+NO_MEMORY_RULES = {
+    f"distributed.worker.memory.{name}": False for name in ("target", "spill", "pause")
+}
+"""A paused worker would wait for ever: memory that a cell freed stays with the process."""
 
 
 def run_dask(
@@ -37,82 +45,190 @@ def run_dask(
 ) -> Iterator[tuple[Cell, Path]]:
     """Run cells on Dask workers; yield each with its folder as it ends.
 
-    `PURER_BENCH_SCHEDULER` names a scheduler's address or file; without it, a local cluster with
-    one single-threaded worker a core is started.
-
-    A request to end reaches the workers: each saves what it is at, and begins nothing new.
+    `PURER_BENCH_SCHEDULER` names a scheduler's address or file; without it, a local cluster is
+    started, of as many workers as `capacity` says.
 
     Raises:
-        BenchError: the extra is not installed, the scheduler does not answer, or a worker does
-            not see the runs folder.
-        Stopped: the end was asked for.
+        BenchError: the extra is not installed, the scheduler does not answer, or a worker does not
+            see the runs folder.
+        BrokenOff: the scheduler is gone, or there has been no worker for too long.
+        Stopped: the end was asked for; each worker saved what it was at.
     """
     try:
+        import dask
         from distributed import Client, LocalCluster
     except ImportError:
         raise BenchError(
             "--executor dask needs the extra 'dask'; pip install 'purer-bench[dask]'"
         ) from None
-    from bench.cores import available_cores
-
-    target = os.environ.get(SCHEDULER)
+    request, target = _resolved(request), os.environ.get(SCHEDULER)
+    room = capacity(plan, cells, request)
+    names = tuple(sorted({name for cell in cells for name in cell.datasets}))
     with (
-        _cluster(LocalCluster, target, available_cores()) as cluster,
+        dask.config.set(NO_MEMORY_RULES),
+        _cluster(LocalCluster, target, room) as cluster,
         _client(Client, cluster, target) as client,
     ):
-        _check_shared(client, request.runs)
-        request = _pinned(request)
-        run_id = uuid.uuid4().hex
-        kept: list[str] = []
-        trained = [
-            client.submit(_train, plan.suite.name, cell, index, request, run_id, retries=RETRIES)
-            for cell, index in _missing_teachers(plan, cells, request)
-        ]
-        for number, future in enumerate(_ended(client, trained, keeping.stop, run_id), 1):
-            if future.exception() is None:  # what fails here fails the cells that need the teacher
-                kept += filter(None, [future.result()])
-            display.stage(Standing("teachers", number, len(trained)))
-        keeping.stop.check("; ".join(kept))
-        futures = {
-            client.submit(
-                _run, plan.suite.name, cell, request, run_id, retries=RETRIES, pure=False
-            ): cell
-            for cell in cells
-        }
-        n_workers = len(client.scheduler_info()["workers"])
-        display.start_cell(f"{len(cells)} cells on {n_workers} workers")
-        for future in _ended(client, list(futures), keeping.stop, run_id):
-            folder, saved = future.result()
-            if folder is not None:
-                yield futures[future], Path(folder)
-            elif saved:
-                kept.append(saved)
-        keeping.stop.check("; ".join(kept))
+        setup = Setup(plan.suite.name, names, request)
+        crew = Workers(client, setup, [] if target else room.devices, display, room, plan)
+        if not target:
+            display.say(f"Dask: {room.text}")
+        yield from share(cells, crew, display, keeping)
 
 
-def _ended(client: Any, futures: Sequence[Any], stop: Stop, run_id: str) -> Iterator[Any]:
-    """Yield futures as they end; pass a request to end on to the workers, once."""
-    from distributed import wait
+class Workers:
+    """A crew of Dask workers, each of which does one unit at a time.
 
-    left, passed_on = set(futures), False
-    while left:
-        if stop.signum is not None and not passed_on:
-            client.run(_request_stop, run_id, stop.signum)
-            passed_on = True
-        try:
-            found: Any = wait(list(left), timeout=LOOK_EVERY, return_when="FIRST_COMPLETED")
-        except TimeoutError:
-            continue
-        left -= found.done
-        yield from found.done
+    Args:
+        client: connected.
+        setup: what each is told.
+        devices: one for each worker of a local cluster; none for others, which have the request's.
+        display: where progress is shown.
+        room: for the reason of a cell whose worker died.
+        plan: what is run.
+    """
+
+    def __init__(
+        self,
+        client: Any,
+        setup: Setup,
+        devices: Sequence[str | None],
+        display: Display,
+        room: Capacity,
+        plan: ResolvedSuite,
+    ) -> None:
+        self._client, self._setup, self._devices = client, setup, list(devices)
+        self._display, self._room, self._plan = display, room, plan
+        self._run_id = uuid.uuid4().hex
+        self._given: dict[str, str | None] = {}
+        """the device of each worker that was met"""
+        self._at: dict[Any, tuple[str, Unit]] = {}
+        self._alone_since: float | None = None
+        self._said = self._told = False
+
+    @property
+    def size(self) -> int:
+        """How many units it may do at a time."""
+        return max(1, len(self._there()))
+
+    @property
+    def is_free(self) -> bool:
+        """Whether a worker has nothing to do."""
+        return bool(self._idle())
+
+    def start(self, unit: Unit) -> None:
+        """Give a unit to a worker that has none."""
+        worker = self._idle()[0]
+        request = replace(self._setup.request, device=self._device(worker))
+        future = self._client.submit(
+            _work,
+            replace(self._setup, request=request),
+            unit,
+            self._run_id,
+            workers=[worker],
+            allow_other_workers=False,
+            pure=False,
+        )
+        self._at[future] = worker, unit
+
+    def ended(self, seconds: float) -> list[Ended]:
+        """Return the units that ended; wait for one at most so many seconds.
+
+        Raises:
+            BrokenOff: the scheduler is gone, or there has been no worker for too long.
+        """
+        self._check_alive()
+        if not self._at:
+            time.sleep(seconds)
+            return []
+        done = self._wait(seconds)
+        there = self._there()
+        gone = [one for one, (worker, _) in self._at.items() if worker not in there]
+        for _, unit in self._at.values():
+            self._show(unit)
+        return [self._end(future) for future in {*done, *gone}]
+
+    def stop(self, signum: int) -> None:
+        """Ask all, once, to save what they are at."""
+        if not self._told:
+            self._client.run(_request_stop, self._run_id, signum, on_error="ignore")
+        self._told = True
+
+    def _wait(self, seconds: float) -> set[Any]:
+        from distributed import wait
+
+        with contextlib.suppress(TimeoutError):
+            found: Any = wait([*self._at], timeout=seconds, return_when="FIRST_COMPLETED")
+            return found.done
+        return set()
+
+    def _end(self, future: Any) -> Ended:
+        worker, unit = self._at.pop(future)
+        if future.status == "finished":
+            return replace(future.result(), unit=unit)
+        error = future.exception(timeout=1) if future.status == "error" else None
+        future.cancel()
+        if isinstance(error, BenchError | OSError):
+            return Ended(unit, error=error)
+        why = f"{type(error).__name__}: {error}" if error else f"it died; {self._room.of_memory}"
+        return Ended(unit, lost=f"worker {worker} did not end it ({why})")
+
+    def _there(self) -> list[str]:
+        return list(self._client.scheduler_info(n_workers=-1)["workers"])
+
+    def _idle(self) -> list[str]:
+        at_work = {worker for worker, _ in self._at.values()}
+        idle = [worker for worker in self._there() if worker not in at_work]
+        if new := [worker for worker in idle if worker not in self._given]:
+            self._meet(new)
+        return idle
+
+    def _meet(self, workers: Sequence[str]) -> None:
+        """Check that new workers see the runs folder, and give each of a local cluster a device."""
+        _check_shared(self._client, workers, self._setup.request.runs)
+        there = self._there()
+        for worker in workers:
+            taken = [self._given[one] for one in there if one in self._given]
+            left = [one for one in self._devices if one not in taken]
+            self._given[worker] = (left or self._devices or [self._setup.request.device])[0]
+
+    def _device(self, worker: str) -> str | None:
+        return self._given[worker]
+
+    def _check_alive(self) -> None:
+        kept = f"what is finished is kept in {self._setup.request.runs}; run the same command again"
+        if self._client.status != "running":
+            raise BrokenOff(f"the Dask scheduler is gone; {kept}")
+        if self._there():
+            self._alone_since, self._said = None, False
+            return
+        now = time.monotonic()
+        alone = now - (self._alone_since or now)
+        self._alone_since = self._alone_since or now
+        if alone > self._setup.request.worker_timeout:
+            raise BrokenOff(f"no Dask worker for {alone:.0f} s (--worker-timeout); {kept}")
+        if alone > SAY_AFTER and not self._said:
+            self._display.say(f"no Dask worker for {alone:.0f} s; waiting for one")
+            self._said = True
+
+    def _show(self, unit: Unit) -> None:
+        """Show how far a worker is, from the file that it writes into the cell's folder."""
+        folder = cell_folder(self._plan, self._setup.request.runs, unit.cell)
+        if not unit.helps and (found := read(folder / PROGRESS)) is not None:
+            self._display.stage(unit.label, standing_of(found))
 
 
-def _cluster(local: Any, target: str | None, cores: int) -> Any:
-    import contextlib
-
+def _cluster(local: Any, target: str | None, room: Capacity) -> Any:
     if target:
         return contextlib.nullcontext()
-    return local(n_workers=cores, threads_per_worker=1, processes=True, dashboard_address=None)
+    n = len(room.devices)
+    return local(
+        n_workers=n,
+        threads_per_worker=1,
+        processes=True,
+        dashboard_address=None,
+        memory_limit=room.limit // n,
+    )
 
 
 def _client(client: Any, cluster: Any, target: str | None) -> Any:
@@ -126,12 +242,10 @@ def _client(client: Any, cluster: Any, target: str | None) -> Any:
         ) from None
 
 
-def _pinned(request: Request) -> Request:
-    from dataclasses import replace
-
+def _resolved(request: Request) -> Request:
+    """Return a request whose paths mean the same in any working folder."""
     return replace(
         request,
-        threads=request.threads or 1,
         runs=request.runs.resolve(),
         cache=request.cache.resolve(),
         data_dir=request.data_dir and request.data_dir.resolve(),
@@ -139,14 +253,16 @@ def _pinned(request: Request) -> Request:
     )
 
 
-def _check_shared(client: Any, runs: Path) -> None:
-    token = runs.resolve() / f".shared-{uuid.uuid4().hex}"
+def _check_shared(client: Any, workers: Sequence[str], runs: Path) -> None:
+    token = runs / f".shared-{uuid.uuid4().hex}"
     token.touch()
     try:
-        blind = [worker for worker, seen in client.run(_exists, str(token)).items() if not seen]
+        seen: Mapping[str, Any] = client.run(
+            _exists, str(token), workers=[*workers], on_error="return"
+        )
     finally:
-        token.unlink()
-    if blind:
+        token.unlink(missing_ok=True)
+    if blind := [worker for worker, found in seen.items() if found is False]:
         raise BenchError(
             f"runs folder '{runs}' is not seen by worker {blind[0]}; "
             "all workers must share it: name a shared folder with --runs"
@@ -157,87 +273,26 @@ def _exists(path: str) -> bool:
     return Path(path).exists()
 
 
-def _missing_teachers(
-    plan: ResolvedSuite, cells: Sequence[Cell], request: Request
-) -> list[tuple[Cell, int]]:
-    from bench.execute.devices import choose_device
-    from bench.execute.machine import planned_threads
-    from bench.execute.scenario import plan_teachers, refused_by_plan
-    from bench.execute.state import Makers
-    from bench.teachers.store import is_stored
-
-    device = choose_device(request.device).type
-    threads = planned_threads(request.threads, request.cache)
-    makers = Makers(request.runs, threads, device, request.trust_stored, lambda line: None)
-    wanted: dict[str, tuple[Cell, int]] = {}
-    for cell in cells:
-        method = registry.load("method", cell.method)
-        if not method.uses_pool or refused_by_plan(method, cell):
-            continue
-        for index, teacher in enumerate(plan_teachers(cell, plan.data)):
-            if not is_stored(request.cache, teacher, makers.teacher(teacher)):
-                wanted.setdefault(teacher.model_dump_json(), (cell, index))
-    return list(wanted.values())
+@functools.cache
+def _stop_of(run_id: str) -> Stop:
+    """In a worker: the request to end of a run that it works for."""
+    return Stop()
 
 
-_STOPS: dict[str, Stop] = {}
-"""In a worker: the request to end of each run that it works for."""
+_STATES: dict[str, RunState] = {}
+"""In a worker: what it keeps between the cells of the last run that it worked for."""
 
 
 def _request_stop(run_id: str, signum: int) -> None:
-    _STOPS.setdefault(run_id, Stop()).request(signum)
+    _stop_of(run_id).request(signum)
 
 
-def _worker_state(suite: str, cell: Cell, request: Request, run_id: str) -> RunState:
-    from bench.data.sources import dataset_source
-    from bench.execute.devices import use_device
-    from bench.execute.machine import prepare_process
-    from bench.execute.state import RunState
-
-    prepare_process(request.threads)
-    data = {
-        name: open_data(
-            dataset_source(name, request.dataset_dirs),
-            request.cache,
-            request.data_dir,
-            request.dataset_dirs.get(name),
+def _work(setup: Setup, unit: Unit, run_id: str) -> Ended:
+    """In a worker: do a unit, and say how it ended."""
+    if run_id not in _STATES:
+        _STATES.clear()
+        keeping = Keeping(setup.request.checkpoint_every, _stop_of(run_id))
+        _STATES[run_id] = open_state(
+            setup.suite, setup.datasets, setup.request, Progress(), keeping
         )
-        for name in cell.datasets
-    }
-    return RunState(
-        suite=suite,
-        runs=request.runs,
-        cache=request.cache,
-        device=use_device(request.device),
-        data=data,
-        command=request.command,
-        keeping=Keeping(request.checkpoint_every, _STOPS.setdefault(run_id, Stop())),
-        trust_stored=request.trust_stored,
-    )
-
-
-def _train(suite: str, cell: Cell, index: int, request: Request, run_id: str) -> str | None:
-    """Train a teacher; return what is kept of it where the end was asked for."""
-    from bench.execute.scenario import plan_teachers
-    from bench.teachers.store import build_pool
-
-    state = _worker_state(suite, cell, request, run_id)
-    teacher = plan_teachers(cell, state.data)[index]
-    try:
-        state.keeping.stop.check()
-        build_pool(state.cache, [teacher], state.data, state.device, keeping=state.keeping)
-    except Stopped as stopped:
-        return stopped.kept
-    return None
-
-
-def _run(suite: str, cell: Cell, request: Request, run_id: str) -> tuple[str | None, str]:
-    """Run a cell; return its folder, or None and what is kept where the end was asked for."""
-    from bench.execute.cell import run_cell
-
-    state = _worker_state(suite, cell, request, run_id)
-    try:
-        state.keeping.stop.check()
-        return str(run_cell(cell, state)), ""
-    except Stopped as stopped:
-        return None, stopped.kept
+    return run_unit(unit, _STATES[run_id])

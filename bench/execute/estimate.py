@@ -9,7 +9,7 @@ never ran has no time.
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,12 @@ import torch
 from bench import registry
 from bench.contract import Method
 from bench.data.base import ImageData
-from bench.execute.fits import is_taken
+from bench.execute.devices import use_device
+from bench.execute.fits import lacking
 from bench.execute.fitting import fit_folder, key_of_fit
-from bench.execute.machine import describe_device
+from bench.execute.machine import describe_device, prepare_process
 from bench.execute.passes import pass_seconds, slowdown
+from bench.execute.plan import Request, ResolvedSuite
 from bench.execute.rates import Took, Work, describe_work, stored_rates, took_here, trained_here
 from bench.execute.scenario import plan_teachers, refused_by_plan, scenario_data
 from bench.execute.state import Makers
@@ -83,8 +85,7 @@ class Estimator:
         counts = {"teachers": n, "teachers_stored": n - len(missing)}
         if refused_by_plan(method, cell):
             return counts | {"status": "skipped", "seconds": 0.0}
-        size = max(self._data[name].image_size for name in cell.datasets)
-        work = describe_work(cell, size, architectures)
+        work = self._work(cell, architectures)
         pool = cell.pool.sha256 if cell.pool else pool_digest(self._cache, plans)
         if missing or pool is None:  # one that is still to be trained
             pool = content_hash([plan.content for plan in plans])
@@ -94,6 +95,24 @@ class Estimator:
         test = self._test_s(cell, work, key)
         seconds = None if fit is None or test is None else round(training + fit + test, 1)
         return counts | {"seconds": seconds, "memory_bytes": self._memory(work)}
+
+    def memory(self, cell: Cell) -> int | None:
+        """Return the bytes that a cell takes at the peak; None where nothing like it was measured.
+
+        A pool is taken to hold all architectures that the cell names.
+        """
+        method = registry.load("method", cell.method)
+        return self._memory(self._work(cell, cell.architectures if method.uses_pool else ()))
+
+    def most_memory(self, cell: Cell) -> int | None:
+        """Return the most bytes that any cell of the same network and image size took."""
+        work = self._work(cell, ())
+        same = [one for one in self._known if one.work.spec == work.spec and one.memory]
+        return max((one.memory for one in same if one.memory), default=None)
+
+    def _work(self, cell: Cell, architectures: Sequence[str]) -> Work:
+        size = max(self._data[name].image_size for name in cell.datasets)
+        return describe_work(cell, size, architectures)
 
     def _training_s(self, plan: TeacherSpec) -> float:
         """Return the seconds of training a teacher, whose best and last epoch come of one run."""
@@ -110,7 +129,7 @@ class Estimator:
     def _fit_s(self, cell: Cell, work: Work, method: type[Method], key: str) -> float | None:
         """Return the seconds of a fit and its validations; 0 for one that is taken by then."""
         judge = self._makers.fit(cell, method)
-        if self._met(key) or is_taken(fit_folder(self._cache, key), judge):
+        if self._met(key) or lacking(fit_folder(self._cache, key), judge) is None:
             return 0.0
 
         def scale(one: Took) -> float:
@@ -179,6 +198,13 @@ class Estimator:
         met = name in self._seen
         self._seen.add(name)
         return met
+
+
+def estimator_for(plan: ResolvedSuite, request: Request) -> Estimator:
+    """Return what estimates a plan's cells as they would run in this process."""
+    device = use_device(request.device)
+    prepare_process(request.threads)
+    return Estimator({**plan.nominal, **plan.data}, request.runs, request.cache, device)
 
 
 def _n_validated(cell: Cell, work: Work) -> int:

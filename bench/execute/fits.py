@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +21,7 @@ from bench.errors import BenchError, Skip
 from bench.execute.log import CellLog
 from bench.execute.progress import Progress
 from bench.execute.timing import Elapsed, Pace, Stopwatch
+from bench.leases import Lease, hold
 from bench.results.files import atomic_path, write_json
 from bench.results.maker import Judge, trusted
 from bench.results.store import CURVE, DONE, is_finished, mark_done
@@ -29,6 +29,9 @@ from bench.results.store import CURVE, DONE, is_finished, mark_done
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
+
+LEASE = ".lease"
+"""In the folder of a fit that is under way."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +95,7 @@ class FitRun:
         what: str = "fit",
         judge: Judge = Judge(),  # noqa: B008  frozen
     ) -> None:
-        self.folder = folder
+        self.folder, self.what = folder, what
         self.judge = judge
         self.log = CellLog(self._advance)
         self._progress, self._stop = progress, keeping.stop
@@ -132,10 +135,6 @@ class FitRun:
             }
             self._checkpoints.write(content, f"step {step}")
 
-    def locked(self) -> AbstractContextManager[None]:
-        """Hold the fit's folder against other processes."""
-        return self._stop.locked(self.folder / ".lock")
-
     def validation(self, score: Callable[..., float]) -> Callable[[Learner], float]:
         """Return a function whose time does not count as the fit's, and which may be ended.
 
@@ -151,8 +150,12 @@ class FitRun:
 
         return validate
 
-    def make(self, method: Method, context: FitContext) -> None:
-        """Fit, from the last checkpoint where there is one, and write what came of it."""
+    def make(self, method: Method, context: FitContext, lease: Lease) -> None:
+        """Fit, from the last checkpoint where there is one, and write what came of it.
+
+        Raises:
+            Busy: another process took the fit over meanwhile.
+        """
         context.resume = self.resume()
         try:
             with self._clock.running():
@@ -160,6 +163,7 @@ class FitRun:
         except Skip:
             self._checkpoints.clear()
             raise
+        lease.check()
         self._drop_older()
         with atomic_path(self.folder / "fit.safetensors") as temporary:
             tensors = {name: t.detach().cpu().contiguous() for name, t in fitted.items()}
@@ -177,15 +181,6 @@ class FitRun:
         write_json(self.folder / "fit.json", summary)
         self._checkpoints.clear()
         mark_done(self.folder)
-
-    def takes_stored(self) -> bool:
-        """Tell whether the folder holds a finished fit that is taken; say why one is not."""
-        if not is_finished(self.folder):
-            return False
-        reason = self.judge.objection(_summary(self.folder), self.folder.name, "this fit")
-        if reason:
-            self.judge.say(f"{reason}; fitting again")
-        return reason is None
 
     def _drop_older(self) -> None:
         """Remove the files of an older fit, which was there until now."""
@@ -208,20 +203,28 @@ def obtain_fit(run: FitRun, method: Method, context: FitContext) -> Fit:
 
     Raises:
         Skip: the method found during the fit that it cannot serve the cell.
+        Busy: another process is fitting it.
     """
+    if lacking(run.folder, run.judge) is None:
+        return _load(run.folder, True, run.judge)
     run.folder.mkdir(parents=True, exist_ok=True)
-    with run.locked():
-        reused = run.takes_stored()
-        if not reused:
-            run.make(method, context)
-        return _load(run.folder, reused, run.judge)
+    with hold(run.folder / LEASE, run.what) as lease:
+        reason = lacking(run.folder, run.judge)
+        if reason:
+            run.judge.say(f"{reason}; fitting again")
+        if reason is not None:
+            run.make(method, context, lease)
+        return _load(run.folder, reason is None, run.judge)
 
 
-def is_taken(folder: Path, judge: Judge) -> bool:
-    """Tell whether a folder holds a finished fit that a run takes."""
+def lacking(folder: Path, judge: Judge) -> str | None:
+    """Return None where a folder holds a finished fit that a run takes, else why not.
+
+    Empty where there is none.
+    """
     if not is_finished(folder):
-        return False
-    return judge.objection(_summary(folder), folder.name, "this fit") is None
+        return ""
+    return judge.objection(_summary(folder), folder.name, "this fit")
 
 
 def _summary(folder: Path) -> dict[str, Any]:

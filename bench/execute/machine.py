@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import functools
-import json
-import os
 import platform
 import sys
 from importlib import metadata
@@ -14,7 +12,6 @@ from typing import TYPE_CHECKING
 
 from bench.cores import available_cores
 from bench.execute.devices import accelerator_name
-from bench.results.files import content_hash, write_json
 from bench.results.git import git_state
 from bench.results.record import Device, Environment
 
@@ -25,7 +22,7 @@ _PACKAGES = ("purer-bench", "torch", "torchvision", "numpy", "scipy", "pillow", 
 
 
 @functools.cache
-def prepare_process(threads: int | None = None) -> None:
+def prepare_process(threads: int = 1) -> None:
     """Set up the process for numeric work; for a number of threads, changes speed only.
 
     Float32 means float32: TF32 is off until a cell asks for it (`bench/nets/precision.py`).
@@ -39,8 +36,7 @@ def prepare_process(threads: int | None = None) -> None:
     from bench.nets.precision import allow_tf32
 
     allow_tf32(False)
-    if threads is not None:
-        torch.set_num_threads(threads)
+    torch.set_num_threads(threads)
     if (libc := _glibc()) is not None:
         mmap_threshold, trim_threshold = -3, -1
         libc.mallopt(mmap_threshold, 1 << 27)
@@ -59,32 +55,6 @@ def _glibc() -> ctypes.CDLL | None:
     if sys.platform == "linux" and platform.libc_ver()[0] == "glibc":
         return ctypes.CDLL(None)
     return None
-
-
-def planned_threads(threads: int | None, cache: Path) -> int:
-    """Return the CPU threads that a run will have.
-
-    Args:
-        threads: as the user asks; None takes torch's own number.
-        cache: where that number is kept for each machine and surroundings, so that it is known
-            without torch.
-    """
-    if threads is not None:
-        return threads
-    surroundings = [os.environ.get(f"{name}_NUM_THREADS") for name in ("OMP", "MKL")]
-    key = content_hash([cpu_name(), _version("torch"), surroundings])
-    path = cache / "plans" / "threads.json"
-    try:
-        kept = int(json.loads(path.read_text(encoding="utf-8"))[key])
-    except (OSError, ValueError, KeyError, TypeError):
-        kept = None
-    if kept is not None and "torch" not in sys.modules:
-        return kept
-    import torch
-
-    if kept != torch.get_num_threads():
-        write_json(path, {key: torch.get_num_threads()})
-    return torch.get_num_threads()
 
 
 def describe_device(device: torch.device) -> Device:

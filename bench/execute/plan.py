@@ -20,7 +20,7 @@ from bench.data.opening import open_data
 from bench.data.sources import check_name, dataset_source
 from bench.errors import BenchError, unknown_name
 from bench.results.codebase import sources_digest
-from bench.results.files import content_hash, file_sha256, write_json
+from bench.results.files import content_hash, file_sha256, remember_json
 from bench.suites.cell import (
     Cell,
     PoolChoice,
@@ -61,12 +61,17 @@ class Request:
     data_dir: Path | None
     dataset_dirs: dict[str, Path]
     device: str | None
-    threads: int | None
+    threads: int
+    """CPU threads of each process that computes"""
     command: str
     trust_stored: bool = False
     """take teachers, fits and cells that other code or another number of threads made"""
     checkpoint_every: float = INTERVAL
     """least seconds between two checkpoints"""
+    worker_timeout: float = 300.0
+    """seconds without a Dask worker after which a run ends"""
+    jobs: int | None = None
+    """processes of this machine; None takes as many as cores and memory allow"""
 
 
 def make_plan(
@@ -193,10 +198,5 @@ def _resolved(
         "cells": [cell.model_dump(mode="json") for cell in cells],
         "identities": known_identities(),
     }
-    try:
-        write_json(path, stored)
-    except OSError as error:
-        raise BenchError(
-            f"cache folder '{cache}' is not writable ({error.strerror}); name another with --cache"
-        ) from None
+    remember_json(path, stored)
     return cells

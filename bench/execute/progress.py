@@ -8,17 +8,28 @@ belongs to a result. Reading them needs no torch.
 from __future__ import annotations
 
 import contextlib
-import functools
 import json
 import os
-import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Protocol
 
-import psutil
+from bench.processes import holder, this_process
+
+__all__ = [
+    "PROGRESS",
+    "RUN_FILES",
+    "Display",
+    "Progress",
+    "Standing",
+    "announced",
+    "duration",
+    "holder",
+    "read",
+    "standing_of",
+]
 
 PROGRESS = ".progress.json"
 RUN_FILES = ".run-*.json"
@@ -76,10 +87,13 @@ class Display(Protocol):
     """Where a run shows how far it is."""
 
     def start_cell(self, label: str) -> None:
-        """Say which cell is under way."""
+        """Say that a cell is under way; there may be several."""
 
-    def stage(self, standing: Standing) -> None:
-        """Say how far a stage of the cell is."""
+    def stage(self, label: str, standing: Standing) -> None:
+        """Say how far a stage of a cell is."""
+
+    def leave_cell(self, label: str) -> None:
+        """Say that a cell is under way no longer, and has not ended."""
 
     def end_cell(self, label: str, outcome: str) -> None:
         """Say how a cell ended."""
@@ -111,7 +125,7 @@ class Progress:
     def begin(self, folder: Path, label: str) -> None:
         """Begin a cell, whose file is written to its folder."""
         self._file, self._written = folder / PROGRESS, -WRITE_EVERY
-        self._facts = {"label": label, "started": time.time(), **_process()}
+        self._facts = {"label": label, "started": time.time(), **this_process()}
         self._first, self._validation = ("", 0, 0.0), None
 
     def __call__(self, stage: str, done: int, total: int) -> None:
@@ -151,7 +165,7 @@ def announced(folder: Path, command: str, cells: Mapping[str, str]) -> Iterator[
     for path in folder.glob(RUN_FILES):
         if (found := read(path)) is None or holder(found) == "gone":
             path.unlink(missing_ok=True)
-    facts = _process()
+    facts = this_process()
     path = folder / f".run-{facts['host']}-{facts['pid']}.json"
     _write(path, {"command": command, "started": time.time(), "cells": dict(cells), **facts})
     yield
@@ -167,25 +181,9 @@ def read(path: Path) -> dict[str, Any] | None:
     return found if isinstance(found, dict) and "pid" in found else None
 
 
-def holder(facts: Mapping[str, Any]) -> str:
-    """Return what became of the process that wrote a file: `there`, `gone` or `elsewhere`."""
-    if facts["host"] != socket.gethostname():
-        return "elsewhere"
-    try:
-        began = psutil.Process(facts["pid"]).create_time()
-    except psutil.NoSuchProcess:
-        return "gone"
-    return "there" if abs(began - facts["process_started"]) < 1 else "gone"
-
-
-@functools.cache
-def _process() -> dict[str, Any]:
-    own = psutil.Process()
-    return {
-        "host": socket.gethostname(),
-        "pid": own.pid,
-        "process_started": own.create_time(),
-    }
+def standing_of(facts: Mapping[str, Any]) -> Standing:
+    """Return how far a cell is by what its file says."""
+    return Standing(**{one.name: facts[one.name] for one in fields(Standing)})
 
 
 def _write(path: Path, content: Mapping[str, Any]) -> None:

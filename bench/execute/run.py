@@ -1,10 +1,13 @@
-"""Running a plan: checks before the first cell, then cell after cell."""
+"""Running a plan: checks before the first cell, then its cells, here or elsewhere."""
 
 from __future__ import annotations
 
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bench import registry
 from bench.checkpoints import Keeping
@@ -12,11 +15,16 @@ from bench.data.tasks import check_shape
 from bench.errors import BenchError
 from bench.execute.plan import Request, ResolvedSuite
 from bench.execute.progress import Display, Progress, announced
+from bench.execute.sharing import share
 from bench.execute.status import remember, statuses
+from bench.execute.units import Ended, Unit, run_unit
 from bench.results.maker import trusted
 from bench.results.store import StoredRecord, add_warning, read_record
 from bench.stops import Stop
 from bench.suites.cell import Cell
+
+if TYPE_CHECKING:
+    from bench.execute.state import RunState
 
 
 def check_plan(plan: ResolvedSuite, request: Request) -> None:
@@ -28,7 +36,8 @@ def check_plan(plan: ResolvedSuite, request: Request) -> None:
     """
     for reason in plan.missing.values():
         raise BenchError(reason)
-    for cell in unfinished(plan, request):
+    todo = unfinished(plan, request)
+    for cell in todo:
         _check_precision(cell, request)
         method = registry.load("method", cell.method)
         wanted = {"test"} | ({"val"} if method.validates else set())
@@ -36,8 +45,18 @@ def check_plan(plan: ResolvedSuite, request: Request) -> None:
         for name in cell.datasets:
             for split in sorted(wanted):
                 check_shape(split, plan.data[name].splits[split].counts, cell.shape)
-    for name, folder in (("runs", request.runs), ("cache", request.cache)):
-        _check_writable(name, folder)
+    _check_writable("runs", request.runs)
+    if not request.cache.is_dir() or _writes_teachers(plan, todo, request):
+        _check_writable("cache", request.cache)
+
+
+def _writes_teachers(plan: ResolvedSuite, cells: Sequence[Cell], request: Request) -> bool:
+    """Tell whether teachers are lacking; a cache that holds all may be one that is only read."""
+    if not cells:
+        return False
+    from bench.execute.capacity import n_lacking
+
+    return n_lacking(plan, cells, request) > 0
 
 
 def _check_precision(cell: Cell, request: Request) -> None:
@@ -68,6 +87,36 @@ def unfinished(plan: ResolvedSuite, request: Request) -> list[Cell]:
     return [cell for cell, state in zip(plan.cells, states, strict=True) if not state.is_finished]
 
 
+class _Here:
+    """A crew of this process alone."""
+
+    size = 1
+
+    def __init__(self, state: RunState, display: Display) -> None:
+        self._state, self._label = state, ""
+        self._unit: Unit | None = None
+        state.progress = Progress(lambda standing: display.stage(self._label, standing))
+
+    @property
+    def is_free(self) -> bool:
+        return self._unit is None
+
+    def start(self, unit: Unit) -> None:
+        self._unit, self._label = unit, unit.label
+
+    def ended(self, seconds: float) -> list[Ended]:
+        if self._unit is None:
+            time.sleep(seconds)
+            return []
+        ended, self._unit = run_unit(self._unit, self._state), None
+        if ended.signum is not None:
+            self._state.keeping.stop.request(ended.signum)
+        return [ended]
+
+    def stop(self, signum: int) -> None:
+        """Nothing: the work under way looks at the same request."""
+
+
 def run_inline(
     plan: ResolvedSuite,
     cells: Sequence[Cell],
@@ -76,7 +125,6 @@ def run_inline(
     keeping: Keeping,
 ) -> Iterator[tuple[Cell, Path]]:
     """Run cells in this process, one after another; yield each with its folder as it ends."""
-    from bench.execute.cell import run_cell
     from bench.execute.devices import use_device
     from bench.execute.machine import prepare_process
     from bench.execute.state import RunState
@@ -90,14 +138,31 @@ def run_inline(
         device=device,
         data=plan.data,
         command=request.command,
-        progress=Progress(display.stage),
         keeping=keeping,
         trust_stored=request.trust_stored,
     )
-    for cell in cells:
-        keeping.stop.check()
-        display.start_cell(cell.label)
-        yield cell, run_cell(cell, state)
+    yield from share(cells, _Here(state, display), display, keeping)
+
+
+def run_here(
+    plan: ResolvedSuite,
+    cells: Sequence[Cell],
+    request: Request,
+    display: Display,
+    keeping: Keeping,
+) -> Iterator[tuple[Cell, Path]]:
+    """Run cells in as many processes of this machine as `capacity` says; see `run_inline`."""
+    from bench.execute.capacity import capacity
+    from bench.execute.jobs import run_jobs
+
+    found = capacity(plan, cells, request)
+    if len(found.devices) > 1 or (len(cells) > 1 and request.jobs is None):
+        display.say(found.text)
+    if len(found.devices) == 1:
+        request = replace(request, device=found.devices[0])
+        yield from run_inline(plan, cells, request, display, keeping)
+    else:
+        yield from run_jobs(plan, cells, request, display, keeping, found)
 
 
 Executor = Callable[

@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from bench import registry
 from bench.execute.devices import choose_device
-from bench.execute.machine import planned_threads
 from bench.results.codebase import CodeBase, code_of_commit, installed_code, sources_digest
-from bench.results.files import content_hash, write_json
+from bench.results.files import content_hash, remember_json
 from bench.results.maker import difference_of_code, other_threads
 from bench.results.record import Code, Record
 from bench.results.store import FINAL, cell_state, read_record
@@ -62,7 +61,6 @@ def remember(cells: Sequence[Cell], request: Request) -> None:
     for cell in cells:
         known.of(cell)
     known.save()
-    planned_threads(request.threads, request.cache)
 
 
 def _status(
@@ -86,17 +84,16 @@ def cell_folder(plan: ResolvedSuite, runs: Path, cell: Cell) -> Path:
 
 @dataclass(frozen=True)
 class Here:
-    """The CPU threads of now and whether a CPU computes; asked for only where it matters."""
+    """The CPU threads of now, and whether a CPU computes, which is asked only where it matters."""
 
-    threads: Callable[[], int]
+    threads: int
     on_cpu: Callable[[], bool]
 
 
 def here(request: Request) -> Here:
     """Return where a request is computed; torch is loaded only where nothing else says it."""
     return Here(
-        functools.cache(lambda: planned_threads(request.threads, request.cache)),
-        functools.cache(lambda: choose_device(request.device).type == "cpu"),
+        request.threads, functools.cache(lambda: choose_device(request.device).type == "cpu")
     )
 
 
@@ -132,10 +129,10 @@ def _other_threads(record: Record, now: Here) -> str | None:
         return None
     threads = {record.device.threads, record.fit.threads if record.fit else None}
     threads |= {one.get("threads") for one in record.pool.teachers} if record.pool else set()
-    others = sorted(one for one in threads if one not in (None, now.threads()))
+    others = sorted(one for one in threads if one not in (None, now.threads))
     if not others or not now.on_cpu():
         return None
-    return other_threads(others[0], now.threads(), "this record")
+    return other_threads(others[0], now.threads, "this record")
 
 
 def cell_code(code: CodeBase, cell: Cell) -> Code:
@@ -185,4 +182,4 @@ class CodeMemory:
     def save(self) -> None:
         """Keep what was found out."""
         if self._new:
-            write_json(self._path, {"sources": self._sources, "cells": self._known})
+            remember_json(self._path, {"sources": self._sources, "cells": self._known})

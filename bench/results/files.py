@@ -77,6 +77,15 @@ def write_json(path: Path, value: object) -> None:
     write_text(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
+def remember_json(path: Path, value: object) -> None:
+    """Write JSON that only saves work the next time; where it cannot be written, nothing is lost.
+
+    So a cache that others may only read serves them.
+    """
+    with contextlib.suppress(OSError):
+        write_json(path, value)
+
+
 def write_parquet(path: Path, columns: Mapping[str, Sequence[Any] | np.ndarray]) -> None:
     """Write columns of equal length as a parquet file that is either complete or absent."""
     import pyarrow

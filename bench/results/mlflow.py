@@ -6,13 +6,13 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from filelock import FileLock
-
 from bench.errors import BenchError
+from bench.leases import waiting
 from bench.results.files import file_sha256, read_parquet, write_text
 from bench.results.store import ARTIFACTS, CURVE, DONE, SIMILARITY, TASKS, StoredRecord
 
@@ -69,11 +69,14 @@ class Tracker:
             logging.getLogger(name).setLevel(logging.WARNING)
         runs.mkdir(parents=True, exist_ok=True)
         self.runs = runs
-        self._lock = FileLock(runs / ".mlflow.lock")
-        with self._lock:
+        with self._alone():
             self.client = MlflowClient(tracking_uri=store_uri(runs))
             self.experiment = self._experiment()
             self._close_abandoned()
+
+    def _alone(self) -> AbstractContextManager[object]:
+        """Keep other processes from writing during the block."""
+        return waiting(self.runs / ".mlflow.lease", "the MLflow store")
 
     def _experiment(self) -> str:
         found = self.client.get_experiment_by_name(EXPERIMENT)
@@ -96,7 +99,7 @@ class Tracker:
 
     def ingest(self, stored: StoredRecord) -> None:
         """Write one record that is not written yet; an older version of the cell is replaced."""
-        with self._lock:
+        with self._alone():
             if pending(self.runs, [stored]):
                 self._write(stored)
 
@@ -124,7 +127,7 @@ class Tracker:
 
     def attach_report(self, suite: str, folder: Path) -> None:
         """Attach a rendered report, page, tables and figures, to the suite's parent run."""
-        with self._lock:
+        with self._alone():
             parent = self._parent(suite)
         for path in sorted(folder.rglob("*")):
             inner = path.relative_to(folder)

@@ -100,6 +100,13 @@ class Code(_Part):
     distributions: list[Distribution] = []
 
 
+class ProcessFacts(_Part):
+    """The process that ran the cell, of which a run may have many, on many machines."""
+
+    host: str
+    pid: int
+
+
 class PoolSummary(_Part):
     """Which teachers a cell used; `name` is that of an imported pool.
 
@@ -173,6 +180,8 @@ class Record(_Part):
     """None where the record was written before it was kept"""
     pool: PoolSummary | None = None
     fit: FitSummary | None = None
+    process: ProcessFacts | None = None
+    """None where the record was written before it was kept"""
     command: str
     warnings: list[str] = []
     extra: dict[str, Any] = {}

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from filelock import FileLock
 from torch import Tensor
 
 from bench.contract import Pool, Teacher
@@ -19,6 +18,7 @@ from bench.data.base import ImageData
 from bench.data.reading.images import normalise
 from bench.errors import BenchError
 from bench.learners.resized import resize
+from bench.leases import waiting
 from bench.nets.precision import computing_in
 from bench.results.files import content_hash, read_parquet, write_parquet
 
@@ -117,8 +117,10 @@ def similarity_file(
         return None
     key = content_hash([pool.sha256, [[one.digest, one.mean, one.std] for one in sets], N_IMAGES])
     path = cache / "similarity" / f"{key[:20]}.parquet"
+    if _is_table(path, len(pool)):
+        return path
     path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(path.with_suffix(".lock")):
+    with waiting(path.with_suffix(".lease"), "the similarity of a pool's teachers"):
         if not _is_table(path, len(pool)):
             with computing_in("float32", device):
                 found = pool_similarity(pool, sets, device)

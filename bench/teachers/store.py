@@ -2,7 +2,7 @@
 
 `<cache>/teachers/<hash of the plan>/` holds `net.safetensors` and `teacher.json`; the card is
 written last and carries the digest of the weights. Cells and suites that plan the same teacher
-share it; two processes that want the same one wait for each other. One training gives two
+share it; processes that want the same pool train different teachers of it. One training gives two
 teachers, its best epoch and its last, so that protocols that differ in which is kept share the work
 and differ in nothing else.
 """
@@ -27,6 +27,7 @@ from bench.data.base import ImageData
 from bench.data.reading.images import normalise
 from bench.errors import BenchError
 from bench.learners.resized import resize
+from bench.leases import Busy, hold
 from bench.nets.base import initialise, placed
 from bench.nets.build import build_net
 from bench.results.files import atomic_path, content_hash, file_sha256, write_json
@@ -81,19 +82,15 @@ def build_pool(
 
     Raises:
         BenchError: a stored file is unreadable or was changed; or the folder is not writable.
+        Busy: other processes are training the teachers that are lacking.
     """
+    _train_lacking(cache, plans, data, device, progress, keeping, judge_of)
     teachers = []
     class_ids = number_classes(plans)
     for index, plan in enumerate(plans):
         ids = tuple(class_ids[plan.dataset, c] for c in plan.classes)
-        folder = teacher_folder(cache, plan)
-        label = f"teacher {index + 1} of {len(plans)} ({plan.architecture}, {plan.dataset})"
-        judge = judge_of(plan)
-        if (reason := _lacking(folder, judge)) is not None:
-            if reason:
-                judge.say(f"{label}: {reason}; training it again")
-            _train_once(cache, plan, data[plan.dataset], device, label, progress, keeping, judge)
-        teachers.append(_load(folder, plan, f"{plan.dataset}/{index:02d}", ids, judge))
+        name = f"{plan.dataset}/{index:02d}"
+        teachers.append(_load(teacher_folder(cache, plan), plan, name, ids, judge_of(plan)))
     for teacher in teachers:
         placed(teacher.net, device)
     starts = {
@@ -102,6 +99,36 @@ def build_pool(
         if plan.shared_initialisation
     }
     return Pool(teachers, content_hash([teacher.sha256 for teacher in teachers]), starts)
+
+
+def _train_lacking(
+    cache: Path,
+    plans: Sequence[TeacherSpec],
+    data: dict[str, ImageData],
+    device: torch.device,
+    progress: Progress,
+    keeping: Keeping,
+    judge_of: JudgeOf,
+) -> None:
+    """Train the teachers that are not stored and that no other process is training.
+
+    Raises:
+        Busy: there are such that others are training.
+    """
+    others = None
+    for index, plan in enumerate(plans):
+        label = f"teacher {index + 1} of {len(plans)} ({plan.architecture}, {plan.dataset})"
+        judge = judge_of(plan)
+        if (reason := _lacking(teacher_folder(cache, plan), judge)) is None:
+            continue
+        if reason:
+            judge.say(f"{label}: {reason}; training it again")
+        try:
+            _train_once(cache, plan, data[plan.dataset], device, label, progress, keeping, judge)
+        except Busy as busy:
+            others = others or busy
+    if others is not None:
+        raise others
 
 
 def shared_start(plan: TeacherSpec) -> dict[str, Tensor]:
@@ -154,7 +181,7 @@ def _train_once(
     training = content_hash([twin.content for twin in twins.values()])[:20]
     (cache / "teachers").mkdir(parents=True, exist_ok=True)
     folder = cache / "teachers" / f".{training}"
-    with keeping.stop.locked(folder.with_suffix(".lock")):
+    with hold(folder.with_suffix(".lease"), label):
         if _lacking(teacher_folder(cache, plan), judge) is None:
             return
         checkpoints = Checkpoints(folder, label, keeping, judge)

@@ -12,11 +12,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from filelock import FileLock
 from safetensors.torch import save as serialise_safetensors
 
 from bench.contract import Pool, Teacher
 from bench.errors import BenchError
+from bench.leases import waiting
 from bench.nets.base import placed
 from bench.nets.build import build_net
 from bench.results.files import file_sha256, sync_folder, write_json
@@ -197,7 +197,7 @@ def _store(
 @contextmanager
 def _locked(cache: Path, name: str) -> Iterator[None]:
     pools_folder(cache).mkdir(parents=True, exist_ok=True)
-    with FileLock(pools_folder(cache) / f".{name}.lock"):
+    with waiting(pools_folder(cache) / f".{name}.lease", f"the import of pool {name}"):
         yield
 
 

@@ -13,7 +13,7 @@ import pytest
 from bench import registry
 from bench.cli.main import main
 from bench.cli.streams import similar_characters
-from bench.errors import BenchError
+from bench.errors import BenchError, BrokenOff
 
 REPORT = [sys.executable, "-c", "from bench.cli.main import main; main()", "report"]
 STORED = Path(__file__).parents[2] / "results" / "glyphs"
@@ -44,6 +44,7 @@ def ending(monkeypatch: pytest.MonkeyPatch, error: BaseException, *words: str) -
             1,
             "Error: KeyError: no message; run again with --debug for the traceback\n",
         ),
+        (BrokenOff("it is gone"), 1, "Error: it is gone\n"),
         (BenchError("n = 3 is\nwrong; use 4"), 2, "Error: n = 3 is wrong; use 4\n"),
         (
             PermissionError(13, "Permission denied", "x.json"),

@@ -9,22 +9,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bench.execute.dask import _missing_teachers, _pinned
-from bench.execute.plan import Request, make_plan
+from bench.execute.dask import _resolved
+from bench.execute.plan import Request
 from tests.execute.test_run import arguments, bench, by_method
 
 pytest.importorskip("distributed", reason="the extra 'dask' is not installed")
 
 
-def test_only_teachers_that_a_cell_needs_are_trained_ahead(tmp_path: Path) -> None:
-    plan = make_plan("micro", [], [], None, tmp_path, None, {})
-    request = Request(Path("runs"), tmp_path, Path("data"), {"x": Path("x")}, "cpu", None, "bench")
-    by_name = {cell.method: [cell] for cell in plan.cells}
-    assert not _missing_teachers(plan, by_name["random"], request)
-    assert not _missing_teachers(plan, by_name["oracle_protonet"], request)
-    assert len(_missing_teachers(plan, by_name["average"], request)) == 3
-    pinned = _pinned(request)
-    paths = (pinned.runs, pinned.cache, pinned.data_dir, pinned.dataset_dirs["x"])
+def test_paths_mean_the_same_to_all_workers() -> None:
+    request = Request(Path("runs"), Path("c"), Path("data"), {"x": Path("x")}, "cpu", 1, "bench")
+    found = _resolved(request)
+    paths = (found.runs, found.cache, found.data_dir, found.dataset_dirs["x"])
     assert all(path.is_absolute() for path in paths)
 
 

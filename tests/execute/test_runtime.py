@@ -14,8 +14,10 @@ from bench.checkpoints import Keeping
 from bench.cli.display import PlainDisplay
 from bench.execute.machine import prepare_process
 from bench.execute.plan import Request
+from bench.execute.progress import Progress
 from bench.execute.run import run_inline
 from bench.execute.timing import SystemSampler
+from bench.execute.units import open_state
 
 
 @pytest.fixture
@@ -29,7 +31,7 @@ def made_current(monkeypatch: pytest.MonkeyPatch) -> list[torch.device]:
 
 
 def request_on(device: str, tmp_path: Path) -> Request:
-    return Request(tmp_path / "runs", tmp_path / "cache", None, {}, device, None, "bench")
+    return Request(tmp_path / "runs", tmp_path / "cache", None, {}, device, 1, "bench")
 
 
 def test_cells_run_where_the_device_is_current(
@@ -41,13 +43,10 @@ def test_cells_run_where_the_device_is_current(
     assert made_current == [torch.device("cuda:1")]
 
 
-def test_dask_workers_make_the_device_current(
+def test_other_processes_make_the_device_current(
     made_current: list[torch.device], tmp_path: Path
 ) -> None:
-    from bench.execute.dask import _worker_state
-
-    cell = SimpleNamespace(datasets=())
-    place = _worker_state("none", cell, request_on("cuda:1", tmp_path), "run")
+    place = open_state("none", (), request_on("cuda:1", tmp_path), Progress(), Keeping())
     assert [place.device] == made_current == [torch.device("cuda:1")]
 
 

@@ -7,7 +7,6 @@ import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,7 +18,7 @@ from bench.execute.cell import run_cell
 from bench.execute.progress import PROGRESS
 from bench.execute.state import RunState
 from bench.results.store import StoredRecord, is_finished, read_record
-from bench.stops import Stop, Stopped
+from bench.stops import Stopped
 from bench.suites.cell import Cell
 from tests.helpers import StopAfter, cell_of, run_toy, toy_data
 
@@ -148,11 +147,13 @@ def test_a_worker_begins_nothing_once_the_end_was_asked_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from bench.execute import dask
-    from bench.execute.run import Request
+    from bench.execute.plan import Request
+    from bench.execute.units import Ended, Unit
+    from bench.execute.worker import Setup
 
-    monkeypatch.setattr(dask, "_STOPS", {"others": Stop()})
-    request = Request(tmp_path, tmp_path, None, {}, "cpu", None, "bench")
-    cell = SimpleNamespace(datasets=())
+    monkeypatch.setattr(dask, "_STATES", {})
+    setup = Setup("suite", (), Request(tmp_path, tmp_path, None, {}, "cpu", 1, "bench"))
+    unit = Unit(0, cell_of("random"))
     dask._request_stop("ours", signal.SIGTERM)
-    assert dask._run("suite", cell, request, "ours") == (None, "")
-    assert not dask._STOPS["others"].requested
+    assert dask._work(setup, unit, "ours") == Ended(unit, signum=signal.SIGTERM)
+    assert not dask._stop_of("another's").requested

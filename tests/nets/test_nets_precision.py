@@ -155,7 +155,7 @@ def test_tf32_on_a_cpu_is_refused_before_any_cell_runs(cache: Path, tmp_path: Pa
     with pytest.raises(BenchError, match=r"precision = tf32 on a cpu.*use float32"):
         check_precision("tf32", CPU)
     plan = make_plan("micro", ["protocol.precision=tf32"], [], None, cache, None, {})
-    request = Request(tmp_path / "runs", cache, None, {}, "cpu", None, "")
+    request = Request(tmp_path / "runs", cache, None, {}, "cpu", 1, "")
     with pytest.raises(BenchError, match="precision = tf32"):
         check_plan(plan, request)
 
