@@ -13,7 +13,13 @@ from typing import Any
 
 import pytest
 
+from bench.results.files import write_json
 from bench.results.find import find_records
+from bench.results.select import load_records
+from bench.results.store import mark_done
+from bench.verify.folder import verify_folder
+from bench.verify.packed import unpack
+from reports.tables.build import build_tables
 from tests.example_files import PAGE, ROOT, quoted, updated
 from tests.execute.test_run import ENVIRONMENT
 
@@ -100,3 +106,35 @@ def test_the_suite_of_the_example_runs_and_is_reported(site: Path, tmp_path: Pat
     assert "Accuracy by learner" in page
     assert 'id="figure-offered-fit_time"' in page
     assert (tmp_path / "report" / "figures" / "offered-fit_time.svg").stat().st_size > 1000
+    _hand_in(site, tmp_path)
+
+
+def _hand_in(site: Path, folder: Path) -> None:
+    """Submit the cells, unpack them as a fork would, and show them beside the stored results."""
+    for path in (folder / "runs").glob("*/*/record.json"):  # as from an installed package
+        values = json.loads(path.read_text(encoding="utf-8"))
+        values["environment"] |= {"git_commit": None, "git_dirty": None}
+        write_json(path, values)
+        mark_done(path.parent)
+    packed = folder / "median.zip"
+    words = ["submit", folder / "runs" / "example", "-o", packed, "--author", "A. Author"]
+    path = os.pathsep.join(map(str, (site, ROOT)))
+    done = subprocess.run(
+        [*BENCH, *map(str, words)],
+        capture_output=True,
+        text=True,
+        env={**ENVIRONMENT, "PYTHONPATH": path},
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    unpack(packed, folder / "community" / "median")
+    text = packed.with_suffix(".md").read_text(encoding="utf-8")
+    assert "Packages: purer-bench " in text
+    assert ", purer-bench-example 1.0." in text
+    assert "| median | cosine + balanced | gratings 5-way 1-shot |" in text
+    verdict = verify_folder(folder / "community", submission=True)  # here without the plug-in
+    assert not verdict.is_refused
+    assert verdict.counts == dict.fromkeys(("digests", "hash", "predictions"), 8)
+    (table,) = build_tables(load_records(folder / "community"), ["accuracy"])
+    rows = [row for section in table.sections for row in section.rows]
+    assert {row[2].text for row in rows} == {"submitted"}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,8 +16,6 @@ if TYPE_CHECKING:
 
 COMMANDS = {"refused": "error", "doubt": "warning", "note": "notice"}
 """What GitHub calls the levels of findings."""
-TOGETHER = 3
-"""From so many cells on, an equal finding is one line with their number."""
 LIMITS = (
     "This finds records that contradict themselves, this package or one another, not numbers that "
     "were made up consistently; bench reproduce CELL finds those."
@@ -78,8 +75,8 @@ def verify(
 
 def print_verdict(verdict: Verdict) -> None:
     """Print the findings, equal ones of many cells together, and the sum of all."""
-    for line in finding_lines(verdict):
-        click.echo(line)
+    for level, where, text in verdict.lines():
+        click.echo(f"{level:<8}{where}: {text}")
     doubts = sum(any(one.level == "doubt" for one in cell.findings) for cell in verdict.cells)
     n = len(verdict.cells)
     click.echo(
@@ -89,18 +86,6 @@ def print_verdict(verdict: Verdict) -> None:
     counts = ", ".join(f"{check} of {number}" for check, number in verdict.counts.items())
     click.echo(f"Recomputed or compared: {counts or 'nothing'}.")
     click.echo(LIMITS)
-
-
-def finding_lines(verdict: Verdict) -> list[str]:
-    """Return one line for each finding; what many cells share is one line with their number."""
-    located = sorted(verdict.located(), key=lambda pair: list(COMMANDS).index(pair[1].level))
-    numbers = Counter(finding for _, finding in located)
-    lines = []
-    for folder, one in located:
-        together = numbers[one] > TOGETHER and one.level != "refused"
-        where = f"{numbers[one]} cells" if together else str(folder)
-        lines.append(f"{one.level:<8}{where}: {one.check}: {one.text}")
-    return list(dict.fromkeys(lines))
 
 
 def annotation(folder: Path, finding: Finding) -> str:

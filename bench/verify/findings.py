@@ -6,12 +6,15 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from bench.errors import BenchError
 
 Level = Literal["refused", "doubt", "note"]
 """An inconsistency; something that a reader should look at; something to know."""
+LEVELS: tuple[Level, ...] = get_args(Level)
+TOGETHER = 3
+"""Up to so many cells, an equal finding is a line for each."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +91,20 @@ class Verdict:
         for cell in self.cells:
             for one in cell.findings:
                 yield cell.folder, one
+
+    def lines(self) -> list[tuple[str, str, str]]:
+        """Return each finding as level, place and text, the worst first.
+
+        What more than `TOGETHER` cells share is one line with their number, but for refusals.
+        """
+        located = sorted(self.located(), key=lambda pair: LEVELS.index(pair[1].level))
+        numbers = Counter(finding for _, finding in located)
+        found = []
+        for folder, one in located:
+            together = numbers[one] > TOGETHER and one.level != "refused"
+            where = f"{numbers[one]} cells" if together else str(folder)
+            found.append((one.level, where, f"{one.check}: {one.text}"))
+        return list(dict.fromkeys(found))
 
     def as_json(self) -> dict[str, Any]:
         """Return the verdict as plain values."""

@@ -109,9 +109,9 @@ def pull_request(what: Submission, records: Sequence[Record], verdict: Verdict) 
         "",
         f"`bench verify`: {len(verdict.cells)} cells, none refused; recomputed: {counts}.",
     ]
-    for where, one in verdict.located():
-        if one.level == "doubt" or one.check == "baseline":
-            lines.append(f"- {where.name}: {one.text}")
+    for level, where, text in verdict.lines():
+        if level == "doubt" or text.startswith("baseline: "):
+            lines.append(f"- {Path(where).name}: {text}")
     lines += [
         "",
         "- [ ] The pull request changes nothing outside "
@@ -132,5 +132,6 @@ def _line(record: Record) -> str:
     if record.accuracy is not None:
         mean, ci95 = 100 * record.accuracy.mean, 100 * record.accuracy.ci95
         accuracy = f"{mean:.2f} ± {ci95:.2f} %"
-    names = (record.suite, record.method, record.learner, data, accuracy, str(record.seed))
+    learner = record.learner + ("" if record.calibration == "none" else f" + {record.calibration}")
+    names = (record.suite, record.method, learner, data, accuracy, str(record.seed))
     return f"| {' | '.join(names)} | `{record.cell_hash}` |"

@@ -96,6 +96,11 @@ def span(interval: Interval | None) -> str:
     return f"{percent(interval.low)} to {percent(interval.high)}" if interval else "–"
 
 
+def all_leader_lines(groups: Sequence[Group]) -> list[dict[str, str]]:
+    """Return the summary's data about each setting of the groups that compare methods."""
+    return [line for group in compared(groups) for line in leader_lines(group)]
+
+
 def leader_lines(group: Group) -> list[dict[str, str]]:
     """Return the summary's data about each setting of a group."""
     return [_leader_line(group, one) for one in leaders(group)]

@@ -11,6 +11,8 @@ from reports.page import cells, content
 from reports.page.content import Part, Picture
 
 if TYPE_CHECKING:
+    from jinja2 import Environment
+
     from reports.tables.collection import Report
 
 FOLDER = Path(__file__).parent
@@ -32,39 +34,51 @@ def render_page(
         offered: figures of other packages.
         title: the page's title.
     """
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
 
-    environment = Environment(
-        loader=FileSystemLoader(FOLDER),
+    stored = [one for group in report.groups for one in group.stored]
+    return (
+        templates()
+        .get_template("page.html.j2")
+        .render(
+            title=title,
+            style=Markup((FOLDER / "page.css").read_text(encoding="utf-8")),
+            script=Markup((FOLDER / "page.js").read_text(encoding="utf-8")),
+            headline=content.headline(content.compared(report.shown)),
+            lines=[
+                line
+                for group in content.compared(report.shown)
+                for line in content.leader_lines(group)
+            ],
+            warnings=content.warnings(report.groups, stored),
+            parts=parts,
+            overview=report.overview,
+            hazards=report.hazards,
+            across=across,
+            offered=report.offered,
+            pictures=offered,
+            cells=cells.cells(stored, {row["cell_hash"]: row for row in report.rows}),
+            environments=cells.environments(stored),
+            counts=counts(stored),
+            days=sorted({one.record.started[:10] for one in stored}),
+        )
+    )
+
+
+def templates(*folders: Path) -> Environment:
+    """Return the templates of the page, and of further folders, which come first."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    return Environment(
+        loader=FileSystemLoader([*folders, FOLDER]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    stored = [one for group in report.groups for one in group.stored]
-    return environment.get_template("page.html.j2").render(
-        title=title,
-        style=Markup((FOLDER / "page.css").read_text(encoding="utf-8")),
-        script=Markup((FOLDER / "page.js").read_text(encoding="utf-8")),
-        headline=content.headline(content.compared(report.shown)),
-        lines=[
-            line for group in content.compared(report.shown) for line in content.leader_lines(group)
-        ],
-        warnings=content.warnings(report.groups, stored),
-        parts=parts,
-        overview=report.overview,
-        hazards=report.hazards,
-        across=across,
-        offered=report.offered,
-        pictures=offered,
-        cells=cells.cells(stored, {row["cell_hash"]: row for row in report.rows}),
-        environments=cells.environments(stored),
-        counts=_counts(stored),
-        days=sorted({one.record.started[:10] for one in stored}),
-    )
 
 
-def _counts(stored: Sequence[StoredRecord]) -> dict[str, int]:
+def counts(stored: Sequence[StoredRecord]) -> dict[str, int]:
+    """Return how many cells have each status."""
     statuses = [one.record.status for one in stored]
     return {name: statuses.count(name) for name in ("done", "skipped", "failed")}

@@ -1,0 +1,171 @@
+"""Writing the site: its pages, figures, records and feed, all with relative addresses."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from bench.results.community import origin_of
+from bench.results.files import file_sha256, write_json, write_text
+from bench.results.store import RECORD, StoredRecord
+from reports.page import cells as page_cells
+from reports.page import content
+from reports.page.content import Part, Picture, picture, short_name, slug
+from reports.page.render import FOLDER as PAGE
+from reports.page.render import counts, templates
+from reports.site.changes import STATE, state, versions
+from reports.tables.collection import Report
+
+HERE = Path(__file__).parent
+TITLE = "Data-free meta-learning: results"
+PAGES = ("scenarios", "methods", "cells")
+"""Folders of pages, each written anew by every build."""
+
+
+def build_site(report: Report, folder: Path, figures: bool = True, title: str = TITLE) -> int:
+    """Write the site of some records; return the number of pages.
+
+    Args:
+        report: what the records say.
+        folder: where; files of an earlier build are replaced, its list of versions is kept.
+        figures: False leaves figures out.
+        title: of the site.
+    """
+    stored = [one for group in report.groups for one in group.stored]
+    parts = [_part(report, number, folder, figures) for number in range(len(report.shown))]
+    found = _cells(report, stored, parts)
+    listed = {one["hash"]: one["listed"] for one in found}
+    history = versions(folder, listed)
+    pages = _pages(report, stored, parts, found)
+    pages["index.html"]["across"] = _across(report, folder) if figures else []
+    pages["changes.html"] = {"template": "changes.html.j2", "versions": history, "known": listed}
+    for name in PAGES:
+        shutil.rmtree(folder / name, ignore_errors=True)
+    environment = templates(HERE)
+    for name, values in pages.items():
+        up = "../" * name.count("/")
+        text = environment.get_template(values.pop("template")).render(title=title, up=up, **values)
+        write_text(folder / name, text)
+    feed = environment.get_template("changes.xml.j2").render(title=title, versions=history)
+    write_text(folder / "changes.xml", feed)
+    for one in stored:
+        target = folder / "cells" / f"{one.record.cell_hash}.json"
+        shutil.copyfile(one.folder / RECORD, target)
+    for source, target in (("page.css", "site.css"), ("page.js", "site.js")):
+        write_text(folder / target, (PAGE / source).read_text(encoding="utf-8"))
+    write_json(folder / STATE, state(listed, history))
+    return len(pages)
+
+
+def _part(report: Report, number: int, folder: Path, figures: bool) -> Part:
+    group, tables = report.shown[number], report.tables[number]
+    name = slug(group, report.shown)
+    shown: list[Picture] = []
+    if figures:
+        from reports.figures.build import group_drawings
+        from reports.figures.drawing import drawing_key
+
+        shown = _pictures(group_drawings(group, name), drawing_key([group]), folder, "../")
+    return Part(name, short_name(group), group.name, tables, shown)
+
+
+def _across(report: Report, folder: Path) -> list[Picture]:
+    from reports.figures.build import across_drawings
+    from reports.figures.drawing import drawing_key
+
+    return _pictures(across_drawings(report.shown), drawing_key(report.shown), folder, "")
+
+
+def _pictures(drawings: Sequence[Any], key: str, folder: Path, up: str) -> list[Picture]:
+    """Draw figures below the site's folder; return them with their addresses there."""
+    from reports.figures.drawing import write_drawing
+
+    found = []
+    for one in drawings:
+        path = write_drawing(folder / "figures", one, key)[0]
+        shown = picture(one, path.read_bytes())
+        found.append(dataclasses.replace(shown, address=f"{up}figures/{path.name}"))
+    return found
+
+
+def _cells(
+    report: Report, stored: Sequence[StoredRecord], parts: Sequence[Part]
+) -> list[dict[str, Any]]:
+    """Return the data of each cell's page."""
+    rows = {row["cell_hash"]: row for row in report.rows}
+    places = {
+        one.record.cell_hash: part
+        for group, part in zip(report.shown, parts, strict=True)
+        for one in group.stored
+    }
+    found = page_cells.cells(stored, rows)
+    for cell, one in zip(found, stored, strict=True):
+        cell["origin"] = origin_of(one.folder, one.record.cell_hash)
+        cell["scenario"] = places.get(one.record.cell_hash)
+        cell["page"] = page_name(one.record.method)
+        cell["listed"] = {
+            "record": file_sha256(one.folder / RECORD),
+            "text": f"{cell['name']}: {cell['accuracy'] if cell['mean'] else cell['status']}",
+            "date": one.record.ended,
+        }
+    return found
+
+
+def page_name(method: str) -> str:
+    """Return the name of a method's page: its own, without what has a meaning in addresses."""
+    return re.sub(r"[^A-Za-z0-9_.-]", "-", method)
+
+
+def _pages(
+    report: Report,
+    stored: Sequence[StoredRecord],
+    parts: Sequence[Part],
+    found: Sequence[dict[str, Any]],
+) -> dict[str, dict[str, Any]]:
+    """Return template and values of each page, by its path."""
+    methods: dict[str, list[dict[str, Any]]] = {}
+    for cell in found:
+        methods.setdefault(cell["page"], []).append(cell)
+    methods = dict(sorted(methods.items()))
+    pages: dict[str, dict[str, Any]] = {
+        "index.html": {
+            "template": "index.html.j2",
+            "headline": content.headline(content.compared(report.shown)),
+            "lines": content.all_leader_lines(report.shown),
+            "warnings": content.warnings(report.groups, stored),
+            "overview": report.overview,
+            "hazards": report.hazards,
+            "scenarios": parts,
+            "methods": methods,
+            "cells": found,
+            "counts": counts(stored),
+            "days": sorted({one.record.started[:10] for one in stored}),
+        }
+    }
+    for part in parts:
+        mine = [cell for cell in found if cell["scenario"] is part]
+        pages[f"scenarios/{part.slug}.html"] = {
+            "template": "scenario.html.j2",
+            "part": part,
+            "cells": mine,
+        }
+    for name, some in methods.items():
+        places = {cell["scenario"].slug: cell["scenario"] for cell in some if cell["scenario"]}
+        pages[f"methods/{name}.html"] = {
+            "template": "method.html.j2",
+            "name": some[0]["method"],
+            "cells": some,
+            "scenarios": list(places.values()),
+        }
+    surroundings = page_cells.environments(stored)
+    for cell in found:
+        pages[f"cells/{cell['hash']}.html"] = {
+            "template": "cell.html.j2",
+            "cell": cell,
+            "environment": surroundings[cell["environment"]],
+        }
+    return pages
