@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import errno
 from collections.abc import Iterable
 
 
@@ -30,3 +31,33 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> BenchError:
     near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(names) or 'none'}"
     return BenchError(f"unknown {kind} '{name}'; {hint}")
+
+
+_FULL = "free space there, or name a folder on another disk"
+_CLOSED = "make it readable and writable, or name another"
+_FAILING = "check the disk, or that the shared folder is there"
+_REMEDIES = {
+    **dict.fromkeys(("ENOSPC", "EDQUOT", "EFBIG"), _FULL),
+    **dict.fromkeys(("EACCES", "EPERM", "EROFS"), _CLOSED),
+    **dict.fromkeys(("EIO", "ESTALE", "ENODEV", "ENXIO", "ENOTCONN", "EREMOTEIO"), _FAILING),
+    **dict.fromkeys(("EMFILE", "ENFILE"), "raise the limit of open files (ulimit -n)"),
+    **dict.fromkeys(("ENOENT", "ENOTDIR", "EISDIR", "ELOOP"), "name one that is there"),
+}
+_OF_INPUT = ("EACCES", "EPERM", "EROFS", "ENOENT", "ENOTDIR", "EISDIR", "ELOOP")
+
+
+def file_problem(error: OSError) -> str:
+    """Return the one line for an error of the operating system: the file, the cause, the remedy."""
+    name = errno.errorcode.get(error.errno or 0, "")
+    reason = error.strerror or " ".join(str(error).split()) or type(error).__name__
+    return f"{error.filename or 'file'}: {reason}; {_REMEDIES.get(name, _CLOSED)}"
+
+
+def is_of_storage(error: OSError) -> bool:
+    """Tell whether it is a disk, file system or limit that fails, for all that comes after, too."""
+    return errno.errorcode.get(error.errno or 0, "") in _REMEDIES.keys() - {"ENOENT", "EISDIR"}
+
+
+def is_of_input(error: OSError) -> bool:
+    """Tell whether another path or other rights mend it, as in a wrong request."""
+    return errno.errorcode.get(error.errno or 0, "") in _OF_INPUT

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
+import getpass
 import os
+import shutil
+import tempfile
 from pathlib import Path
 
 import click
@@ -23,6 +27,46 @@ def user_path(text: str | os.PathLike[str]) -> Path:
     if os.fspath(path).startswith("~"):
         raise BenchError(f"path '{path}' names a home folder that is not known; write it in full")
     return Path(path)
+
+
+_NO_HOME = "purer-bench-no-home-"
+
+
+def default_cache() -> Path:
+    """Return the cache folder where the user names none.
+
+    Raises:
+        BenchError: the user has no home folder.
+    """
+    for variable, inner in (("PURER_BENCH_CACHE", ""), ("XDG_CACHE_HOME", "purer-bench")):
+        if os.environ.get(variable):
+            return user_path(os.environ[variable]) / inner
+    try:
+        home = Path.home()
+    except RuntimeError:
+        home = None
+    if home is None or home.name.startswith(_NO_HOME):
+        raise BenchError(
+            "this user has no home folder, so there is no default cache folder; name one with "
+            "--cache DIR or PURER_BENCH_CACHE, or set HOME"
+        )
+    return home / ".cache" / "purer-bench"
+
+
+def give_home() -> None:
+    """Name a home folder and a user in the environment where the system knows none.
+
+    Libraries ask for both, if only to look for settings. The folder lasts as long as the process.
+    """
+    try:
+        Path.home()
+    except RuntimeError:
+        os.environ["HOME"] = tempfile.mkdtemp(prefix=_NO_HOME)
+        atexit.register(shutil.rmtree, os.environ["HOME"], ignore_errors=True)
+    try:
+        getpass.getuser()
+    except (KeyError, OSError):
+        os.environ["USER"] = f"uid{os.getuid()}"
 
 
 class UserPath(click.Path):

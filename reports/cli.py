@@ -145,10 +145,9 @@ def _print(tables: list[Table], paths: list[Path]) -> None:
 
     from rich.console import Console
 
-    from reports.text.terminal import print_tables
+    from reports.text.terminal import console_width, print_tables
 
-    width = None if sys.stdout.isatty() else 100
-    print_tables(tables, Console(file=sys.stdout, width=width))
+    print_tables(tables, Console(file=sys.stdout, width=console_width()))
     for number, path in enumerate(paths):
         click.echo(f"{'' if number else 'report':<9}{path}")
 

@@ -102,10 +102,9 @@ def _print(found: Comparison, margin: float) -> None:
 
     from rich.console import Console
 
-    from reports.text.terminal import print_tables
+    from reports.text.terminal import console_width, print_tables
 
-    width = None if sys.stdout.isatty() else 100
-    print_tables([table(found, margin)], Console(file=sys.stdout, width=width))
+    print_tables([table(found, margin)], Console(file=sys.stdout, width=console_width()))
     for word, names in (("A", found.only_a), ("B", found.only_b)):
         if names:
             click.echo(f"only in {word}: {'; '.join(names)}")

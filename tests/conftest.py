@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import get_args
@@ -86,3 +88,30 @@ def cache(glyphs_cache: Path, tmp_path: Path) -> Path:
     own = tmp_path / "cache"
     shutil.copytree(glyphs_cache, own)
     return own
+
+
+@pytest.fixture
+def read_only() -> Callable[[Path], AbstractContextManager[None]]:
+    """Give a context in which nothing below a folder can be written, not by root either."""
+    return _read_only
+
+
+@contextmanager
+def _read_only(folder: Path) -> Iterator[None]:
+    below = [folder, *folder.rglob("*")]
+    above = [one for one in folder.parents if one.stat().st_uid == os.geteuid()]
+    modes = {path: path.stat().st_mode for path in (*below, *above)}
+    is_root = os.geteuid() == 0
+    for path in below:
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    for path in above:
+        path.chmod(modes[path] | 0o555)
+    if is_root:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        if is_root:
+            os.seteuid(0)
+        for path, mode in modes.items():
+            path.chmod(mode)

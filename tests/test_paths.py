@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import getpass
+import os
+import pwd
 from pathlib import Path
 
 import click
@@ -9,7 +12,7 @@ import pytest
 
 from bench.cli.main import main
 from bench.errors import BenchError
-from bench.paths import UserPath, user_path
+from bench.paths import UserPath, default_cache, give_home, user_path
 
 
 @pytest.fixture(autouse=True)
@@ -71,3 +74,41 @@ def test_the_place_of_a_data_set_is_expanded(capsys: pytest.CaptureFixture[str])
     line = capsys.readouterr().err
     assert "home/birds" in line
     assert "~" not in line
+
+
+@pytest.fixture
+def nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user of whom neither the system nor the environment knows anything."""
+
+    def unknown(uid: int) -> None:
+        raise KeyError(f"getpwuid(): uid not found: {uid}")
+
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+    for name in ("HOME", "USER", "LOGNAME", "LNAME", "USERNAME"):
+        monkeypatch.setenv(name, "")  # so that what is set is undone
+        monkeypatch.delenv(name)
+
+
+@pytest.mark.usefixtures("nobody")
+def test_a_user_without_a_home_is_asked_for_a_cache(capsys: pytest.CaptureFixture[str]) -> None:
+    for words, status in ((["plan", "micro"], 2), (["list", "methods"], 0)):
+        with pytest.raises(SystemExit) as end:
+            main(words)
+        assert (end.value.code or 0) == status
+    line = capsys.readouterr().err
+    assert line.startswith("Error: this user has no home folder")
+    assert "--cache DIR or PURER_BENCH_CACHE" in line
+    assert line.count("\n") == 1
+
+
+@pytest.mark.usefixtures("nobody")
+def test_libraries_find_a_home_and_a_user_where_there_is_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    give_home()
+    assert Path.home().is_dir()
+    assert getpass.getuser() == f"uid{os.getuid()}"
+    with pytest.raises(BenchError, match="no home folder"):
+        default_cache()
+    monkeypatch.setenv("XDG_CACHE_HOME", "/somewhere")
+    assert default_cache() == Path("/somewhere/purer-bench")

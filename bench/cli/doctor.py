@@ -10,7 +10,14 @@ from pathlib import Path
 import click
 
 from bench.cli.data import data_rows
-from bench.cli.options import cache_option, data_option, dataset_dir_option, json_option, pairs
+from bench.cli.options import (
+    cache_option,
+    data_option,
+    dataset_dir_option,
+    json_option,
+    pairs,
+    runs_option,
+)
 from bench.cli.streams import print_columns
 
 
@@ -18,16 +25,40 @@ from bench.cli.streams import print_columns
 @data_option
 @dataset_dir_option
 @cache_option
+@runs_option
+@click.option("--deep", is_flag=True, help="Also compare all that is stored with its digests.")
 @json_option
+@click.pass_context
 def doctor(
-    data_dir: Path | None, dataset_dirs: tuple[str, ...], cache: Path, as_json: bool
+    context: click.Context,
+    data_dir: Path | None,
+    dataset_dirs: tuple[str, ...],
+    cache: Path,
+    runs: Path,
+    deep: bool,
+    as_json: bool,
 ) -> None:
-    """Show versions, devices, threads and the data found."""
+    """Show versions, devices, threads and the data found.
+
+    With --deep, read the cache and the runs in full, and exit 1 where a file is not what was
+    written.
+    """
+    from bench.execute.integrity import damaged
+
     findings = diagnose(cache, data_dir, pairs(dataset_dirs))
+    lines = damaged(cache, runs) if deep else []
     if as_json:
-        click.echo(json.dumps(findings, indent=1))
-        return
-    print_columns(findings)
+        click.echo(json.dumps(findings | ({"damaged": lines} if deep else {}), indent=1))
+    else:
+        print_columns(findings)
+        for line in lines:
+            click.echo(f"damaged: {line}")
+        if lines:
+            click.echo("a run makes again what it needs of these; the others can be deleted")
+        if deep and not lines:
+            click.echo(f"nothing is damaged in {cache} and {runs}")
+    if lines:
+        context.exit(1)
 
 
 def diagnose(

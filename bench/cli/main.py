@@ -9,9 +9,10 @@ from importlib.metadata import EntryPoint, entry_points
 import click
 
 from bench import __version__
-from bench.cli.endings import Interrupted, error_line, exit_status
+from bench.cli.endings import Interrupted, error_line, exit_status, is_interruption
 from bench.cli.streams import accept_all_characters
 from bench.errors import unknown_name
+from bench.paths import give_home
 
 _NO_ARGUMENTS = getattr(click.exceptions, "NoArgsIsHelpError", ())
 """What click raises, from 8.2 on, for a group without a command."""
@@ -71,12 +72,13 @@ def cli(debug: bool) -> None:
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line; every error is one line, and the exit status is the documented one.
 
-    0 done; 1 a cell failed, a check found something, or an error that no input explains; 2 the
-    request is wrong; 130 Ctrl-C.
+    0 done; 1 a cell failed, a check found something, a disk failed, or an error that no input
+    explains; 2 the request is wrong; 130 Ctrl-C.
     """
     words = sys.argv[1:] if arguments is None else arguments
     debug = "--debug" in words
     accept_all_characters()
+    give_home()
     try:
         status = cli.main(
             args=[word for word in words if word != "--debug"],
@@ -89,7 +91,7 @@ def main(arguments: list[str] | None = None) -> None:
     except (Exception, *Interrupted) as error:
         if debug:
             raise
-        if not isinstance(error, Interrupted):
+        if not is_interruption(error):
             click.echo(error_line(error), err=True)
         sys.exit(exit_status(error))
     sys.exit(status if isinstance(status, int) else 0)

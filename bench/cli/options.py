@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
 import shlex
 import sys
 from collections.abc import Callable
@@ -13,16 +12,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bench.errors import BenchError
-from bench.paths import UserPath, user_path
+from bench.paths import UserPath, default_cache, user_path
 
 if TYPE_CHECKING:
     from bench.execute.plan import Request, ResolvedSuite
-
-
-def _default_cache() -> Path:
-    if os.environ.get("PURER_BENCH_CACHE"):
-        return Path(os.environ["PURER_BENCH_CACHE"])
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "purer-bench"
 
 
 data_option = click.option(
@@ -42,7 +35,7 @@ dataset_dir_option = click.option(
 cache_option = click.option(
     "--cache",
     type=UserPath(),
-    default=_default_cache,
+    default=default_cache,
     help="Decoded data, teachers, fits.  [default: the user's cache folder]",
 )
 runs_option = click.option(

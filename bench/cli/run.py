@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bench.cli.options import checkpoint_option, json_option, resolve, suite_options
+from bench.cli.streams import outlive_reader
+from bench.errors import BrokenOff, file_problem
 from bench.stops import Stopped
 
 if TYPE_CHECKING:
@@ -85,29 +87,45 @@ def run(
     """Run the cells of a suite that are not finished, then report."""
     from bench.execute.run import check_plan
 
+    outlive_reader()
     live = sys.stdout.isatty() and not as_json
     resolved, request = resolve(options, quiet=not live)
     check_plan(resolved, request)
     view = _mlflow_view(resolved, request) if mlflow else None
     try:
         stored = _run(resolved, request, executor, view, live, as_json)
+        _close(context, resolved.suite.name, request, stored, view, figures, as_json)
     except KeyboardInterrupt as stopped:
-        _say_interrupted(resolved, request, stopped)
+        click.echo(f"interrupted: {_kept(resolved, request, stopped)}", err=True)
         raise
-    folder = request.runs / resolved.suite.name
+    except OSError as error:
+        raise BrokenOff(f"{file_problem(error)}; {_kept(resolved, request)}") from error
+    if _say_failed(stored):
+        context.exit(1)
+
+
+def _close(
+    context: click.Context,
+    suite: str,
+    request: Request,
+    stored: Sequence[StoredRecord],
+    view: MlflowView | None,
+    figures: bool,
+    as_json: bool,
+) -> None:
+    """Print the records or their report, write what the MLflow store lacks, name the places."""
+    folder = request.runs / suite
     report = None
     if as_json:
         rows = [{"folder": str(one.folder), **one.record.model_dump(mode="json")} for one in stored]
         click.echo(json.dumps(rows, indent=1))
     elif stored:
         report = _report(context, folder, figures)
-    ui_command = view.close(resolved.suite.name, stored, report) if view else None
+    ui_command = view.close(suite, stored, report) if view else None
     if not as_json:
         click.echo(f"records  {folder}/<cell>/record.json")
         if ui_command:
             click.echo(f"runs     {ui_command}")
-    if _say_failed(stored):
-        context.exit(1)
 
 
 def _mlflow_view(resolved: ResolvedSuite, request: Request) -> MlflowView:
@@ -164,17 +182,18 @@ def _say_failed(stored: Sequence[StoredRecord]) -> bool:
     return bool(failed)
 
 
-def _say_interrupted(resolved: ResolvedSuite, request: Request, stopped: KeyboardInterrupt) -> None:
-    """Say in one line what is kept, and how to go on."""
+def _kept(
+    resolved: ResolvedSuite, request: Request, stopped: KeyboardInterrupt | None = None
+) -> str:
+    """Say what is kept of a run that broke off, and how to go on."""
     from bench.execute.status import statuses
 
     states = statuses(resolved, request)
     finished = sum(state.is_finished for state in states)
     kept = f"kept {stopped.kept}; " if isinstance(stopped, Stopped) and stopped.kept else ""
-    click.echo(
-        f"interrupted: {kept}{finished} of {len(states)} cells are finished in "
-        f"{request.runs / resolved.suite.name}; run the same command again to go on",
-        err=True,
+    return (
+        f"{kept}{finished} of {len(states)} cells are finished in "
+        f"{request.runs / resolved.suite.name}; run the same command again to go on"
     )
 
 

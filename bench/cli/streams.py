@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import codecs
+import contextlib
 import io
+import os
 import sys
 import unicodedata
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
 
 HANDLER = "purer_bench.similar"
 _SIMILAR = {"–": "-", "—": "-", "−": "-", "─": "-", "×": "x", "·": "*", "…": ".", "→": ">"}
@@ -37,6 +43,33 @@ def accept_all_characters() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors=HANDLER)
+
+
+class _Lasting(io.FileIO):
+    """A file descriptor to which anything can be written after its reader is gone."""
+
+    def write(self, data: ReadableBuffer, /) -> int:
+        try:
+            return super().write(data)
+        except BrokenPipeError:
+            with contextlib.suppress(OSError):
+                click.echo("standard output is closed; the work goes on without it", err=True)
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self.fileno())
+            os.close(nowhere)
+            return memoryview(data).nbytes
+
+
+def outlive_reader() -> None:
+    """Let work go on where what reads its output ends, as `head` does."""
+    stream = sys.stdout
+    if stream is not sys.__stdout__ or not isinstance(stream, io.TextIOWrapper) or stream.isatty():
+        return
+    stream.flush()
+    raw = _Lasting(stream.fileno(), "w", closefd=False)
+    sys.stdout = io.TextIOWrapper(
+        io.BufferedWriter(raw), stream.encoding, HANDLER, line_buffering=True
+    )
 
 
 def print_columns(rows: Mapping[str, str]) -> None:

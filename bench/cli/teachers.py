@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import time
+import unicodedata
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bench.cli.options import cache_option, checkpoint_option, json_option, resolve, suite_options
+from bench.cli.streams import outlive_reader
 from bench.errors import BenchError
 from bench.paths import UserPath, user_path
 from bench.stops import Stop, Stopped
@@ -103,7 +105,8 @@ def import_(name: str, path: Path, cache: Path, **options: Any) -> None:
         index = import_pool(cache, name, path)
     else:
         allow_pickle, sha256 = options.pop("allow_pickle"), options.pop("sha256")
-        index = import_checkpoint(cache, name, path, _card(options), allow_pickle, sha256)
+        card = _card(options)
+        index = import_checkpoint(cache, name, path, card, allow_pickle, sha256, click.echo)
     click.echo(f"pool {name}: {_counted(index.teachers)}, digest {index.sha256[:12]}")
 
 
@@ -122,6 +125,7 @@ def _pools(resolved: ResolvedSuite, request: Request) -> Iterator[tuple[str, Poo
     from bench.execute.run import check_plan
     from bench.execute.state import RunState
 
+    outlive_reader()
     check_plan(resolved, request)
     prepare_process(request.threads)
     keeping = Keeping(request.checkpoint_every, Stop(), lambda line: click.echo(line, err=True))
@@ -200,16 +204,22 @@ def _card(options: dict[str, Any]) -> dict[str, Any]:
 def class_names(text: str) -> tuple[str, ...]:
     """Return the names that the flag gives, or the lines of the file that it names."""
     if "," in text:
-        return tuple(part.strip() for part in text.split(",") if part.strip())
+        return _names(text.split(","))
     try:
-        lines = user_path(text).read_text(encoding="utf-8").splitlines()
+        lines = user_path(text).read_text(encoding="utf-8-sig").splitlines()
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "not text"
         raise BenchError(
             f"--classes '{text}' is no readable file ({reason}); name a file with one class per "
             "line, or the classes as a,b,c"
         ) from None
-    return tuple(line.strip() for line in lines if line.strip())
+    return _names(lines)
+
+
+def _names(texts: Sequence[str]) -> tuple[str, ...]:
+    """Return class names in the one spelling that data sets have."""
+    names = (unicodedata.normalize("NFC", text.strip()) for text in texts)
+    return tuple(name for name in names if name)
 
 
 def _numbers(flag: str, text: str) -> tuple[float, ...]:
@@ -248,11 +258,15 @@ def _rows(cache: Path, name: str | None) -> list[dict[str, Any]]:
 
 
 def _trained_rows(cache: Path) -> list[dict[str, Any]]:
-    from bench.teachers.cards import read_json
+    from bench.teachers.cards import trained_card
 
     rows = []
     for path in sorted((cache / "teachers").glob("*/teacher.json")):
-        card: Any = read_json(path)
+        try:
+            card = trained_card(path.parent)
+        except BenchError as error:
+            click.echo(f"left out: {error}; a run trains it again", err=True)
+            continue
         plan = card["plan"]
         recipe = plan["recipe"]
         rows.append(

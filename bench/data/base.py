@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
@@ -121,11 +121,17 @@ class Download:
 
 @dataclass(frozen=True)
 class ClassImages:
-    """One class of a source: `read()` returns its images, uint8 (count, H, W, 3)."""
+    """One class of a source: `read()` returns its images, uint8 (count, H, W, 3).
+
+    `otherwise` holds after that what was done to them that older versions did not do, each with
+    its version. It enters the digest of the data, so that only sets that are read otherwise get
+    another one.
+    """
 
     name: str
     count: int
     read: Callable[[], np.ndarray]
+    otherwise: set[str] = field(default_factory=set)
 
 
 Listing = Mapping[str, list[ClassImages]]

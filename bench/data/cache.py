@@ -6,7 +6,7 @@ written; a preparation that was killed goes on from there.
 
 from __future__ import annotations
 
-import json
+import hashlib
 import math
 import os
 import shutil
@@ -19,7 +19,15 @@ import numpy as np
 
 from bench.errors import BenchError
 from bench.leases import waiting
-from bench.results.files import sync_folder, write_json
+from bench.results.files import (
+    file_sha256,
+    read_checked,
+    recall,
+    remember,
+    stamp,
+    sync_folder,
+    write_checked,
+)
 
 if TYPE_CHECKING:
     from bench.data.base import ClassImages, DatasetSource, Listing, Progress
@@ -28,11 +36,6 @@ META = "meta.json"
 JOURNAL = "journal.json"
 _EVERY = 2.0
 """Seconds between two entries of the journal."""
-
-
-def is_complete(folder: Path) -> bool:
-    """Tell whether a folder holds a decoded data set; folders appear by one rename."""
-    return (folder / META).is_file()
 
 
 def build(
@@ -46,7 +49,7 @@ def build(
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with waiting(folder.with_name(f"{folder.name}.lease"), f"the decoding of {source.name}"):
-            if not is_complete(folder):
+            if problem(folder) is not None:
                 _build_alone(source, path, folder, digest, progress)
     except OSError as error:
         raise BenchError(
@@ -61,24 +64,45 @@ def load(folder: Path) -> dict[str, tuple[list[str], list[int], np.ndarray]]:
     Raises:
         BenchError: the folder is damaged.
     """
+    meta = read_checked(folder / META)
+    return {
+        name: (part["classes"], part["counts"], np.load(folder / f"{name}.npy", mmap_mode="r"))
+        for name, part in meta["splits"].items()
+    }
+
+
+def read_otherwise(folder: Path) -> list[str]:
+    """Return what was done to a decoded data set that older versions did not do, sorted."""
+    return read_checked(folder / META)["otherwise"]
+
+
+def problem(folder: Path, deep: bool = False) -> str | None:
+    """Say what is wrong with a decoded data set, None where it is intact, '' where it is not there.
+
+    Args:
+        folder: of the data set.
+        deep: compare the content of all files. Otherwise that of files whose size or modification
+            time is not the one that was noted, as after copying; these are then noted anew.
+    """
     try:
-        meta = json.loads((folder / META).read_text(encoding="utf-8"))
-        return {
-            name: (part["classes"], part["counts"], _map(folder / f"{name}.npy", part["counts"]))
-            for name, part in meta["splits"].items()
-        }
-    except (OSError, ValueError, KeyError) as error:
-        first = str(error).splitlines()[0]
-        raise BenchError(
-            f"decoded data in '{folder}' is damaged ({first}); delete that folder"
-        ) from error
-
-
-def _map(path: Path, counts: list[int]) -> np.ndarray:
-    images = np.load(path, mmap_mode="r")
-    if len(images) != sum(counts):
-        raise ValueError(f"{path.name} holds {len(images)} images, not {sum(counts)}")
-    return images
+        meta = read_checked(folder / META)
+    except (FileNotFoundError, NotADirectoryError):
+        return f"{folder / META} is missing" if folder.is_dir() else ""
+    except BenchError as error:
+        return str(error)
+    stamps = {}
+    for name, known in meta["files"].items():
+        path = folder / name
+        if not path.is_file():
+            return f"{path} is missing"
+        stamps[name] = stamp(path)
+        changed = stamps[name] != known["stamp"]
+        if (deep or changed) and file_sha256(path) != known["sha256"]:
+            return f"{path} is damaged: it is not what was written"
+    files = {name: {**known, "stamp": stamps[name]} for name, known in meta["files"].items()}
+    if files != meta["files"]:
+        remember(folder / META, {**meta, "files": files})
+    return None
 
 
 def _build_alone(
@@ -92,11 +116,19 @@ def _build_alone(
     try:
         with source.contents(path) as listing:
             _check_counts(source, path, listing)
-            _write_splits(source, listing, part, progress)
-        write_json(part / META, _describe(source, listing, digest))
+            otherwise = _write_splits(source, listing, part, progress)
+        files = {
+            path.name: {"sha256": file_sha256(path), "stamp": stamp(path)}
+            for path in sorted(part.glob("*.npy"))
+        }
+        facts = {**_describe(source, listing, digest), "files": files, "otherwise": otherwise}
+        write_checked(part / META, facts)
         (part / JOURNAL).unlink()
         sync_folder(part)
+        if folder.exists():
+            folder.rename(folder.parent / f".{folder.name}.old")
         part.rename(folder)
+        shutil.rmtree(folder.parent / f".{folder.name}.old", ignore_errors=True)
         sync_folder(folder.parent)
     except Exception:
         shutil.rmtree(part, ignore_errors=True)
@@ -116,63 +148,108 @@ def _check_counts(source: DatasetSource, path: Path, listing: Listing) -> None:
 
 def _write_splits(
     source: DatasetSource, listing: Listing, folder: Path, progress: Progress | None
-) -> None:
+) -> list[str]:
+    """Write the images of all splits; return what `ClassImages.otherwise` says of them."""
     journal = _Journal(folder, _describe(source, listing, "")["decoded_with"])
     total = sum(part.count for parts in listing.values() for part in parts)
     done = 0
     for name, parts in listing.items():
         shape = (source.image_size, source.image_size, 3)
-        with _resumed(folder / f"{name}.npy", parts, shape, journal.classes(name)) as file:
+        colours = set[tuple[int, ...] | None]()
+        file, digest = _resumed(folder / f"{name}.npy", parts, shape, journal, name)
+        with file:
             for number, part in enumerate(parts, 1):
                 if number > journal.classes(name):
-                    file.write(_read_class(part, shape).tobytes())
-                    journal.wrote(file, name, number, last=number == len(parts))
+                    images = _read_class(part, shape)
+                    colours.add(_only_colour(images))
+                    file.write(images.tobytes())
+                    digest.update(images.tobytes())
+                    journal.otherwise |= part.otherwise
+                    journal.wrote(file, name, number, digest, last=number == len(parts))
+                else:
+                    colours.add(None)
                 done += part.count
                 if progress is not None:
                     progress(done, total, f"{source.name} {name}")
+        if len(colours) == 1 and (colour := colours.pop()) is not None:
+            raise BenchError(
+                f"all images of split {name} of '{source.name}' are of the one colour {colour}; "
+                "look at the files: is what they show in another channel or layer?"
+            )
+    return sorted(journal.otherwise)
+
+
+def _only_colour(images: np.ndarray) -> tuple[int, ...] | None:
+    """Return the colour that all pixels of images (n, H, W, 3) have, None where they differ."""
+    pixels = images.reshape(-1, images.shape[-1])
+    return tuple(map(int, pixels[0])) if (pixels == pixels[0]).all() else None
 
 
 def _resumed(
-    path: Path, parts: list[ClassImages], shape: tuple[int, ...], classes: int
-) -> BinaryIO:
-    """Open a split's file after its header and the classes that are safely there."""
-    file = path.open("r+b" if classes else "w+b")
+    path: Path, parts: list[ClassImages], shape: tuple[int, ...], journal: _Journal, split: str
+) -> tuple[BinaryIO, hashlib._Hash]:
+    """Open a split's file after its header and the classes that are safely there.
+
+    Returns:
+        The file, and the digest of these classes' pixels.
+    """
+    file = path.open("r+b" if journal.classes(split) else "w+b")
     header = {
         "descr": "|u1",
         "fortran_order": False,
         "shape": (sum(p.count for p in parts), *shape),
     }
     np.lib.format.write_array_header_1_0(file, header)
-    file.seek(sum(p.count for p in parts[:classes]) * math.prod(shape), os.SEEK_CUR)
-    file.truncate()
-    return file
+    start, digest = file.tell(), hashlib.sha256()
+    for part in parts[: journal.classes(split)]:
+        digest.update(file.read(part.count * math.prod(shape)))
+    if digest.hexdigest() != journal.digest(split):
+        journal.forget(split)
+        file.seek(start)
+        digest = hashlib.sha256()
+    file.truncate(file.tell())
+    return file, digest
 
 
 class _Journal:
-    """The number of classes of each split that are safely on the disk."""
+    """The classes of each split that are safely on the disk: their number and pixels' digest."""
 
     def __init__(self, folder: Path, decoded_with: dict[str, str]) -> None:
         self._path, self._last = folder / JOURNAL, time.monotonic()
-        self._decoded_with, self._classes = decoded_with, dict[str, int]()
-        try:
-            found = json.loads(self._path.read_text(encoding="utf-8"))
-            if found["decoded_with"] == decoded_with:
-                self._classes = dict(found["classes"])
-        except (OSError, ValueError, KeyError, TypeError):
-            pass
+        self._decoded_with = decoded_with
+        self._known: dict[str, dict[str, Any]] = {}
+        self.otherwise = set[str]()
+        """what `ClassImages.otherwise` says of the classes"""
+        found = recall(self._path)
+        if found.get("decoded_with") == decoded_with:
+            self._known, self.otherwise = found["splits"], set(found["otherwise"])
 
     def classes(self, split: str) -> int:
         """Return the number of classes of a split that need not be read again."""
-        return self._classes.get(split, 0)
+        return self._known.get(split, {"classes": 0})["classes"]
 
-    def wrote(self, file: BinaryIO, split: str, classes: int, last: bool) -> None:
+    def digest(self, split: str) -> str | None:
+        """Return the digest of the pixels of these classes, None where there are none."""
+        return self._known.get(split, {"sha256": None})["sha256"]
+
+    def forget(self, split: str) -> None:
+        """Take note that a split's file is not what was noted."""
+        self._known.pop(split, None)
+
+    def wrote(
+        self, file: BinaryIO, split: str, classes: int, digest: hashlib._Hash, last: bool
+    ) -> None:
         """Note that so many classes were written; every two seconds and at a split's end."""
         if last or time.monotonic() - self._last >= _EVERY:
             file.flush()
             os.fsync(file.fileno())
-            self._classes[split] = classes
-            content = {"decoded_with": self._decoded_with, "classes": self._classes}
-            write_json(self._path, content)
+            self._known[split] = {"classes": classes, "sha256": digest.hexdigest()}
+            content = {
+                "decoded_with": self._decoded_with,
+                "splits": self._known,
+                "otherwise": sorted(self.otherwise),
+            }
+            write_checked(self._path, content)
             self._last = time.monotonic()
 
 

@@ -6,6 +6,8 @@ from pathlib import Path
 
 from bench.data import cache as decoded
 from bench.data.base import DatasetSource, ImageData, Progress, make_split
+from bench.data.reading.images import check_normalisation
+from bench.results.files import content_hash
 
 
 def open_data(
@@ -16,6 +18,8 @@ def open_data(
     progress: Progress | None = None,
 ) -> ImageData:
     """Return the data set, memory-mapped; decodes it into the cache the first time.
+
+    What is damaged in the cache is decoded again.
 
     Args:
         source: the data set.
@@ -28,12 +32,15 @@ def open_data(
     Raises:
         BenchError: the data set is missing, incomplete or damaged.
     """
+    check_normalisation(source.name, source.mean, source.std)
     path = source.locate(data_dir, explicit)
     digest = source.digest(cache, path)
     sample = source.sample_digest(path)
     folder = cache / "data" / "-".join(filter(None, (source.name, digest[:16], sample[:8])))
-    if not decoded.is_complete(folder):
+    if decoded.problem(folder) is not None:
         decoded.build(source, path, folder, digest, progress)
+    if otherwise := decoded.read_otherwise(folder):
+        digest = content_hash([digest, otherwise])
     splits = {name: make_split(name, *parts) for name, parts in decoded.load(folder).items()}
     return ImageData(
         source.name, source.image_size, source.mean, source.std, splits, digest, source.licence

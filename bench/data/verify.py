@@ -25,7 +25,9 @@ class Finding:
 
 
 def verify(source: DatasetSource, path: Path, cache: Path) -> list[Finding]:
-    """Return the findings about a data set's source, without decoding its images.
+    """Return the findings about a data set's source.
+
+    Its images are read and compared over splits, except those that are drawn by code.
 
     Args:
         source: the data set.
@@ -39,6 +41,8 @@ def verify(source: DatasetSource, path: Path, cache: Path) -> list[Finding]:
 
     with source.contents(path) as listing:
         findings = source_findings(source, listing)
+        if not source.sample_digest(path):
+            findings += _shared_images(listing)
     digest = source.source_digest(path, DigestMemory(cache))
     return [*findings, *_published(source, path), _digest_finding(source, digest)]
 
@@ -101,6 +105,23 @@ def _split_finding(
     counts = [part.count for part in parts]
     spread = "" if len(set(counts)) < 2 else f" ({min(counts)} to {max(counts)} a class)"
     return Finding("ok", f"split {name} has {n_classes} classes and {sum(counts)} images{spread}")
+
+
+def _shared_images(listing: Listing) -> list[Finding]:
+    """Count the images of each split that are in an earlier one, too, pixel for pixel."""
+    owner: dict[bytes, tuple[str, str]] = {}
+    found: dict[tuple[str, str], list[str]] = {}
+    for split, parts in listing.items():
+        for part in parts:
+            for number, image in enumerate(part.read(), 1):
+                name = f"image {number} of class '{part.name}'"
+                first = owner.setdefault(hashlib.sha256(image.tobytes()).digest(), (split, name))
+                if first[0] != split:
+                    found.setdefault((split, first[0]), []).append(f"{name} is {first[1]}")
+    return [
+        Finding("note", f"{len(pairs)} images of {split} are in {other}, too: {pairs[0]}")
+        for (split, other), pairs in found.items()
+    ]
 
 
 def listed(names: Sequence[str]) -> str:

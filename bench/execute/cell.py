@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import datetime
 import logging
+import sys
+import time
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,9 +15,9 @@ from typing import Any
 import torch
 
 from bench import registry
-from bench.errors import BenchError, Skip
+from bench.errors import BenchError, Skip, file_problem, is_of_storage
 from bench.execute.fits import Fit
-from bench.execute.fitting import Fitted, fit_cell
+from bench.execute.fitting import FITTED, Fitted, fit_cell
 from bench.execute.machine import describe_device, describe_environment
 from bench.execute.record_parts import command_for, summarise_pool, warnings_of
 from bench.execute.state import RunState
@@ -26,7 +28,7 @@ from bench.leases import Busy, Lease, hold
 from bench.nets.precision import computing_in
 from bench.processes import this_process
 from bench.results.codebase import installed_code
-from bench.results.files import write_json, write_parquet
+from bench.results.files import write_bytes, write_json, write_parquet
 from bench.results.maker import trusted
 from bench.results.record import FitSummary, ProcessFacts, Record
 from bench.results.store import (
@@ -45,7 +47,7 @@ from bench.results.store import (
 from bench.seeds import seed_global_state
 from bench.stops import Stopped
 from bench.suites.cell import Cell
-from bench.teachers.similarity import similarity_file
+from bench.teachers.similarity import stored_similarity, write_similarity
 
 
 def run_cell(cell: Cell, state: RunState) -> Path:
@@ -53,6 +55,7 @@ def run_cell(cell: Cell, state: RunState) -> Path:
 
     Raises:
         Busy: another process is at the cell, its fit or the last of its teachers.
+        OSError: a disk, file system or limit fails, which would fail all later cells, too.
         Stopped: the end was asked for; what was done of the cell is kept.
     """
     with _held(cell, state) as (folder, lease):
@@ -129,7 +132,7 @@ def _run(
     name = cell.hash(state.digests)
     (folder / DONE).unlink(missing_ok=True)
     write_json(folder / "config.json", cell.model_dump(mode="json"))
-    started = _now()
+    started, begun = datetime.datetime.now(datetime.UTC), time.monotonic()
     logger = _file_logger(folder)
     logger.info("cell %s: %s", name, cell.label)
     if again:
@@ -153,7 +156,10 @@ def _run(
         except BenchError as error:
             status, reason = "failed", str(error)
         except Exception as error:
-            status, reason = "failed", f"{type(error).__name__}: {error}".splitlines()[0]
+            if isinstance(error, OSError) and is_of_storage(error):
+                _close(logger)
+                raise
+            status, reason = "failed", _reason(error)
             logger.error("%s", traceback.format_exc())
         except KeyboardInterrupt as stopped:
             logger.info("ended on request%s", f": {kept} kept" if (kept := _kept(stopped)) else "")
@@ -180,14 +186,15 @@ def _run(
         command=command_for(cell, state.command),
         code=cell_code(installed_code(), cell),
         warnings=[*warnings_of(cell), *parts.pop("notes", ())],
-        started=started,
-        ended=_now(),
+        started=started.isoformat(timespec="seconds"),
+        ended=_after(started, time.monotonic() - begun),
         **cell.model_dump(mode="json", exclude={"pool"}),
         **parts,
     )
     write_parquet(folder / "system.parquet", sampler.rows)
     write_json(folder / RECORD, record.model_dump(mode="json"))
     mark_done(folder)
+    (folder / FITTED).unlink(missing_ok=True)
 
 
 def _fit_and_test(
@@ -200,15 +207,16 @@ def _fit_and_test(
         BenchError: it could, but something went wrong.
     """
     seed_global_state(cell.method, cell.seed)
-    fitted = fit_cell(cell, state)
+    fitted = fit_cell(cell, state, folder / FITTED)
     fit, pool = fitted.fit, fitted.known.pool
     logger.info(
         "fit %s: %.1f s%s", fit.sha256, fit.elapsed.seconds, " (reused)" if fit.reused else ""
     )
     tested = score_cell(fitted, folder, state)
     _copy_fit_files(fit, folder)
-    if similarity := similarity_file(state.cache, pool, fitted.known.sets, state.device):
-        (folder / SIMILARITY).write_bytes(similarity.read_bytes())
+    similarity = stored_similarity(state.cache, pool, fitted.known.sets, state.device)
+    if similarity is not None:
+        write_similarity(folder / SIMILARITY, similarity)
     accuracy, doubts = tested["accuracy"], tested.pop("doubts")
     logger.info("accuracy %.4f over %d tasks", accuracy.mean, accuracy.n)
     return {
@@ -243,24 +251,44 @@ def _copy_fit_files(fit: Fit, folder: Path) -> None:
     """Give the cell its own copy of the fit's curves and images: a record stands alone."""
     for path in [fit.folder / CURVE, *sorted(fit.folder.glob("images/*.png"))]:
         if path.exists():
-            target = folder / path.relative_to(fit.folder)
-            target.parent.mkdir(exist_ok=True)
-            target.write_bytes(path.read_bytes())
+            write_bytes(folder / path.relative_to(fit.folder), path.read_bytes())
 
 
 def _kept(stopped: KeyboardInterrupt) -> str:
     return stopped.kept if isinstance(stopped, Stopped) else ""
 
 
-def _now() -> str:
-    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+def _after(start: datetime.datetime, seconds: float) -> str:
+    """Return the time so much later, which is never before it, even if the clock is set back."""
+    return (start + datetime.timedelta(seconds=seconds)).isoformat(timespec="seconds")
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, OSError) and error.errno is not None:
+        return file_problem(error)
+    return f"{type(error).__name__}: {error}".splitlines()[0]
+
+
+class _LogFile(logging.FileHandler):
+    """A log that raises where it cannot be written, as all other files of a cell do."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        error = sys.exception()
+        if isinstance(error, OSError):
+            error.filename = error.filename or self.baseFilename
+        if error is not None:
+            raise error
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):  # what it could not flush was raised when written
+            super().close()
 
 
 def _file_logger(folder: Path) -> logging.Logger:
     logger = logging.getLogger(f"purer_bench.{folder.name}")
     logger.setLevel(logging.INFO)
     logger.propagate = False
-    handler = logging.FileHandler(folder / "log.txt", encoding="utf-8")
+    handler = _LogFile(folder / "log.txt", encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
     logger.addHandler(handler)
     return logger

@@ -22,9 +22,9 @@ from bench.execute.log import CellLog
 from bench.execute.progress import Progress
 from bench.execute.timing import Elapsed, Pace, Stopwatch
 from bench.leases import Lease, hold
-from bench.results.files import atomic_path, write_json
+from bench.results.files import write_bytes, write_json
 from bench.results.maker import Judge, trusted
-from bench.results.store import CURVE, DONE, is_finished, mark_done
+from bench.results.store import CURVE, DONE, damage, mark_done
 
 if TYPE_CHECKING:
     import torch
@@ -84,6 +84,7 @@ class FitRun:
         keeping: how often checkpoints are written, and whether to end.
         what: the fit, in words.
         judge: decides whether a stored fit or checkpoint is taken.
+        mark: a file that says that the fit is made by whom asks for it; None leaves none.
     """
 
     def __init__(
@@ -94,8 +95,10 @@ class FitRun:
         keeping: Keeping = Keeping(),  # noqa: B008  frozen
         what: str = "fit",
         judge: Judge = Judge(),  # noqa: B008  frozen
+        mark: Path | None = None,
     ) -> None:
         self.folder, self.what = folder, what
+        self._mark = mark
         self.judge = judge
         self.log = CellLog(self._advance)
         self._progress, self._stop = progress, keeping.stop
@@ -156,6 +159,8 @@ class FitRun:
         Raises:
             Busy: another process took the fit over meanwhile.
         """
+        if self._mark is not None:
+            self._mark.touch()
         context.resume = self.resume()
         try:
             with self._clock.running():
@@ -165,9 +170,8 @@ class FitRun:
             raise
         lease.check()
         self._drop_older()
-        with atomic_path(self.folder / "fit.safetensors") as temporary:
-            tensors = {name: t.detach().cpu().contiguous() for name, t in fitted.items()}
-            temporary.write_bytes(serialise_safetensors(tensors))
+        tensors = {name: t.detach().cpu().contiguous() for name, t in fitted.items()}
+        write_bytes(self.folder / "fit.safetensors", serialise_safetensors(tensors))
         self.log.write(self.folder)
         summary = {
             **self._before.plus(self._clock.elapsed).state_dict(),
@@ -181,6 +185,11 @@ class FitRun:
         write_json(self.folder / "fit.json", summary)
         self._checkpoints.clear()
         mark_done(self.folder)
+
+    def load(self) -> Fit:
+        """Return the finished fit; it counts as reused unless whom it is for made it."""
+        made_here = self._mark is not None and self._mark.exists()
+        return _load(self.folder, not made_here, self.judge)
 
     def _drop_older(self) -> None:
         """Remove the files of an older fit, which was there until now."""
@@ -205,16 +214,17 @@ def obtain_fit(run: FitRun, method: Method, context: FitContext) -> Fit:
         Skip: the method found during the fit that it cannot serve the cell.
         Busy: another process is fitting it.
     """
-    if lacking(run.folder, run.judge) is None:
-        return _load(run.folder, True, run.judge)
+    if lacking(run.folder, run.judge) is None:  # without a lease: reading only
+        return run.load()
     run.folder.mkdir(parents=True, exist_ok=True)
     with hold(run.folder / LEASE, run.what) as lease:
         reason = lacking(run.folder, run.judge)
+        if reason is None:
+            return run.load()
         if reason:
             run.judge.say(f"{reason}; fitting again")
-        if reason is not None:
-            run.make(method, context, lease)
-        return _load(run.folder, reason is None, run.judge)
+        run.make(method, context, lease)
+        return _load(run.folder, False, run.judge)
 
 
 def lacking(folder: Path, judge: Judge) -> str | None:
@@ -222,8 +232,8 @@ def lacking(folder: Path, judge: Judge) -> str | None:
 
     Empty where there is none.
     """
-    if not is_finished(folder):
-        return ""
+    if (problem := damage(folder)) is not None:
+        return f"fit {folder.name}: {problem}" if (folder / DONE).exists() else ""
     return judge.objection(_summary(folder), folder.name, "this fit")
 
 

@@ -20,6 +20,8 @@ from bench.results.files import content_hash
 from bench.suites.cell import Cell, versions_of
 from bench.teachers.adapt import normalises_otherwise
 
+FITTED = ".fitted"
+"""In the folder of a cell that is under way: it made its fit, and reused none."""
 _SHAPE = ("n_way", "k_shot", "learner")
 
 
@@ -44,8 +46,14 @@ class Fitted:
         return [*method.notes(self.given), *self.fit.notes, *_taken_over(method, pool)]
 
 
-def fit_cell(cell: Cell, state: RunState) -> Fitted:
+def fit_cell(cell: Cell, state: RunState, mark: Path | None = None) -> Fitted:
     """Obtain the pool and the fit of a cell.
+
+    Args:
+        cell: its configuration.
+        state: of the run.
+        mark: a file that is made where the cell makes its fit, so that a fit that was finished
+            before the cell was interrupted does not count as reused.
 
     Raises:
         Skip: the method cannot serve the cell, and why.
@@ -58,19 +66,19 @@ def fit_cell(cell: Cell, state: RunState) -> Fitted:
     sets = scenario_data(cell, state.data)
     pool = obtain_pool(cell, state) if method.uses_pool else Pool([], "")
     known = CellContext(cell, method, pool, meta_spec(cell, sets), sets, state.device)
-    run = _fit_run(known, state)
+    run = _fit_run(known, state, mark)
     given = known.fit_context(run)
     if reason := _lacking_statistics(method, given) or method.skip(given):
         raise Skip(reason)
     return Fitted(known, given, obtain_fit(run, method, given))
 
 
-def _fit_run(known: CellContext, state: RunState) -> FitRun:
+def _fit_run(known: CellContext, state: RunState, mark: Path | None) -> FitRun:
     """Return the run of a cell's fit, which is under way only where the fit is not stored."""
     key = key_of_fit(known.cell, known.sets, known.pool.sha256)
     what, judge = f"fit of {known.cell.label}", state.makers.fit(known.cell, type(known.method))
     folder = fit_folder(state.cache, key)
-    return FitRun(folder, state.device, state.progress, state.keeping, what, judge)
+    return FitRun(folder, state.device, state.progress, state.keeping, what, judge, mark)
 
 
 def key_of_fit(cell: Cell, sets: Sequence[ImageData], pool_sha256: str) -> str:

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from bench.data.sets.letters import font_folder
 from bench.errors import BenchError
 from bench.results.files import atomic_path, canonical_json, write_parquet
 
+if TYPE_CHECKING:
+    from PIL.ImageFont import FreeTypeFont
+
 COLUMNS = ("step", "name", "value")
+CAPTION_SIZE = 10
+"""Height of a caption's font, pixels."""
 
 
 class CellLog:
@@ -146,12 +153,12 @@ def save_grid(
     columns = columns or max(1, round((n_groups * group_y / group_x) ** 0.5))
     rows = -(-n_groups // columns)
     canvas = Image.new("RGB", (columns * group_x, rows * group_y), "white")
-    draw = ImageDraw.Draw(canvas)
+    draw, font = ImageDraw.Draw(canvas), caption_font()
     for group in range(n_groups):
         top, left = group // columns * group_y, group % columns * group_x
         if captions:
-            caption = _shortened(captions[group], group_x - 4, draw.textlength)
-            draw.text((left + 2, top + 1), caption, fill="black")
+            caption = _shortened(drawable(captions[group], font), group_x - 4, font.getlength)
+            draw.text((left + 2, top + 1), caption, fill="black", font=font)
         for index in range(per_group):
             tile = Image.fromarray(
                 pixels[group * per_group + index].permute(1, 2, 0).contiguous().numpy()
@@ -159,6 +166,26 @@ def save_grid(
             tile = tile.resize((width * scale, height * scale), Image.Resampling.NEAREST)
             canvas.paste(tile, (left + index * step_x + 2, top + group_y - step_y))
     canvas.save(path, format="PNG")
+
+
+@functools.cache
+def caption_font() -> FreeTypeFont:
+    """Return the font of captions, which has Latin, Greek, Cyrillic and more."""
+    from PIL import ImageFont
+
+    return ImageFont.truetype(font_folder() / "DejaVuSans.ttf", CAPTION_SIZE)
+
+
+def drawable(text: str, font: FreeTypeFont) -> str:
+    """Return a text as one line, with `U+65E5` for each letter that a font lacks."""
+    unknown = font.getmask("\uffff").getbbox(), bytes(font.getmask("\uffff"))
+
+    def shown(letter: str) -> str:
+        mask = font.getmask(letter)
+        lacks = not letter.isascii() and (mask.getbbox(), bytes(mask)) == unknown
+        return f"U+{ord(letter):04X}" if lacks else letter
+
+    return "".join(map(shown, " ".join(text.split())))
 
 
 def _shortened(text: str, width: int, length: Callable[[str], float]) -> str:

@@ -7,7 +7,6 @@ finished suite again needs neither torch nor any plug-in.
 from __future__ import annotations
 
 import difflib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,7 @@ from bench.data.opening import open_data
 from bench.data.sources import check_name, dataset_source
 from bench.errors import BenchError, unknown_name
 from bench.results.codebase import sources_digest
-from bench.results.files import content_hash, file_sha256, remember_json
+from bench.results.files import content_hash, file_sha256, recall, remember
 from bench.suites.cell import (
     Cell,
     PoolChoice,
@@ -146,14 +145,14 @@ def _with_pool(cell: Cell, name: str | None, cache: Path) -> Cell:
     """
     if name is None:
         return cell
-    from bench.teachers.cards import pool_cards, pool_folder, read_index
+    from bench.teachers.cards import cached_index, pool_cards
 
     cards = pool_cards(cache, name)
     architectures = tuple(dict.fromkeys(card.architecture for card in cards))
     several = len({card.dataset for card in cards}) > 1
     return cell.model_copy(
         update={
-            "pool": PoolChoice(name=name, sha256=read_index(pool_folder(cache, name)).sha256),
+            "pool": PoolChoice(name=name, sha256=cached_index(cache, name).sha256),
             "architectures": architectures,
             "scenario": "MH" if several else "SS" if len(architectures) == 1 else "SH",
         }
@@ -184,19 +183,12 @@ def _resolved(
         }
     )
     path = cache / "plans" / f"{key[:20]}.json"
-    if path.exists():
-        try:
-            stored = json.loads(path.read_text("utf-8"))
-            remember_identities(stored["identities"])
-            return [Cell.model_validate(cell) for cell in stored["cells"]]
-        except (ValueError, KeyError, TypeError):
-            path.unlink(missing_ok=True)
+    if stored := recall(path):
+        remember_identities(stored["identities"])
+        return [Cell.model_validate(cell) for cell in stored["cells"]]
     cells = expand(suite, overrides, seeds, dataset_dirs, methods)
     for cell in cells:
         cell.identity()
-    stored = {
-        "cells": [cell.model_dump(mode="json") for cell in cells],
-        "identities": known_identities(),
-    }
-    remember_json(path, stored)
+    kept = [cell.model_dump(mode="json") for cell in cells]
+    remember(path, {"cells": kept, "identities": known_identities()})
     return cells

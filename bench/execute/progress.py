@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
@@ -149,6 +148,7 @@ class Progress:
         """End a cell: its file is deleted."""
         if self._file is not None:
             self._file.unlink(missing_ok=True)
+            _new(self._file).unlink(missing_ok=True)
             self._file = None
 
 
@@ -162,7 +162,7 @@ def announced(folder: Path, command: str, cells: Mapping[str, str]) -> Iterator[
         cells: labels by hash.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    for path in folder.glob(RUN_FILES):
+    for path in folder.glob(f"{RUN_FILES}*"):
         if (found := read(path)) is None or holder(found) == "gone":
             path.unlink(missing_ok=True)
     facts = this_process()
@@ -188,7 +188,12 @@ def standing_of(facts: Mapping[str, Any]) -> Standing:
 
 def _write(path: Path, content: Mapping[str, Any]) -> None:
     """Write JSON in one piece; a full disk stops no work."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}")
+    temporary = _new(path)
     with contextlib.suppress(OSError):
         temporary.write_text(json.dumps(content), encoding="utf-8")
         temporary.replace(path)
+
+
+def _new(path: Path) -> Path:
+    """Return the name under which a file is written; only who holds the cell writes it."""
+    return path.with_name(f"{path.name}.new")

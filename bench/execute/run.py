@@ -16,7 +16,7 @@ from bench.errors import BenchError
 from bench.execute.plan import Request, ResolvedSuite
 from bench.execute.progress import Display, Progress, announced
 from bench.execute.sharing import share
-from bench.execute.status import remember, statuses
+from bench.execute.status import remember_code, statuses
 from bench.execute.units import Ended, Unit, run_unit
 from bench.results.maker import trusted
 from bench.results.store import StoredRecord, add_warning, read_record
@@ -67,6 +67,14 @@ def _check_precision(cell: Cell, request: Request) -> None:
     from bench.nets.precision import check_precision
 
     check_precision(cell.protocol.precision, choose_device(request.device))
+
+
+def _needs_only_what_is_cached(plan: ResolvedSuite, request: Request) -> bool:
+    """Tell whether all teachers and fits of a plan's unfinished cells are in the cache."""
+    from bench.execute.estimate import is_cached
+
+    todo = unfinished(plan, request)
+    return request.cache.is_dir() and all(is_cached(c, plan.data, request.cache) for c in todo)
 
 
 def _check_writable(name: str, folder: Path) -> None:
@@ -209,7 +217,7 @@ def run_plan(
         finished(stored)
         display.end_cell(cell.label, outcome(stored))
     if todo:
-        remember(plan.cells, request)
+        remember_code(plan.cells, request)
     readable = [cell for cell, state in states if state.name != "newer"]
     return [read_record(folders[cell.hash(plan.digests)]) for cell in readable]
 

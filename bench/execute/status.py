@@ -6,7 +6,6 @@ Needs neither torch nor any plug-in where the digests of all codes are remembere
 from __future__ import annotations
 
 import functools
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from bench import registry
 from bench.execute.devices import choose_device
 from bench.results.codebase import CodeBase, code_of_commit, installed_code, sources_digest
-from bench.results.files import content_hash, remember_json
+from bench.results.files import content_hash, recall, remember
 from bench.results.maker import difference_of_code, other_threads
 from bench.results.record import Code, Record
 from bench.results.store import FINAL, cell_state, read_record
@@ -55,7 +54,7 @@ def statuses(plan: ResolvedSuite, request: Request) -> list[Status]:
     return found
 
 
-def remember(cells: Sequence[Cell], request: Request) -> None:
+def remember_code(cells: Sequence[Cell], request: Request) -> None:
     """Keep in the cache what looking at finished cells takes, so that it needs no torch."""
     known = CodeMemory(request.cache)
     for cell in cells:
@@ -155,14 +154,11 @@ class CodeMemory:
     def __init__(self, cache: Path) -> None:
         self._path = cache / "plans" / "code.json"
         self._sources = sources_digest()
+        stored = recall(self._path)
         self._known: dict[str, dict[str, Any]] = {}
+        if stored.get("sources") == self._sources:
+            self._known = stored["cells"]
         self._new = False
-        try:
-            stored = json.loads(self._path.read_text(encoding="utf-8"))
-            if stored["sources"] == self._sources:
-                self._known = dict(stored["cells"])
-        except (OSError, ValueError, KeyError, TypeError):
-            pass
 
     def of(self, cell: Cell) -> dict[str, Any]:
         """Return the digests of what makes a cell: `cell`, `fit`, `teachers` by architecture."""
@@ -182,4 +178,4 @@ class CodeMemory:
     def save(self) -> None:
         """Keep what was found out."""
         if self._new:
-            remember_json(self._path, {"sources": self._sources, "cells": self._known})
+            remember(self._path, {"sources": self._sources, "cells": self._known})

@@ -24,14 +24,7 @@ from bench.nets.base import Backbone
 from bench.nets.norm import Norm, running_norm
 
 FAMILIES = ("torchvision", "timm")
-_FAILURES = (
-    RuntimeError,
-    TypeError,
-    ValueError,
-    AssertionError,
-    AttributeError,
-    IndexError,
-)
+_FAILURES = (RuntimeError, TypeError, ValueError, AssertionError, AttributeError, IndexError)
 """What networks raise for images or settings that are not theirs."""
 
 _chosen_norm: ContextVar[Norm] = ContextVar("chosen_norm", default=running_norm)
@@ -287,6 +280,11 @@ def check_backbone(module: nn.Module, image_size: int) -> Imported:
         raise BenchError(
             f"network {name} does not end in its last linear layer{reason}; only classifiers that "
             "do can be teachers"
+        )
+    if not (before.isfinite().all() and after.isfinite().all()):
+        raise BenchError(
+            f"network {name} gives numbers that are not finite; its weights are too large, or its "
+            "batch norm statistics wrong: take another checkpoint"
         )
     if not torch.allclose(before, after, rtol=1e-4, atol=1e-5):
         raise BenchError(

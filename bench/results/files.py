@@ -6,7 +6,9 @@ import contextlib
 import hashlib
 import json
 import os
-import tempfile
+import secrets
+import socket
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +20,13 @@ from bench.errors import BenchError
 if TYPE_CHECKING:
     from pyarrow import ChunkedArray
     from pyarrow.parquet import ParquetFile
+
+
+TEMPORARY = ".tmp"
+"""Ending of the names under which files are written, before they get their own."""
+ABANDONED = 24 * 3600.0
+"""Seconds after which a temporary file of another machine's is taken for left over."""
+CHECKSUM = "checksum"
 
 
 def canonical_json(value: object) -> str:
@@ -38,22 +47,76 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def stamp(path: Path) -> str:
+    """Return a file's size and modification time, which tell at no cost that it was written."""
+    status = path.stat()
+    return f"{status.st_size} {status.st_mtime_ns}"
+
+
 @contextlib.contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Give a temporary name in the same folder; on success fsync it and rename it to `path`."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
+    """Give a temporary name in the same folder; on success fsync it and rename it to `path`.
+
+    The file's mode follows the umask. What killed processes left of earlier writes of this file is
+    removed.
+
+    Raises:
+        OSError: the file cannot be written; its `filename` is `path`.
+    """
     try:
-        yield temporary
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        temporary.chmod(0o644)
-        temporary.replace(path)
-        sync_folder(path.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _remove_left_over(path)
+        temporary = _temporary(path)
+        try:
+            yield temporary
+            with temporary.open("rb+") as file:
+                os.fsync(file.fileno())
+            temporary.replace(path)
+            sync_folder(path.parent)
+        finally:
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+    except OSError as error:
+        if error.errno is not None:
+            error.filename, error.filename2 = str(path), None
+        raise
+
+
+def _temporary(path: Path) -> Path:
+    """Make an empty file whose name says which process writes it."""
+    writer = f"{os.getpid()}.{secrets.token_hex(4)}.{_host()}"
+    temporary = path.with_name(f".{path.name}.{writer}{TEMPORARY}")
+    os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+    return temporary
+
+
+def _remove_left_over(path: Path) -> None:
+    """Remove temporary files of this file whose writer is gone.
+
+    Of a writer on another machine that is known only by the time.
+    """
+    prefix = f".{path.name}."
+    with contextlib.suppress(OSError):
+        for name in os.listdir(path.parent):  # noqa: PTH208  no Path for each of many files
+            if name.startswith(prefix) and name.endswith(TEMPORARY):
+                left = path.with_name(name)
+                pid, _, host = name[len(prefix) : -len(TEMPORARY)].split(".", 2)
+                if not _is_there(int(pid)) if host == _host() else _age(left) > ABANDONED:
+                    left.unlink(missing_ok=True)
+
+
+def _is_there(pid: int) -> bool:
+    import psutil
+
+    return psutil.pid_exists(pid)
+
+
+def _age(path: Path) -> float:
+    return time.time() - path.stat().st_mtime
+
+
+def _host() -> str:
+    return socket.gethostname().replace("/", "_")
 
 
 def sync_folder(folder: Path) -> None:
@@ -77,13 +140,51 @@ def write_json(path: Path, value: object) -> None:
     write_text(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def remember_json(path: Path, value: object) -> None:
-    """Write JSON that only saves work the next time; where it cannot be written, nothing is lost.
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file that is either complete or absent."""
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(content)
 
-    So a cache that others may only read serves them.
+
+def write_checked(path: Path, value: Mapping[str, Any]) -> None:
+    """Write JSON that holds the digest of its own content, for `read_checked`."""
+    write_json(path, {**value, CHECKSUM: content_hash(value)})
+
+
+def read_checked(path: Path, unsigned: bool = False) -> dict[str, Any]:
+    """Return what `write_checked` wrote.
+
+    Args:
+        path: the file.
+        unsigned: take a file without a digest, too, as older versions wrote it.
+
+    Raises:
+        OSError: it is missing or cannot be read.
+        BenchError: it is not what was written.
     """
+    try:
+        value = json.loads(path.read_bytes())
+        known = value.pop(CHECKSUM, None) if isinstance(value, dict) else ""
+        intact = unsigned if known is None else known == content_hash(value)
+    except ValueError:
+        intact = False
+    if not intact:
+        raise BenchError(f"{path} is damaged: it is not what was written")
+    return value
+
+
+def remember(path: Path, value: Mapping[str, Any]) -> None:
+    """Keep what can be found out again, for `recall`; where nothing can be written, it is not."""
     with contextlib.suppress(OSError):
-        write_json(path, value)
+        write_checked(path, value)
+
+
+def recall(path: Path) -> dict[str, Any]:
+    """Return what `remember` kept; nothing where it is lost or damaged."""
+    try:
+        return read_checked(path)
+    except (OSError, BenchError):
+        return {}
 
 
 def write_parquet(path: Path, columns: Mapping[str, Sequence[Any] | np.ndarray]) -> None:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from bench.results.files import content_hash, write_text
+from bench.results.files import content_hash, recall, remember
 
 VERSION = 3
 """Raised when a change of the statistics makes kept numbers stale."""
@@ -66,7 +65,7 @@ class Memo:
     def save(self) -> None:
         """Write the entries used in this report and drop the others."""
         if self._path is not None and self._used != self._known:
-            write_text(self._path, json.dumps({"version": VERSION, "numbers": self._used}))
+            remember(self._path, {"version": VERSION, "numbers": self._used})
 
 
 def _key(name: str, arrays: Sequence[np.ndarray], words: Sequence[str | int]) -> str:
@@ -75,8 +74,5 @@ def _key(name: str, arrays: Sequence[np.ndarray], words: Sequence[str | int]) ->
 
 
 def _read(path: Path | None) -> dict[str, list[float]]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8")) if path else {}
-        return content["numbers"] if content.get("version") == VERSION else {}
-    except (OSError, ValueError, AttributeError, KeyError):
-        return {}  # a lost or foreign file costs time, no numbers
+    content = recall(path) if path else {}  # a lost or damaged file costs time, no numbers
+    return content["numbers"] if content.get("version") == VERSION else {}

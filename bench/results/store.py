@@ -264,9 +264,10 @@ def replace(folder: Path, new: Path) -> None:
 
 
 def recover(folder: Path) -> None:
-    """Put the older folder back where a replacement was interrupted half-way."""
+    """Put the older folder back where a replacement was interrupted half-way, else remove it."""
     if not folder.exists() and _old(folder).is_dir():
         _old(folder).rename(folder)
+    shutil.rmtree(_old(folder), ignore_errors=True)
 
 
 def add_warning(folder: Path, text: str) -> None:

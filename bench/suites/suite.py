@@ -126,7 +126,7 @@ def _content(name: str) -> dict[str, Any]:
     """Return the content of a suite's file."""
     path = suite_file(name)
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise BenchError(
             f"suite file '{path}' is not readable ({str(error).splitlines()[0]})"

@@ -13,19 +13,22 @@ This is what `bench teachers export` writes and `import` reads, and how imported
 from __future__ import annotations
 
 import json
-import math
 import re
 from pathlib import Path
+from typing import Any
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from bench.contract import NetSpec
 from bench.contract.config import Config, ConfigT
+from bench.data.reading.images import Mean, Std
 from bench.errors import BenchError, unknown_name
-from bench.results.files import content_hash, file_sha256
+from bench.results.files import content_hash, file_sha256, read_checked
 
 POOL, CARD, WEIGHTS = "pool.json", "teacher.json", "net.safetensors"
 FORMAT = 1
+TRAINED = frozenset(("plan", "sha256", "class_names", "mean", "std", "accuracy"))
+"""What the card of a teacher that was trained here says at least."""
 
 
 class TeacherCard(Config):
@@ -41,9 +44,9 @@ class TeacherCard(Config):
     """side of the images it takes, pixels"""
     class_names: tuple[str, ...] = Field(min_length=2)
     """in the order of the head's outputs"""
-    mean: tuple[float, float, float]
+    mean: Mean
     """of the channels of its images, for pixels in [0, 1]"""
-    std: tuple[float, float, float]
+    std: Std
     """likewise"""
     accuracy: float = Field(ge=0, le=1)
     """held-out accuracy, a fraction, as whoever trained it measured it"""
@@ -55,13 +58,6 @@ class TeacherCard(Config):
         """The network to build."""
         return NetSpec(self.architecture, self.n_outputs, self.image_size)
 
-    @field_validator("std")
-    @classmethod
-    def _positive(cls, value: tuple[float, ...]) -> tuple[float, ...]:
-        if not all(math.isfinite(one) and one > 0 for one in value):
-            raise ValueError("each number must be above 0")
-        return value
-
     @model_validator(mode="after")
     def _names(self) -> TeacherCard:
         if len(set(self.class_names)) != len(self.class_names):
@@ -71,6 +67,19 @@ class TeacherCard(Config):
                 f"{len(self.class_names)} class names for {self.n_outputs} outputs of the head"
             )
         return self
+
+
+def trained_card(folder: Path) -> dict[str, Any]:
+    """Return the card of a teacher that was trained here, from its folder in the cache.
+
+    Raises:
+        OSError: it is missing or cannot be read.
+        BenchError: it is damaged.
+    """
+    card = read_checked(folder / CARD, unsigned=True)
+    if lacking := sorted(TRAINED - card.keys()):
+        raise BenchError(f"{folder / CARD} is damaged: it lacks {', '.join(lacking)}")
+    return card
 
 
 class StoredTeacher(Config):
@@ -129,7 +138,23 @@ def pool_folder(cache: Path, name: str) -> Path:
 def pool_cards(cache: Path, name: str) -> list[TeacherCard]:
     """Return the cards of an imported pool after comparing their digests."""
     folder = pool_folder(cache, name)
-    return [read_card(folder, stored) for stored in read_index(folder).teachers]
+    return [read_card(folder, stored) for stored in cached_index(cache, name).teachers]
+
+
+def cached_index(cache: Path, name: str) -> PoolIndex:
+    """Read the `pool.json` of an imported pool.
+
+    Raises:
+        BenchError: there is no such pool, or the file is damaged.
+    """
+    path = pool_folder(cache, name) / POOL
+    index = read_index(path.parent)
+    if index.name != name:
+        raise BenchError(
+            f"'{path}' is damaged: it names pool '{index.name}'; delete its folder and import the "
+            "pool again"
+        )
+    return index
 
 
 def check_pool_name(name: str) -> None:
@@ -194,7 +219,7 @@ def read_json(path: Path) -> object:
         BenchError: it cannot be read or parsed.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
         raise BenchError(f"'{path}' is not readable ({reason}); export the pool again") from None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from bench.nets.imported import build_named, check_backbone, is_named
 from bench.results.files import file_sha256
 from bench.teachers.cards import PoolIndex, TeacherCard, check_digest, check_pool_name, validated
 from bench.teachers.transfer import append_teacher
-from bench.teachers.weights import load_state, read_state
+from bench.teachers.weights import fitted, load_state, read_state
 
 
 def import_checkpoint(
@@ -27,6 +27,7 @@ def import_checkpoint(
     card: Mapping[str, Any],
     allow_pickle: bool = False,
     sha256: str | None = None,
+    say: Callable[[str], object] = lambda line: None,
 ) -> PoolIndex:
     """Add a user's own checkpoint to a pool as its last teacher; a new name starts a pool.
 
@@ -37,6 +38,7 @@ def import_checkpoint(
         card: fields of `TeacherCard` but `source`; `n_outputs` defaults to the class names.
         allow_pickle: read a pickle, weights only.
         sha256: the file's digest, compared before parsing; None compares nothing.
+        say: is told what was done to the names of its entries.
 
     Raises:
         BenchError: the file is not there, was changed, is a pickle that is not allowed or holds
@@ -54,13 +56,18 @@ def import_checkpoint(
     }
     complete = validated(TeacherCard, values, path)
     check_net(complete.architecture)
-    state = _as_backbone(complete.spec, read_state(path, allow_pickle), path)
+    state = _as_backbone(complete.spec, read_state(path, allow_pickle), path, say)
     return append_teacher(cache, name, complete, state)
 
 
-def _as_backbone(spec: NetSpec, state: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
+def _as_backbone(
+    spec: NetSpec, state: Mapping[str, Tensor], path: Path, say: Callable[[str], object]
+) -> dict[str, Tensor]:
     """Convert a module's own state dict to that of its backbone."""
     module = _own_module(spec)
+    state, done = fitted(module.state_dict(), state)
+    for line in done:
+        say(f"{path.name}: {line}")
     _check_outputs(module.state_dict(), state, spec.n_classes, path)
     load_state(module, state, path)
     if isinstance(module, Backbone):

@@ -16,11 +16,9 @@ from torch import Tensor
 from bench.contract import Pool, Teacher
 from bench.data.base import ImageData
 from bench.data.reading.images import normalise
-from bench.errors import BenchError
 from bench.learners.resized import resize
-from bench.leases import waiting
 from bench.nets.precision import computing_in
-from bench.results.files import content_hash, read_parquet, write_parquet
+from bench.results.files import content_hash, recall, remember, write_parquet
 
 N_IMAGES = 256
 """Images that similarity is measured on; far less work than an epoch of any teacher."""
@@ -105,10 +103,10 @@ def _spread(data: ImageData, n: int) -> np.ndarray:
     return np.unique(np.linspace(0, known - 1, min(n, known)).round().astype(int))
 
 
-def similarity_file(
+def stored_similarity(
     cache: Path, pool: Pool, sets: Sequence[ImageData], device: torch.device
-) -> Path | None:
-    """Return the cached table of a pool's similarity; compute it if it is missing.
+) -> np.ndarray | None:
+    """Return a pool's similarity (N, N) from the cache; measure it if it is not there, or damaged.
 
     None where `pool_similarity` has no answer. Cells of all suites and precisions share it, so it
     is measured in float32 whatever the cell computes in.
@@ -116,28 +114,16 @@ def similarity_file(
     if len(pool) < 2:
         return None
     key = content_hash([pool.sha256, [[one.digest, one.mean, one.std] for one in sets], N_IMAGES])
-    path = cache / "similarity" / f"{key[:20]}.parquet"
-    if _is_table(path, len(pool)):
-        return path
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with waiting(path.with_suffix(".lease"), "the similarity of a pool's teachers"):
-        if not _is_table(path, len(pool)):
-            with computing_in("float32", device):
-                found = pool_similarity(pool, sets, device)
-            if found is None:
-                return None
-            write_similarity(path, found.numpy())
-    return path
-
-
-def _is_table(path: Path, n_teachers: int) -> bool:
-    """Tell whether a file holds a number for each pair of teachers; a damaged one does not."""
-    try:
-        columns = read_parquet(path, ("a", "b", "cka"))
-    except BenchError:
-        return False
-    n_pairs = n_teachers * (n_teachers - 1) // 2
-    return len(columns["cka"]) == n_pairs and bool(np.isfinite(columns["cka"]).all())
+    path = cache / "similarity" / f"{key[:20]}.json"
+    kept = recall(path).get("cka")
+    if kept is not None:
+        return np.array(kept)
+    with computing_in("float32", device):
+        found = pool_similarity(pool, sets, device)
+    if found is None:
+        return None
+    remember(path, {"cka": found.tolist()})
+    return found.numpy()
 
 
 def write_similarity(path: Path, matrix: np.ndarray) -> None:

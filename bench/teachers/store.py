@@ -1,17 +1,16 @@
 """Storage of teachers: safetensors and a JSON card, named by content, checked when read.
 
 `<cache>/teachers/<hash of the plan>/` holds `net.safetensors` and `teacher.json`; the card is
-written last and carries the digest of the weights. Cells and suites that plan the same teacher
-share it; processes that want the same pool train different teachers of it. One training gives two
-teachers, its best epoch and its last, so that protocols that differ in which is kept share the work
-and differ in nothing else.
+written last and carries the digest of the weights and its own. A teacher of which a file is damaged
+is trained again. Cells and suites that plan the same teacher share it; processes that want the same
+pool train different teachers of it. One training gives two teachers, its best epoch and its last,
+so that protocols that differ in which is kept share the work and differ in nothing else.
 """
 
 from __future__ import annotations
 
 import functools
 import hashlib
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -30,9 +29,15 @@ from bench.learners.resized import resize
 from bench.leases import Busy, hold
 from bench.nets.base import initialise, placed
 from bench.nets.build import build_net
-from bench.results.files import atomic_path, content_hash, file_sha256, write_json
+from bench.results.files import (
+    content_hash,
+    file_sha256,
+    write_bytes,
+    write_checked,
+)
 from bench.results.maker import Judge
 from bench.seeds import torch_generator
+from bench.teachers.cards import CARD, WEIGHTS, trained_card
 from bench.teachers.pool import TeacherSpec
 from bench.teachers.train import Snapshot, TrainedTeacher, train_teacher
 
@@ -48,15 +53,14 @@ def teacher_folder(cache: Path, plan: TeacherSpec) -> Path:
 
 def is_stored(cache: Path, plan: TeacherSpec, judge: Judge | None = None) -> bool:
     """Tell whether a planned teacher is there and taken; does not read its weights."""
-    return _lacking(teacher_folder(cache, plan), judge or Judge()) is None
+    return _lacking(teacher_folder(cache, plan), judge or Judge(), deep=False) is None
 
 
 def pool_digest(cache: Path, plans: Sequence[TeacherSpec]) -> str | None:
     """Return the digest of a planned pool; None unless all of its teachers are stored."""
-    paths = [teacher_folder(cache, plan) / "teacher.json" for plan in plans]
     try:
-        return content_hash([json.loads(path.read_text("utf-8"))["sha256"] for path in paths])
-    except (OSError, ValueError, KeyError):
+        return content_hash([trained_card(teacher_folder(cache, plan))["sha256"] for plan in plans])
+    except (OSError, BenchError):
         return None
 
 
@@ -81,7 +85,7 @@ def build_pool(
         judge_of: returns who decides whether a stored teacher is taken; without it, all are.
 
     Raises:
-        BenchError: a stored file is unreadable or was changed; or the folder is not writable.
+        OSError: the folder is not writable, or a stored file not readable.
         Busy: other processes are training the teachers that are lacking.
     """
     _train_lacking(cache, plans, data, device, progress, keeping, judge_of)
@@ -147,18 +151,28 @@ def number_classes(plans: Sequence[TeacherSpec]) -> dict[tuple[str, int], int]:
     return {pair: number for number, pair in enumerate(ordered)}
 
 
-def _lacking(folder: Path, judge: Judge) -> str | None:
-    """Return None where a teacher is stored and taken, else why not, empty where it is not there.
+def _lacking(folder: Path, judge: Judge, deep: bool = True) -> str | None:
+    """Return None where a teacher is stored, intact and taken, else why not.
 
-    What cannot be read is left to `_load`.
+    Empty where it is not there.
+
+    Args:
+        folder: of the teacher.
+        judge: decides whether it is taken.
+        deep: compare the content of its weights with their digest.
     """
+    weights = folder / WEIGHTS
     try:
-        card = json.loads((folder / "teacher.json").read_bytes())
-        return judge.objection(card, str(card.get("sha256")), "this teacher")
+        card = trained_card(folder)
     except FileNotFoundError:
         return ""
-    except (OSError, ValueError, AttributeError):
-        return None
+    except BenchError as error:
+        return str(error)
+    if not weights.exists():
+        return f"{weights} is missing"
+    if deep and file_sha256(weights) != card["sha256"]:
+        return f"{weights} is damaged: it is not what was written"
+    return judge.objection(card, card["sha256"], "this teacher")
 
 
 def _train_once(
@@ -229,8 +243,8 @@ def _store(
     kept: Snapshot,
     stamp: dict[str, Any],
 ) -> None:
-    with atomic_path(folder / "net.safetensors") as temporary:
-        temporary.write_bytes(serialise_safetensors(kept.state))
+    weights = serialise_safetensors(kept.state)
+    write_bytes(folder / WEIGHTS, weights)
     card = {
         "plan": plan.content,
         "class_names": [data.splits["train"].classes[i] for i in plan.classes],
@@ -240,10 +254,10 @@ def _store(
         "epoch": kept.epoch,
         "best_accuracy": trained.snapshots["best"].accuracy,
         "images_per_s": trained.images_per_s,
-        "sha256": file_sha256(folder / "net.safetensors"),
+        "sha256": hashlib.sha256(weights).hexdigest(),
         **stamp,
     }
-    write_json(folder / "teacher.json", card)
+    write_checked(folder / CARD, card)
 
 
 def split_images(
@@ -280,18 +294,11 @@ def _load(
     class_ids: tuple[int, ...],
     judge: Judge,
 ) -> Teacher:
-    remedy = f"delete {folder} to train the teacher again"
-    try:
-        card = json.loads((folder / "teacher.json").read_text(encoding="utf-8"))
-        payload = (folder / "net.safetensors").read_bytes()
-        recorded = card["sha256"]
-    except (OSError, ValueError, KeyError) as error:
-        raise BenchError(f"teacher {folder.name} is not readable ({error}); {remedy}") from None
-    found = hashlib.sha256(payload).hexdigest()
-    if found != recorded:
+    card, payload = trained_card(folder), (folder / WEIGHTS).read_bytes()
+    recorded = card["sha256"]
+    if hashlib.sha256(payload).hexdigest() != recorded:
         raise BenchError(
-            f"teacher {folder.name}: net.safetensors has SHA-256 {found[:12]}…, its card says "
-            f"{recorded[:12]}…; the file was changed: {remedy}"
+            f"{folder / WEIGHTS} was changed while it was read; run the same command again"
         )
     net = build_net(plan.spec)
     net.load_state_dict(parse_safetensors(payload))

@@ -5,8 +5,8 @@ Digests are compared before anything is parsed. A pool appears in the cache by o
 
 from __future__ import annotations
 
+import os
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,7 +19,7 @@ from bench.errors import BenchError
 from bench.leases import waiting
 from bench.nets.base import placed
 from bench.nets.build import build_net
-from bench.results.files import file_sha256, sync_folder, write_json
+from bench.results.files import file_sha256, sync_folder, write_bytes, write_json
 from bench.teachers.cards import (
     CARD,
     POOL,
@@ -27,6 +27,7 @@ from bench.teachers.cards import (
     PoolIndex,
     StoredTeacher,
     TeacherCard,
+    cached_index,
     check_digest,
     check_pool_name,
     pool_folder,
@@ -47,6 +48,7 @@ def load_pool(cache: Path, name: str, device: torch.device | str = "cpu") -> Poo
     Raises:
         BenchError: there is no such pool, or a file of it was changed.
     """
+    cached_index(cache, name)
     pool = read_pool(pool_folder(cache, name))
     for teacher in pool:
         placed(teacher.net, device)
@@ -185,7 +187,7 @@ def _store(
     place = folder / f"{number:02d}"
     place.mkdir()
     tensors = {name: tensor.contiguous().clone() for name, tensor in state.items()}
-    (place / WEIGHTS).write_bytes(serialise_safetensors(tensors))
+    write_bytes(place / WEIGHTS, serialise_safetensors(tensors))
     write_json(place / CARD, card.model_dump(mode="json"))
     return StoredTeacher(
         folder=place.name,
@@ -206,14 +208,15 @@ def _new_folder(target: Path) -> Iterator[Path]:
     """Give a temporary folder beside the target; on success it takes the target's place."""
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+        temporary = target.with_name(f".{target.name}.{os.getpid()}.new")
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir()
     except OSError as error:
         raise BenchError(
             f"'{target.parent}' is not writable ({error.strerror}); name another folder"
         ) from None
     try:
         yield temporary
-        temporary.chmod(0o755)
         if target.exists():
             old = temporary.with_name(f"{temporary.name}.old")
             target.rename(old)

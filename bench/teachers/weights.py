@@ -13,6 +13,9 @@ from torch import Tensor, nn
 from bench.errors import BenchError
 
 PICKLES = (".pth", ".pt", ".bin", ".pkl")
+WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "state_dict_ema", "model_ema")
+"""Keys under which checkpoints hold a state dict, beside other things."""
+COUNTER = ".num_batches_tracked"
 
 
 def read_state(path: Path, allow_pickle: bool = False) -> dict[str, Tensor]:
@@ -43,11 +46,41 @@ def _unpickle(path: Path, allowed: bool) -> dict[str, Tensor]:
             f"'{path}' holds more than weights, or is damaged ({type(error).__name__}: {reason}…); "
             "save the state dict alone, as safetensors"
         ) from None
-    if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
-        content = content["state_dict"]
+    content = _unwrapped(content)
     if not isinstance(content, dict) or not all(isinstance(t, Tensor) for t in content.values()):
         raise BenchError(f"'{path}' holds no state dict; save net.state_dict() alone")
     return dict(content)
+
+
+def _unwrapped(content: object) -> object:
+    """Return the state dict of a checkpoint that holds it under one of the usual keys."""
+    inner = [content.get(key) for key in WRAPPERS] if isinstance(content, dict) else []
+    return next((one for one in inner if isinstance(one, dict)), content)
+
+
+def fitted(
+    expected: Mapping[str, Tensor], state: Mapping[str, Tensor]
+) -> tuple[dict[str, Tensor], list[str]]:
+    """Return a state dict under a network's names, as far as what wraps networks changed them.
+
+    DataParallel, torch.compile, Lightning and others put a prefix before every name; versions of
+    torch before 0.4.1 counted no batches in batch norm.
+
+    Returns:
+        The state dict, and what was done to it, in words.
+    """
+    state, done = dict(state), []
+    while state and not set(state) & set(expected):
+        prefix = next(iter(state)).partition(".")[0] + "."
+        if not all(name.startswith(prefix) for name in state):
+            break
+        state = {name.removeprefix(prefix): tensor for name, tensor in state.items()}
+        done.append(f"the prefix '{prefix}' was taken off all names")
+    uncounted = [n for n in expected if n.endswith(COUNTER) and n not in state]
+    if uncounted and not any(name.endswith(COUNTER) for name in state):
+        state |= {name: expected[name].clone() for name in uncounted}
+        done.append("batch norm layers count no batches; 0 is taken, which changes no output")
+    return state, done
 
 
 def load_state(net: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
@@ -63,6 +96,10 @@ def load_state(net: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
             f"'{path}' does not fit the network: {problem}; name the right network, and the size "
             "of the images that it was built for"
         )
+    if (problem := _unusable(state)) is not None:
+        raise BenchError(
+            f"'{path}' holds weights that no network can use: {problem}; take an earlier checkpoint"
+        )
     net.load_state_dict(state)
 
 
@@ -77,6 +114,14 @@ def _misfit(expected: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> str 
             return (
                 f"entry '{name}' has shape {tuple(tensor.shape)}, not {tuple(expected[name].shape)}"
             )
-        if not bool(torch.isfinite(tensor).all()):
+    return None
+
+
+def _unusable(state: Mapping[str, Tensor]) -> str | None:
+    """Say which entry no network can compute with, None where all can."""
+    for name, tensor in state.items():
+        if not bool(torch.isfinite(tensor.float()).all()):
             return f"entry '{name}' is not finite"
+        if name.endswith("running_var") and bool((tensor.float() < 0).any()):
+            return f"entry '{name}' has variances below 0"
     return None

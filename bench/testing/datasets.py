@@ -69,7 +69,7 @@ def declares_what_the_contract_asks(subject: DatasetSubject) -> str:
     require(source.image_size >= 8, f"image_size is {source.image_size}")
     require(len(source.mean) == len(source.std) == 3, "mean and std must have 3 numbers each")
     require(all(0 <= m <= 1 for m in source.mean), f"mean {source.mean} is not for pixels in 0…1")
-    require(all(s > 0 for s in source.std), f"std {source.std} has a number that is not above 0")
+    require(all(0 < s <= 1 for s in source.std), f"std {source.std} is not for pixels in 0…1")
     require(source.licence.strip(), "licence is empty")
     require(source.how_to_get.strip(), "how_to_get is empty")
     require(set(source.expected) == set(SPLITS), f"expected has {sorted(source.expected)}")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.results.files import atomic_path, content_hash, file_sha256, write_text
+from bench.results.files import content_hash, file_sha256, recall, remember, write_bytes
 from reports.figures.style import FORMATS, as_bytes, laid_out
 from reports.rows.groups import Group
 
@@ -41,13 +41,17 @@ def write_drawing(folder: Path, drawing: Drawing, key: str) -> list[Path]:
     """
     paths = [folder / f"{drawing.name}.{kind}" for kind in FORMATS]
     mark = folder / f".{drawing.name}.key"
-    if mark.exists() and mark.read_text("utf-8") == key and all(path.exists() for path in paths):
+    known = recall(mark)
+    if known.get("key") == key and known["files"] == _digests(paths):
         return paths
     for path, content in zip(paths, drawing.files().values(), strict=True):
-        with atomic_path(path) as temporary:
-            temporary.write_bytes(content)
-    write_text(mark, key)
+        write_bytes(path, content)
+    remember(mark, {"key": key, "files": _digests(paths)})
     return paths
+
+
+def _digests(paths: Sequence[Path]) -> dict[str, str]:
+    return {path.name: file_sha256(path) for path in paths if path.exists()}
 
 
 def drawing_key(groups: Sequence[Group]) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import textwrap
 from collections.abc import Sequence
 from itertools import groupby
@@ -22,6 +24,11 @@ NARROWEST = 24
 
 Chosen = list[int]
 """Numbers of the columns that stand side by side."""
+
+
+def console_width() -> int | None:
+    """Return the width of what is printed: the terminal's or that of COLUMNS (None), else 100."""
+    return None if sys.stdout.isatty() or "COLUMNS" in os.environ else 100
 
 
 def print_tables(tables: Sequence[Table], console: Console) -> None:

@@ -51,6 +51,22 @@ def ending(monkeypatch: pytest.MonkeyPatch, error: BaseException, *words: str) -
             2,
             "Error: x.json: Permission denied; make it readable and writable, or name another\n",
         ),
+        (
+            OSError(28, "No space left on device", "x.json"),
+            1,
+            "Error: x.json: No space left on device; free space there, or name a folder on "
+            "another disk\n",
+        ),
+        (
+            OSError("cannot write mode P"),
+            1,
+            "Error: file: cannot write mode P; make it readable and writable, or name another\n",
+        ),
+        (
+            EOFError("No data left in file"),
+            1,
+            "Error: EOFError: No data left in file; run again with --debug for the traceback\n",
+        ),
         (KeyboardInterrupt(), 130, ""),
         (click.Abort(), 130, ""),
     ],
@@ -100,3 +116,29 @@ def test_a_report_is_printed_whatever_the_encoding(tmp_path: Path, encoding: str
     result = subprocess.run(command, capture_output=True, env=surroundings, check=False)
     assert (result.returncode, result.stderr) == (0, b"")
     assert b"average" in result.stdout
+
+
+def test_work_goes_on_after_what_reads_its_output_has_ended() -> None:
+    code = (
+        "import sys; from bench.cli.streams import accept_all_characters, outlive_reader;"
+        "accept_all_characters(); outlive_reader();"
+        "print('first é'); sys.stdin.readline(); [print(n) for n in range(9)];"
+        "print('done', file=sys.stderr)"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "PYTHONIOENCODING": "utf-8"},
+    ) as work:
+        assert work.stdout is not None
+        assert work.stdin is not None
+        assert work.stderr is not None
+        assert work.stdout.readline().decode() == "first é\n"
+        work.stdout.close()
+        work.stdin.write(b"go on\n")
+        work.stdin.close()
+        lines = work.stderr.read().decode().splitlines()
+    assert lines == ["standard output is closed; the work goes on without it", "done"]
+    assert work.returncode == 0

@@ -17,6 +17,7 @@ from bench.data import digests
 from bench.data.digests import DigestMemory
 from bench.data.opening import open_data
 from bench.errors import BenchError
+from bench.results.files import read_checked, write_checked
 
 
 def test_pixels_and_order_survive(tiny, tree, tmp_path, pixels):
@@ -197,23 +198,85 @@ def test_a_preparation_by_other_versions_starts_anew(tiny, tree, tmp_path, monke
             open_data(tiny, tmp_path / "cache", tree)
     (part,) = (tmp_path / "cache" / "data").glob(".tiny-*.part")
     journal = part / "journal.json"
-    assert '"train": 3' in journal.read_text()
-    journal.write_text(journal.read_text().replace('"pillow": "', '"pillow": "0.'))
+    content = read_checked(journal)
+    assert content["splits"]["train"]["classes"] == 3
+    content["decoded_with"]["pillow"] = "0.1"
+    write_checked(journal, content)
     (part / "train.npy").write_bytes(b"made by another version")
     assert len(open_data(tiny, tmp_path / "cache", tree).splits["train"].images) == 12
 
 
-@pytest.mark.parametrize("damage", ["truncate", "meta"])
-def test_damaged_cache_names_the_folder(tiny, tree, tmp_path, damage):
-    open_data(tiny, tmp_path / "cache", tree)
+def test_classes_that_were_damaged_since_are_read_again(tiny, tree, tmp_path, pixels, monkeypatch):
+    monkeypatch.setattr(decoded, "_EVERY", 0.0)
+    with monkeypatch.context() as patch:
+        _interrupt(tiny, patch, "test", "f")
+        with pytest.raises(KeyboardInterrupt):
+            open_data(tiny, tmp_path / "cache", tree)
+    (part,) = (tmp_path / "cache" / "data").glob(".tiny-*.part")
+    flip(part / "train.npy")
+    data = open_data(tiny, tmp_path / "cache", tree)
+    for index, label in enumerate(data.splits["train"].classes):
+        np.testing.assert_array_equal(
+            data.splits["train"].class_images(index), pixels["train"][label]
+        )
+
+
+def flip(path):
+    """Change one bit near the end of a file."""
+    content = bytearray(path.read_bytes())
+    content[-100] ^= 1
+    path.write_bytes(content)
+
+
+def decoded_folder(tmp_path):
     (folder,) = (p for p in (tmp_path / "cache" / "data").iterdir() if p.is_dir())
-    if damage == "truncate":
-        with (folder / "val.npy").open("rb+") as file:
-            file.truncate(200)
+    return folder
+
+
+@pytest.mark.parametrize("name", ["val.npy", "meta.json"])
+@pytest.mark.parametrize("damage", ["flip", "cut", "empty", "lose"])
+def test_what_is_damaged_is_decoded_again(tiny, tree, tmp_path, pixels, name, damage):
+    open_data(tiny, tmp_path / "cache", tree)
+    path = decoded_folder(tmp_path) / name
+    if damage == "flip":
+        flip(path)
+    elif damage == "lose":
+        path.unlink()
     else:
-        (folder / "meta.json").write_text("{}")
-    with pytest.raises(BenchError, match="delete that folder"):
-        open_data(tiny, tmp_path / "cache", tree)
+        os.truncate(path, path.stat().st_size // 2 if damage == "cut" else 0)
+    assert decoded.problem(path.parent)
+    data = open_data(tiny, tmp_path / "cache", tree)
+    assert decoded.problem(path.parent) is None
+    for index, label in enumerate(data.splits["val"].classes):
+        np.testing.assert_array_equal(data.splits["val"].class_images(index), pixels["val"][label])
+
+
+def test_content_is_read_only_where_a_file_was_written_or_where_asked(
+    tiny, tree, tmp_path, monkeypatch
+):
+    open_data(tiny, tmp_path / "cache", tree)
+    folder = decoded_folder(tmp_path)
+    path, read = folder / "train.npy", []
+    sha256 = decoded.file_sha256
+    monkeypatch.setattr(decoded, "file_sha256", lambda p: (read.append(p.name), sha256(p))[1])
+    assert decoded.problem(folder) is None
+    assert read == []
+    os.utime(path, ns=(1, 1))
+    assert decoded.problem(folder) is None
+    assert decoded.problem(folder) is None  # noted anew
+    assert read == ["train.npy"]
+    before = path.stat()
+    flip(path)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert decoded.problem(folder) is None
+    assert decoded.problem(folder, deep=True) == f"{path} is damaged: it is not what was written"
+
+
+def test_a_cache_that_cannot_be_written_is_read(tiny, tree, tmp_path, read_only):
+    before = open_data(tiny, tmp_path / "cache", tree)
+    with read_only(tmp_path / "cache"):
+        again = open_data(tiny, tmp_path / "cache", tree)
+    np.testing.assert_array_equal(again.splits["test"].images, before.splits["test"].images)
 
 
 def test_cache_that_cannot_be_written(tiny, tree, tmp_path):

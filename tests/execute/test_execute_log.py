@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from bench.errors import BenchError
-from bench.execute.log import CellLog, _shortened, save_grid
+from bench.execute.log import CellLog, _shortened, caption_font, drawable, save_grid
 from bench.results.files import read_parquet
 
 
@@ -85,3 +85,16 @@ def test_values_for_the_record_survive_a_checkpoint_and_must_be_json() -> None:
         with pytest.raises(BenchError, match="extra 'weights' cannot be stored"):
             log.extra("weights", value)
     assert log.extras == again.extras
+
+
+def test_captions_show_letters_of_any_alphabet_and_name_those_that_no_font_has(
+    tmp_path: Path,
+) -> None:
+    font = caption_font()
+    assert drawable("0 été Ελλ Жук", font) == "0 été Ελλ Жук"
+    assert drawable("1 日a", font) == "1 U+65E5a"
+    assert drawable("a\nb\t c", font) == "a b c"
+    log = CellLog()
+    log.images("x", torch.zeros(2, 3, 8, 8), ["a\nb", "日"])
+    log.write(tmp_path)
+    assert (tmp_path / "images" / "x.png").exists()

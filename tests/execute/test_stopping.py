@@ -75,6 +75,8 @@ def test_slots_end_in_the_record_of_an_undisturbed_run(
     assert again.record.fit is not None
     assert whole.record.fit is not None
     assert again.record.fit.sha256 == whole.record.fit.sha256
+    assert not again.record.fit.reused
+    assert not list(again.folder.glob(".fitted"))
     assert again.record.cost == whole.record.cost
     assert again.record.pool == whole.record.pool
     assert is_finished(again.folder)

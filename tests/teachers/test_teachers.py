@@ -13,6 +13,7 @@ from bench.contract import Budget, NetSpec
 from bench.data.base import ImageData, make_split
 from bench.errors import BenchError
 from bench.nets.build import build_net
+from bench.results.maker import Judge
 from bench.suites.protocols import budget, protocol
 from bench.teachers.pool import TeacherSpec, disjoint_blocks, plan_pool
 from bench.teachers.store import build_pool, is_stored, shared_start, split_images, teacher_folder
@@ -215,11 +216,13 @@ def test_independent_teachers_publish_no_start_and_keep_their_names(tmp_path: Pa
     assert pool.initial_states == {}
 
 
-@pytest.mark.parametrize("damage", ["flipped byte", "truncated", "no weights", "card", "no digest"])
-def test_a_changed_teacher_is_refused_before_parsing(tmp_path: Path, damage: str) -> None:
+@pytest.mark.parametrize(
+    "damage", ["flipped byte", "truncated", "no weights", "card", "std", "no digest"]
+)
+def test_a_changed_teacher_is_trained_again_and_said(tmp_path: Path, damage: str) -> None:
     data = separable_data()
     plan = plans(data, epochs=1)[:1]
-    build_pool(tmp_path, plan, {"toy": data}, CPU)
+    before = build_pool(tmp_path, plan, {"toy": data}, CPU)
     folder = teacher_folder(tmp_path, plan[0])
     weights, card = folder / "net.safetensors", folder / "teacher.json"
     content = weights.read_bytes()
@@ -231,14 +234,33 @@ def test_a_changed_teacher_is_refused_before_parsing(tmp_path: Path, damage: str
         weights.unlink()
     elif damage == "card":
         card.write_text("{")
+    elif damage == "std":
+        values = json.loads(card.read_text())
+        card.write_text(json.dumps({**values, "std": [9, *values["std"][1:]]}))
     else:
         card.write_text(json.dumps({"accuracy": 1.0}))
-    with pytest.raises(BenchError) as caught:
-        build_pool(tmp_path, plan, {"toy": data}, CPU)
-    message = str(caught.value)
-    assert "\n" not in message
-    assert folder.name in message
-    assert "delete" in message
+    lines: list[str] = []
+    judge = Judge(say=lines.append)
+    again = build_pool(tmp_path, plan, {"toy": data}, CPU, judge_of=lambda one: judge)
+    assert (again.sha256, again[0].std) == (before.sha256, before[0].std)
+    (line,) = lines
+    assert str(folder) in line
+    assert line.endswith("; training it again")
+    build_pool(tmp_path, plan, {"toy": data}, CPU, judge_of=lambda one: judge)
+    assert len(lines) == 1
+
+
+def test_a_card_of_an_older_version_holds_no_digest_and_is_taken(tmp_path: Path) -> None:
+    data = separable_data()
+    plan = plans(data, epochs=1)[:1]
+    before = build_pool(tmp_path, plan, {"toy": data}, CPU)
+    card = teacher_folder(tmp_path, plan[0]) / "teacher.json"
+    values = json.loads(card.read_text())
+    del values["checksum"]
+    card.write_text(json.dumps(values))
+    judge = Judge(say=pytest.fail)
+    again = build_pool(tmp_path, plan, {"toy": data}, CPU, judge_of=lambda one: judge)
+    assert again.sha256 == before.sha256
 
 
 def test_a_class_too_small_is_named() -> None:

@@ -93,6 +93,56 @@ def test_files_that_do_not_fit(tmp_path: Path, own_nets: None) -> None:
     refused(tmp_path, tmp_path / "nowhere.safetensors", "is not there")
 
 
+def drawn() -> Small:
+    net = Small(3, 16)
+    net.load_state_dict(state(net))
+    return net
+
+
+@pytest.mark.parametrize("prefixes", ["module.", "_orig_mod.", "model.", "module._orig_mod."])
+def test_prefixes_are_taken_off_and_said(tmp_path: Path, own_nets: None, prefixes: str) -> None:
+    net, lines = drawn(), []
+    path = tmp_path / "net.safetensors"
+    save_file({prefixes + name: value for name, value in net.state_dict().items()}, path)
+    import_checkpoint(tmp_path / "c", "mine", path, card(), say=lines.append)
+    assert lines == [
+        f"net.safetensors: the prefix '{one}.' was taken off all names"
+        for one in prefixes.split(".")[:-1]
+    ]
+    pool = load_pool(tmp_path / "c", "mine")
+    torch.testing.assert_close(pool[0].net(images()), net.eval()(images()))
+
+
+@pytest.mark.parametrize("key", ["state_dict", "model_state_dict", "model", "state_dict_ema"])
+def test_weights_are_found_beside_other_things(tmp_path: Path, own_nets: None, key: str) -> None:
+    net = drawn()
+    torch.save({"epoch": 3, "optimizer": {}, key: net.state_dict()}, tmp_path / "net.pth")
+    import_checkpoint(tmp_path / "c", "mine", tmp_path / "net.pth", card(), allow_pickle=True)
+    pool = load_pool(tmp_path / "c", "mine")
+    torch.testing.assert_close(pool[0].net(images()), net.eval()(images()))
+
+
+def test_batch_norm_of_old_versions_counts_no_batches(tmp_path: Path, own_nets: None) -> None:
+    net, lines = drawn(), []
+    path = tmp_path / "net.safetensors"
+    save_file({k: v for k, v in net.state_dict().items() if not k.endswith("tracked")}, path)
+    import_checkpoint(tmp_path / "c", "mine", path, card(), say=lines.append)
+    assert len(lines) == 1
+    pool = load_pool(tmp_path / "c", "mine")
+    torch.testing.assert_close(pool[0].net(images()), net.eval()(images()))
+
+
+def test_weights_that_no_network_can_use_are_named(tmp_path: Path, own_nets: None) -> None:
+    path = tmp_path / "net.safetensors"
+    whole = state(Small(3, 16))
+    save_file(whole | {"bn.running_var": torch.full((6,), -0.5)}, path)
+    refused(tmp_path, path, r"'bn\.running_var' has variances below 0; take an earlier checkpoint")
+    save_file(whole | {"conv.weight": whole["conv.weight"] * 1e38 * 1e3}, path)
+    refused(tmp_path, path, "not finite")
+    save_file(whole | {"bn.weight": torch.full((6,), 3e38)}, path)
+    refused(tmp_path, path, "gives numbers that are not finite; its weights are too large")
+
+
 def test_a_flipped_byte_is_noticed_where_the_digest_is_known(
     tmp_path: Path, own_nets: None
 ) -> None:
@@ -111,7 +161,9 @@ def test_a_flipped_byte_is_noticed_where_the_digest_is_known(
     [
         ({"accuracy": 75}, "accuracy"),
         ({"class_names": ("a", "a", "b")}, "twice"),
-        ({"std": (0.2, 0.0, 0.2)}, "above 0"),
+        ({"std": (0.2, 0.0, 0.2)}, "0 is no deviation of pixels in 0 to 1"),
+        ({"std": (58.395, 57.12, 57.375)}, r"divide by 255: 0\.229, 0\.224, 0\.225"),
+        ({"mean": (-0.1, 0.5, 0.5)}, "-0.1 is no mean of pixels in 0 to 1"),
         ({"architecture": "torchvision:resnet19"}, "resnet18"),
         ({"architecture": "keras:resnet50"}, "unknown family"),
         ({"architecture": "conv5"}, "conv4"),
@@ -144,6 +196,8 @@ def test_classes_are_names_or_a_file(tmp_path: Path) -> None:
     assert class_names(", ".join(many)) == tuple(many)
     (tmp_path / "classes.txt").write_text("a, first\n\nb\n")
     assert class_names(str(tmp_path / "classes.txt")) == ("a, first", "b")
+    (tmp_path / "classes.txt").write_text("a\r\nb\r\n", encoding="utf-8-sig")
+    assert class_names(str(tmp_path / "classes.txt")) == ("a", "b")
     with pytest.raises(BenchError, match=r"--classes 'classes.txt' .*No such file.*a,b,c"):
         class_names("classes.txt")
     with pytest.raises(BenchError, match="File name too long"):

@@ -18,8 +18,7 @@ from bench.teachers.similarity import (
     MIN_IMAGES,
     linear_cka,
     pool_similarity,
-    similarity_file,
-    write_similarity,
+    stored_similarity,
 )
 from tests.helpers import cell_of, run_toy, tiny_pool, toy_data
 
@@ -104,17 +103,20 @@ def test_a_run_measures_a_pool_once_and_keeps_it_with_every_cell(tmp_path, monke
     assert check_hash(first.record) is check_hash(second.record) is True
 
 
-@pytest.mark.parametrize("damage", ["empty", "half", "of another pool"])
+@pytest.mark.parametrize("damage", ["empty", "half", "another number"])
 def test_a_damaged_table_is_measured_again(tmp_path, damage):
     data, cpu = toy_data(), torch.device("cpu")
     pool = tiny_pool(["conv4"] * 3, 3, 16, torch_generator("pool"))
-    path = similarity_file(tmp_path, pool, [data], cpu)
-    intact = path.read_bytes()
-    if damage == "of another pool":
-        write_similarity(path, np.eye(2))
+    matrix = stored_similarity(tmp_path, pool, [data], cpu)
+    (path,) = tmp_path.rglob("*.json")
+    intact = path.read_text()
+    if damage == "another number":
+        path.write_text(intact.replace("1.0", "0.9", 1))
     else:
-        path.write_bytes(intact[: len(intact) // 2] if damage == "half" else b"")
-    assert similarity_file(tmp_path, pool, [data], cpu).read_bytes() == intact
+        path.write_text(intact[: len(intact) // 2] if damage == "half" else "")
+    assert path.read_text() != intact
+    np.testing.assert_array_equal(stored_similarity(tmp_path, pool, [data], cpu), matrix)
+    assert path.read_text() == intact
 
 
 def test_it_is_measured_on_validation_images_alone(tmp_path):
@@ -149,9 +151,9 @@ def test_it_is_measured_in_float32_whatever_the_cell_computes_in(tmp_path):
     pool = tiny_pool(["conv4"] * 3, 3, 16, torch_generator("pool"))
     with computing_in("bfloat16", cpu):
         rounded = pool_similarity(pool, [data], cpu)
-        path = similarity_file(tmp_path, pool, [data], cpu)
-    expected = similarity_file(tmp_path / "other", pool, [data], cpu)
-    assert path.read_bytes() == expected.read_bytes()
+        found = stored_similarity(tmp_path, pool, [data], cpu)
+    expected = stored_similarity(tmp_path / "other", pool, [data], cpu)
+    np.testing.assert_array_equal(found, expected)
     assert not torch.equal(rounded, pool_similarity(pool, [data], cpu))
 
 
@@ -160,7 +162,7 @@ def test_too_few_images_or_teachers_have_none(tmp_path):
     pool = tiny_pool(["conv4"] * 2, 3, 16, torch_generator("pool"))
     assert pool_similarity(pool, [data], cpu, MIN_IMAGES - 1) is None
     alone = tiny_pool(["conv4"], 3, 16, torch_generator("pool"))
-    assert similarity_file(tmp_path, alone, [data], cpu) is None
+    assert stored_similarity(tmp_path, alone, [data], cpu) is None
     assert not any(tmp_path.iterdir())
 
 

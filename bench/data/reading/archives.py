@@ -73,8 +73,10 @@ class _AllowList:
             refuse(self.path, f"member '{name}' is {kind}")
         if pure.is_absolute() or PureWindowsPath(name).drive or name.startswith("\\"):
             refuse(self.path, f"member '{name}' has an absolute path")
-        if ".." in pure.parts or "\\" in name or "\0" in name:
+        if ".." in PureWindowsPath(name).parts or "\0" in name:
             refuse(self.path, f"member '{name}' may lead outside")
+        if "\\" in name:
+            refuse(self.path, f"member '{name}' has a \\ in its name, which may stand for a folder")
         clean = pure.as_posix()
         if name.endswith("/"):
             return f"{clean}/"
@@ -115,6 +117,8 @@ def _not_an_archive(path: Path, kind: str, error: Exception) -> NoReturn:
 def open_zip(path: Path) -> Iterator[tuple[list[str], Callable[[str], bytes]]]:
     """Open a zip: its members' names, folders ending in '/', and a function that reads one.
 
+    Some programs of Windows write a backslash between folders; it is read as `/`.
+
     Raises:
         BenchError: the file is no complete zip, or a member is not on the allow-list; and from
             the function, a member is damaged.
@@ -126,10 +130,14 @@ def open_zip(path: Path) -> Iterator[tuple[list[str], Callable[[str], bytes]]]:
     with archive:
         allowed = _AllowList(path)
         originals = {
-            allowed.check(info.filename, info.file_size, _zip_kind(info)): info
+            allowed.check(_with_slashes(info.filename), info.file_size, _zip_kind(info)): info
             for info in archive.infolist()
         }
         yield list(originals), lambda name: _read_member(path, archive, originals[name])
+
+
+def _with_slashes(name: str) -> str:
+    return name if "/" in name else name.replace("\\", "/")
 
 
 def _read_member(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:

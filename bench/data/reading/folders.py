@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -32,6 +33,8 @@ _CHUNK = 50
 """Images that a decoding thread takes at once; single ones cost more than they save."""
 
 
+SPELLED = "spelling 1"
+"""Names of classes got one spelling that older versions took as they were."""
 Arrangement = Mapping[str, dict[str, list[str]]]
 """For each split, class name → the members that are its images."""
 
@@ -55,11 +58,17 @@ class FolderSource(DatasetSource):
         return (f"{self.name}.zip", self.name)
 
     def source_digest(self, path: Path, memory: DigestMemory) -> str:
-        """Return the digest of the archive, or of the relative paths and contents of the files."""
+        """Return the digest of the archive, or of the relative paths and contents of the files.
+
+        Raises:
+            BenchError: the folder is not laid out as the data set is.
+        """
         if not path.is_dir():
             return memory.file(path)
         own = {*self.split_files, *self.inner_archives}
         with open_tree(path) as tree:
+            if not self.inner_archives:
+                self.arrange(tree)  # what is wrong with it is said each time, decoded or not
             files = [m for m in tree.members if is_image(m) or PurePosixPath(m).name in own]
             return memory.folder(path, files)
 
@@ -85,9 +94,7 @@ class FolderSource(DatasetSource):
         ):
             yield {
                 split: [
-                    ClassImages(
-                        name, len(files), partial(_decode, tree, files, self.image_size, pool)
-                    )
+                    _class_images(name, files, tree, self.image_size, pool)
                     for name, files in classes.items()
                 ]
                 for split, classes in self.arrange(tree).items()
@@ -113,7 +120,7 @@ def arrange_splits(tree: Tree) -> Arrangement:
         if place is not None:
             root, split, name = place
             roots[split].add(root)
-            files = found[split].setdefault(name, [])
+            files = found[split].setdefault(one_spelling(name), [])
             if is_image(member):
                 files.append(member)
     _check(tree.path, roots, found)
@@ -183,12 +190,28 @@ def _check(
                 )
 
 
-def _decode(tree: Tree, files: list[str], image_size: int, pool: ThreadPoolExecutor) -> np.ndarray:
+def one_spelling(name: str) -> str:
+    """Return a name with accents as part of their letters; some systems keep them apart."""
+    return unicodedata.normalize("NFC", name)
+
+
+def _class_images(
+    name: str, files: list[str], tree: Tree, image_size: int, pool: ThreadPoolExecutor
+) -> ClassImages:
+    folders = {PurePosixPath(file).parent.name for file in files}
+    otherwise = {SPELLED} if any(one_spelling(one) != one for one in folders) else set[str]()
+    read = partial(_decode, tree, files, image_size, pool, otherwise)
+    return ClassImages(name, len(files), read, otherwise)
+
+
+def _decode(
+    tree: Tree, files: list[str], image_size: int, pool: ThreadPoolExecutor, otherwise: set[str]
+) -> np.ndarray:
     images = np.empty((len(files), image_size, image_size, 3), dtype=np.uint8)
 
     def fill(start: int) -> None:
         for index in range(start, min(start + _CHUNK, len(files))):
-            images[index] = decode_image(tree, files[index], image_size)
+            images[index] = decode_image(tree, files[index], image_size, otherwise)
 
     for _ in pool.map(fill, range(0, len(files), _CHUNK)):
         pass

@@ -95,7 +95,7 @@ def _check_complete(tree: Tree) -> None:
     for member in tree.members:
         place = PurePosixPath(member)
         if place.name == "images.txt":
-            lines = tree.read(member).decode("utf-8", "replace").splitlines()
+            lines = tree.read(member).decode("utf-8-sig", "replace").splitlines()
             names = [line.split(maxsplit=1)[1] for line in lines if len(line.split()) > 1]
             there = set(tree.members)
             missing = [n for n in names if (place.parent / "images" / n).as_posix() not in there]

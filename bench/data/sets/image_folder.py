@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -20,7 +21,9 @@ from bench.data.reading.folders import (
     arrange_splits,
     holds_splits,
     is_image,
+    one_spelling,
 )
+from bench.data.reading.images import Mean, Std
 from bench.data.reading.tree import Tree, is_visible, open_tree
 from bench.errors import BenchError
 from bench.seeds import numpy_generator
@@ -40,9 +43,9 @@ class FolderSettings(Config):
 
     image_size: int | None = Field(default=None, ge=16, le=512)
     """side of the square that images are resized to, pixels; by the images' own size if absent"""
-    mean: tuple[float, float, float] = IMAGENET_MEAN
+    mean: Mean = IMAGENET_MEAN
     """of the channels, for pixels in [0, 1]"""
-    std: tuple[float, float, float] = IMAGENET_STD
+    std: Std = IMAGENET_STD
     """likewise"""
     licence: str = "the owner's"
     """a note for records"""
@@ -88,6 +91,7 @@ class ImageFolder(FolderSource):
     def arrange(self, tree: Tree) -> Arrangement:
         """Return the members of every class, in the splits given or drawn."""
         _check_endings(tree)
+        _check_hidden(tree)
         if self.settings.splits is None and holds_splits(tree):
             arrangement = arrange_splits(tree)
             _check_taken(tree, arrangement)
@@ -95,7 +99,7 @@ class ImageFolder(FolderSource):
         classes = _classes(tree)
         if self.settings.splits is None:
             _check_folders(tree, classes)
-        splits = self.settings.splits or draw_splits(list(classes), self.settings.seed)
+        splits = self._given_splits() or draw_splits(list(classes), self.settings.seed)
         missing = [name for part in splits.values() for name in part if name not in classes]
         if missing or set(splits) != set(SPLITS):
             what = f"class '{missing[0]}'" if missing else f"the splits {', '.join(splits)}"
@@ -104,6 +108,10 @@ class ImageFolder(FolderSource):
                 "there, under train, val and test"
             )
         return {split: {name: classes[name] for name in sorted(splits[split])} for split in SPLITS}
+
+    def _given_splits(self) -> dict[str, list[str]]:
+        given = self.settings.splits or {}
+        return {split: [one_spelling(name) for name in names] for split, names in given.items()}
 
 
 class _Glance:
@@ -148,17 +156,20 @@ def draw_splits(classes: list[str], seed: int = 0) -> dict[str, list[str]]:
 def _classes(tree: Tree) -> dict[str, list[str]]:
     """Return the images of every class folder: those at one depth, 1 or 2 below the root."""
     places = [PurePosixPath(member).parts for member in filter(is_image, tree.members)]
-    depths = {len(parts) for parts in places}
+    depths = Counter(len(parts) for parts in places)
     enclosing = {parts[0] for parts in places}
-    if depths != {2} and not (depths == {3} and len(enclosing) == 1):
+    if depths.keys() != {2} and not (depths.keys() == {3} and len(enclosing) == 1):
+        rare = min(depths, key=depths.__getitem__, default=0)
+        odd = next(("/".join(parts) for parts in places if len(parts) == rare), "")
         raise BenchError(
-            f"'{tree.path}' is not laid out <class>/<image> or <split>/<class>/<image> (images lie "
-            f"{' and '.join(str(d - 1) for d in sorted(depths)) or 'no'} folders deep); sort "
-            "each class's images into a folder of its own"
+            f"'{tree.path}' is not laid out <class>/<image> or <split>/<class>/<image>: images lie "
+            f"{' and '.join(str(d - 1) for d in sorted(depths)) or 'no'} folders deep, such as "
+            f"'{odd}'; sort each class's images into a folder of its own, and take out what is not "
+            "yours"
         )
     found: dict[str, list[str]] = {}
     for parts in places:
-        found.setdefault(parts[-2], []).append("/".join(parts))
+        found.setdefault(one_spelling(parts[-2]), []).append("/".join(parts))
     return {name: sorted(files) for name, files in sorted(found.items())}
 
 
@@ -170,6 +181,15 @@ def _check_endings(tree: Tree) -> None:
                 f"'{member}' in '{tree.path}' is not read: images are {', '.join(ENDINGS)}; "
                 "convert it or take it out"
             )
+
+
+def _check_hidden(tree: Tree) -> None:
+    """Refuse images that are hidden by a name that begins with a dot, such as a class `.net`."""
+    for member in filter(is_image, tree.hidden):
+        raise BenchError(
+            f"image '{member}' in '{tree.path}' is not read, as a name that begins with a dot is "
+            "hidden; rename it or take it out"
+        )
 
 
 def _check_taken(tree: Tree, arrangement: Arrangement) -> None:
@@ -192,7 +212,8 @@ def _check_folders(tree: Tree, classes: Mapping[str, list[str]]) -> None:
         place = PurePosixPath(member)
         folders = [place, *place.parents] if member.endswith("/") else place.parents
         for folder in folders:
-            if folder.name and folder.parent == beside and folder.name not in classes:
+            is_class = one_spelling(folder.name) in classes
+            if folder.name and folder.parent == beside and not is_class:
                 raise BenchError(
                     f"class '{folder.name}' in '{tree.path}' has no images "
                     f"({', '.join(ENDINGS)}); add them or remove the folder"
@@ -204,7 +225,7 @@ def _read_settings(tree: Tree) -> FolderSettings:
     if not places:
         return FolderSettings()
     try:
-        values: Any = json.loads(tree.read(places[0]).decode("utf-8"))
+        values: Any = json.loads(tree.read(places[0]).decode("utf-8-sig"))
         return FolderSettings.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]

@@ -108,7 +108,7 @@ def _rows(tree: Tree, file: str) -> list[tuple[str, str]]:
             "test.csv beside the images"
         )
     try:
-        rows = csv.DictReader(io.StringIO(tree.read(places[0]).decode("utf-8")))
+        rows = csv.DictReader(io.StringIO(tree.read(places[0]).decode("utf-8-sig")))
         return [(PurePosixPath(row["filename"]).name, row["label"]) for row in rows]
     except (KeyError, UnicodeDecodeError, csv.Error) as error:
         raise BenchError(

@@ -1,0 +1,21 @@
+"""One small run that the tests of a session share."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.faults.left_by_a_run import SUITE, Left
+
+
+@pytest.fixture(scope="session")
+def left(glyphs_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Left:
+    """What a run left; for reading only."""
+    folder = tmp_path_factory.mktemp("left")
+    (folder / "two.yaml").write_text(SUITE)
+    shutil.copytree(glyphs_cache, folder / "cache")
+    found = Left(folder / "two.yaml", folder / "runs", folder / "cache")
+    assert found.run() == 0
+    return found

@@ -1,0 +1,90 @@
+"""Whatever a run leaves: damaged, it is noticed and made again, and never used."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from bench.execute.integrity import damaged
+from tests.faults.left_by_a_run import DAMAGES, Left, empty, flip, kinds, lose
+
+FOUND_OUT_AGAIN = ("cache/plans/", "cache/similarity/", "cache/digests.json", "report/.resampled")
+"""Kinds that a run makes again where they are missing; nothing else says that they were there."""
+ENDS = ("DONE", "cache/teachers/#/teacher.json")
+"""Kinds without which the others of their folder count as not finished."""
+
+
+def test_every_kind_of_file_that_is_damaged_is_named(left: Left) -> None:
+    """Size and time are put back, so that only the content tells; all bytes of few are tried."""
+    found = kinds(left)
+    assert len(found) >= 15, sorted(found)
+    for name, path in found.items():
+        intact, before = path.read_bytes(), path.stat()
+        for damage in DAMAGES:
+            damage(path)
+            if damage is flip:
+                os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+            lines = damaged(left.cache, left.runs)
+            path.write_bytes(intact)
+            os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+            if damage is lose and any(one in name for one in FOUND_OUT_AGAIN):
+                assert lines == []
+            elif not (damage is lose and name.endswith(ENDS)):
+                assert len(lines) == 1, (name, damage.__name__, lines)
+                assert path.name in lines[0] or str(path.parent) in lines[0]
+                assert "\n" not in lines[0]
+    assert damaged(left.cache, left.runs) == []
+
+
+@pytest.mark.parametrize("where", [0.0, 0.1, 0.35, 0.9, 1.0])
+def test_a_bit_anywhere_in_what_is_json_is_noticed(left: Left, where: float) -> None:
+    for name, path in kinds(left).items():
+        if path.suffix == ".json" and path.stat().st_size < 100_000:
+            intact, before = path.read_bytes(), path.stat()
+            flip(path, where)
+            lines = damaged(left.cache, left.runs)
+            path.write_bytes(intact)
+            os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+            harmless = where == 1.0  # the line break at the end
+            assert len(lines) == 1 or harmless, (name, lines)
+
+
+@pytest.mark.parametrize("damage", [flip, empty])
+def test_a_run_over_nothing_but_damaged_files_ends_with_the_same_results(
+    left: Left, tmp_path: Path, capsys: pytest.CaptureFixture[str], damage: Callable[[Path], None]
+) -> None:
+    mine = left.copied(tmp_path)
+    for path in [*mine.runs.rglob("*"), *mine.cache.rglob("*")]:
+        if path.is_file() and path.stat().st_size and path.suffix != ".lease":
+            damage(path)
+    capsys.readouterr()
+    assert mine.run() == 0
+    captured = capsys.readouterr()
+    assert mine.results() == left.results()
+    assert damaged(mine.cache, mine.runs) == []
+    assert "running the cell again" in captured.out
+    assert "training it again" in captured.out
+    assert "fitting again" in captured.out
+    assert "Traceback" not in captured.out + captured.err
+
+
+@pytest.mark.faults
+def test_each_damage_to_each_kind_is_noticed_or_made_again_by_a_run(
+    left: Left, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also with the records gone, so that what the cache holds is used."""
+    for number, name in enumerate(kinds(left)):
+        for damage in DAMAGES:
+            folder = tmp_path / f"{number}-{damage.__name__}"
+            mine = left.copied(folder)
+            damage(kinds(mine)[name])
+            if name.startswith("cache/"):
+                shutil.rmtree(mine.runs)
+            assert mine.run() == 0, (name, damage.__name__, capsys.readouterr())
+            assert mine.results() == left.results(), (name, damage.__name__)
+            assert damaged(mine.cache, mine.runs) == []
+            shutil.rmtree(folder)
