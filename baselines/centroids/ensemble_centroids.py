@@ -12,7 +12,16 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from baselines.centroids._trained_statistics import standardised, statistics_of
-from bench.contract import BnMode, Config, FitContext, Learner, Method, Teacher, added
+from bench.contract import (
+    BnMode,
+    Config,
+    FitContext,
+    Learner,
+    Method,
+    ProtocolConstants,
+    Teacher,
+    added,
+)
 from bench.learners.centroids import (
     Classify,
     centroid_learner,
@@ -102,6 +111,13 @@ class EnsembleCentroids(Method[EnsembleConfig]):
             "ridge": 1.0,
         },
     }
+
+    @classmethod
+    def bn_of(
+        cls, config: EnsembleConfig, learner: type[Learner], protocol: ProtocolConstants
+    ) -> BnMode:
+        """Return the mode that the config asks for."""
+        return BN_MODES[config.bn]
 
     def skip(self, context: FitContext[EnsembleConfig]) -> str | None:
         """Skip teachers with different normalisation: all of them read the same pixels."""

@@ -6,13 +6,22 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal
 
 from baselines.centroids.ensemble_centroids import (
+    BN_MODES,
     EnsembleConfig,
     Parts,
     lacking_batch_norm,
     own_statistics,
     teachers_learner,
 )
-from bench.contract import FitContext, Learner, Method, Teacher, added
+from bench.contract import (
+    BnMode,
+    FitContext,
+    Learner,
+    Method,
+    ProtocolConstants,
+    Teacher,
+    added,
+)
 from bench.errors import BenchError
 from bench.training.initialisation import best_teacher
 
@@ -42,6 +51,13 @@ class TeacherCentroids(Method[TeacherConfig]):
     default_learner = "centroids"
     own_learner = True
     Config = TeacherConfig
+
+    @classmethod
+    def bn_of(
+        cls, config: TeacherConfig, learner: type[Learner], protocol: ProtocolConstants
+    ) -> BnMode:
+        """Return the mode that the config asks for."""
+        return BN_MODES[config.bn]
 
     def skip(self, context: FitContext[TeacherConfig]) -> str | None:
         """Skip teachers without batch norm where batch statistics are used."""

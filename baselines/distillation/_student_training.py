@@ -18,6 +18,7 @@ from baselines.distillation._student import Distiller, StudentSettings
 from baselines.distillation._targets import TeacherEnsemble
 from bench.contract import (
     Backbone,
+    BnMode,
     Budget,
     FitContext,
     Learner,
@@ -67,10 +68,17 @@ class Distillation(Method[DistillationT]):
         """All teachers look at the same pixels, so these must be normalised alike."""
         return differing_normalisation(self.teachers_used(context))
 
+    @classmethod
+    def bn_of(
+        cls, config: DistillationT, learner: type[Learner], protocol: ProtocolConstants
+    ) -> BnMode:
+        """Return the protocol's mode; of a learner that is never meta-trained, `running`."""
+        return protocol.bn if issubclass(learner, MetaLearner) else "running"
+
     def learner(self, context: FitContext[DistillationT], fitted: Mapping[str, Tensor]) -> Learner:
-        """Return the cell's learner; one that is never meta-trained uses the stored statistics."""
-        trainable = issubclass(context.learner_class, MetaLearner)
-        return context.make_learner(fitted, None if trainable else "running")
+        """Return the cell's learner, in the mode of batch norm that `bn_of` says."""
+        bn = self.bn_of(context.config, context.learner_class, context.protocol)
+        return context.make_learner(fitted, bn)
 
 
 class StudentTraining:

@@ -13,10 +13,12 @@ from bench.contract.deprecated import old_name
 from bench.contract.learners import (
     DrawingLearner,
     EmbeddingLearner,
+    Inference,
     InnerLoopLearner,
     Learner,
     MetaLearner,
     MetricLearner,
+    TaskEmbeddingLearner,
 )
 from bench.contract.methods import (
     FitContext,
@@ -43,6 +45,7 @@ __all__ = [
     "EmbeddingLearner",
     "FitContext",
     "FitLog",
+    "Inference",
     "InnerLoopLearner",
     "Knowledge",
     "Learner",
@@ -57,6 +60,7 @@ __all__ = [
     "ProtocolConstants",
     "Skip",
     "TaskBatch",
+    "TaskEmbeddingLearner",
     "TaskShape",
     "Teacher",
     "TeacherRecipe",

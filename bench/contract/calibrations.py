@@ -23,6 +23,8 @@ class Calibration(ABC, Generic[ConfigT]):
     name: ClassVar[str]
     version: ClassVar[int] = 1
     """raised when a change of the code changes its predictions; see `Method.version`"""
+    transductive: ClassVar[bool] = False
+    """whether it uses the queries of a task together; see `Learner.transductive`"""
     Config: ClassVar[type[Config]] = Config
 
     @classmethod

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from bench.contract.tasks import TaskBatch
 
@@ -12,11 +12,18 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+Inference = Literal["inductive", "transductive"]
+"""Whether a query is predicted alone, or with the help of the task's other queries."""
+
+
 class Learner(ABC):
     """Adapts to a support set and predicts a query set, for many tasks at once."""
 
     version: ClassVar[int] = 1
     """raised when a change of the code changes its predictions; see `Method.version`"""
+    transductive: ClassVar[bool] = False
+    """whether a query's logits depend on the other queries for another reason than batch norm in
+    the mode `transductive`, which always counts"""
 
     @abstractmethod
     def predict(self, support_x: Tensor, support_y: Tensor, query_x: Tensor) -> Tensor:
@@ -37,7 +44,22 @@ class Learner(ABC):
         """The number of parameters that prediction uses."""
 
 
-class EmbeddingLearner(Learner):
+class TaskEmbeddingLearner(Learner):
+    """A learner that classifies embeddings, which a calibration may classify in its place.
+
+    The embedding of an image may depend on the other images of its task.
+    """
+
+    @abstractmethod
+    def embed_tasks(self, support_x: Tensor, query_x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return embeddings (T, S, D), (T, Q, D) of images (T, S, C, H, W), (T, Q, C, H, W)."""
+
+    def n_way(self, support_y: Tensor) -> int:
+        """Return the number of classes of tasks with these support labels (T, S)."""
+        return int(support_y.max()) + 1
+
+
+class EmbeddingLearner(TaskEmbeddingLearner):
     """A learner whose embedding of an image does not depend on the other images of the task.
 
     The harness then embeds each distinct test image once, for all tasks and shots.
@@ -51,12 +73,17 @@ class EmbeddingLearner(Learner):
     def predict_embedded(self, support_e: Tensor, support_y: Tensor, query_e: Tensor) -> Tensor:
         """Return logits (T, Q, n_way) from embeddings (T, S, D), labels (T, S), (T, Q, D)."""
 
-    def predict(self, support_x: Tensor, support_y: Tensor, query_x: Tensor) -> Tensor:
-        """Embed, then predict from the embeddings; see `Learner.predict`."""
+    def embed_tasks(self, support_x: Tensor, query_x: Tensor) -> tuple[Tensor, Tensor]:
+        """Embed each image; see `TaskEmbeddingLearner.embed_tasks`."""
         n_tasks, n_support = support_x.shape[:2]
         n_query = query_x.shape[1]
         support_e = self.embed(support_x.flatten(0, 1)).view(n_tasks, n_support, -1)
         query_e = self.embed(query_x.flatten(0, 1)).view(n_tasks, n_query, -1)
+        return support_e, query_e
+
+    def predict(self, support_x: Tensor, support_y: Tensor, query_x: Tensor) -> Tensor:
+        """Embed, then predict from the embeddings; see `Learner.predict`."""
+        support_e, query_e = self.embed_tasks(support_x, query_x)
         return self.predict_embedded(support_e, support_y, query_e)
 
 

@@ -196,6 +196,15 @@ class Method(ABC, Generic[ConfigT]):
         return cls.knowledge
 
     @classmethod
+    def bn_of(cls, config: ConfigT, learner: type[Learner], protocol: ProtocolConstants) -> BnMode:
+        """Return how batch norm normalises at prediction: as the protocol says, or otherwise.
+
+        A method that asks `make_learner` for another mode, or builds a learner of its own, says
+        so here; `transductive` makes its rows transductive in records and tables.
+        """
+        return protocol.bn
+
+    @classmethod
     def in_force(
         cls, config: ConfigT, shape: TaskShape, budget: Budget, protocol: ProtocolConstants
     ) -> Mapping[str, Any]:

@@ -61,6 +61,9 @@ class ProtocolConstants(Config):
     task_list: Literal["frozen", "redrawn"]
     """test tasks are the same for every method, seed and evaluation (`frozen`), or drawn anew for
     each evaluation (`redrawn`, as published), so that nothing can be paired"""
+    query_counts: Literal["balanced", "dirichlet"] = added("balanced")
+    """test and validation tasks have equally many queries of each class (`balanced`), or as many in
+    all but class shares drawn from a Dirichlet distribution (`dirichlet`)"""
     teacher_weights: Literal["uniform", "cumulative"]
     """each teacher counts once in the inversion loss (`uniform`), or teacher i of N counts N - i
     times (`cumulative`, as published)"""

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from bench.contract import TaskBatch, TaskShape
+from bench.data.draws import distinct, query_counts
 from bench.errors import BenchError
 from bench.results.files import canonical_json, content_hash
 from bench.seeds import numpy_generator
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     import torch
 
     from bench.data.base import Split
-
 
 TEST_SEED = 0
 """Base seed of the frozen test tasks; the repetition never changes them."""
@@ -34,24 +34,31 @@ class TaskList:
     """T tasks of one shape, as indices into a split.
 
     `classes` (T, n_way) int32 are distinct within a task; `images` (T, n_way, k_shot + n_query)
-    int32 are distinct indices within the class, support images first.
+    int32 are distinct indices within the class, support images first. Where `counts` (T, n_way) is
+    given, it says how many of each class's queries belong to the task, n_way * n_query in all;
+    `images` then holds as many per class as the largest needs, and 0 beyond the count.
     """
 
     shape: TaskShape
     classes: np.ndarray
     images: np.ndarray
+    counts: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.classes)
 
     def __getitem__(self, tasks: slice) -> TaskList:
-        return TaskList(self.shape, self.classes[tasks], self.images[tasks])
+        counts = None if self.counts is None else self.counts[tasks]
+        return TaskList(self.shape, self.classes[tasks], self.images[tasks], counts)
 
     @property
     def sha256(self) -> str:
-        """The SHA-256 (hex) of the shape and all indices."""
+        """The SHA-256 (hex) of the shape and all indices, and of the counts where they differ."""
         total = hashlib.sha256(canonical_json(asdict(self.shape)).encode())
-        for indices in (self.classes, self.images):
+        parts = [self.classes, self.images]
+        if self.counts is not None:
+            parts = [self.classes, self.counts, self.images[self._belongs]]
+        for indices in parts:
             total.update(np.ascontiguousarray(indices, dtype="<i4").tobytes())
         return total.hexdigest()
 
@@ -63,7 +70,15 @@ class TaskList:
         """
         rows = split.rows(self.classes[:, :, None], self.images)
         support, query = np.split(rows, [self.shape.k_shot], axis=2)
+        if self.counts is not None:
+            query = query[self._belongs[:, :, self.shape.k_shot :]]
         return support.reshape(len(self), -1), query.reshape(len(self), -1)
+
+    @property
+    def _belongs(self) -> np.ndarray:
+        """Which of the images belong to the tasks, (T, n_way, width), where there are counts."""
+        assert self.counts is not None
+        return np.arange(self.images.shape[2]) < self.shape.k_shot + self.counts[:, :, None]
 
     def labels(self, device: torch.device | str = "cpu") -> tuple[torch.Tensor, torch.Tensor]:
         """Return the labels of support (T, n_way * k_shot) and query (T, n_way * n_query)."""
@@ -74,7 +89,16 @@ class TaskList:
             ways.repeat_interleave(n).expand(len(self), -1).contiguous()
             for n in (self.shape.k_shot, self.shape.n_query)
         )
+        if self.counts is not None:
+            query = torch.from_numpy(self.query_labels).to(device)
         return support, query
+
+    @property
+    def query_labels(self) -> np.ndarray:
+        """The labels of the queries (T, n_way * n_query), int64."""
+        ways = np.tile(np.arange(self.shape.n_way), len(self))
+        counts = self.shape.n_query if self.counts is None else self.counts.ravel()
+        return ways.repeat(counts).reshape(len(self), -1)
 
     def batch(
         self,
@@ -147,6 +171,7 @@ def frozen_tasks(
     shape: TaskShape,
     n_tasks: int,
     base_seed: int = 0,
+    balanced: bool = True,
 ) -> TaskList:
     """Return the frozen task list, which is the same for every method.
 
@@ -157,6 +182,8 @@ def frozen_tasks(
         shape: the task shape, part of the seed.
         n_tasks: length of the list; a shorter list is the beginning of a longer one.
         base_seed: part of the seed.
+        balanced: whether each class has n_query queries; otherwise see `query_counts`. Classes and
+            support images are the same, and so is the order in which a class's queries are taken.
 
     Raises:
         BenchError: the split cannot serve the shape.
@@ -166,12 +193,32 @@ def frozen_tasks(
     of_classes = numpy_generator("task classes", *stream)
     of_images = numpy_generator("task images", *stream)
     n_images = shape.k_shot + shape.n_query
-    return _task_list(
-        np.asarray(counts),
-        shape,
+    draws = [
         of_classes.random((n_tasks, shape.n_way)),
         of_images.random((n_tasks, shape.n_way, n_images)),
-    )
+    ]
+    if balanced:
+        return _task_list(np.asarray(counts), shape, *draws)
+    wanted = query_counts(shape, numpy_generator("query counts", *stream), n_tasks)
+    width = shape.n_way * shape.n_query - shape.n_query  # more than n_query, at most
+    more = numpy_generator("further queries", *stream).random((n_tasks, shape.n_way, width))
+    draws[1] = np.concatenate([draws[1], more], axis=2)[:, :, : shape.k_shot + wanted.max()]
+    found = _task_list(np.asarray(counts), shape, *draws)
+    return _cut(found, split_name, np.asarray(counts), wanted)
+
+
+def _cut(tasks: TaskList, split_name: str, sizes: np.ndarray, wanted: np.ndarray) -> TaskList:
+    """Return tasks with so many queries of each class, wanted (T, n_way)."""
+    needed = tasks.shape.k_shot + wanted
+    missing = needed - sizes[tasks.classes]
+    if (missing > 0).any():
+        worst = np.unravel_index(missing.argmax(), missing.shape)
+        raise BenchError(
+            f"query_counts = dirichlet wants {needed[worst]} of the {sizes[tasks.classes[worst]]} "
+            f"images of class {tasks.classes[worst]} of split {split_name}; lower n_query"
+        )
+    cut = TaskList(tasks.shape, tasks.classes, tasks.images, wanted)
+    return replace(cut, images=np.where(cut._belongs, tasks.images, 0))
 
 
 def shares(total: int, parts: int) -> list[int]:
@@ -225,40 +272,7 @@ def _task_list(
     counts: np.ndarray, shape: TaskShape, class_draws: np.ndarray, image_draws: np.ndarray
 ) -> TaskList:
     n_tasks, n_way, n_images = image_draws.shape
-    classes = _distinct(np.full(n_tasks, len(counts)), class_draws)
+    classes = distinct(np.full(n_tasks, len(counts)), class_draws)
     sizes = counts[classes].reshape(-1)
-    images = _distinct(sizes, image_draws.reshape(-1, n_images)).reshape(n_tasks, n_way, n_images)
+    images = distinct(sizes, image_draws.reshape(-1, n_images)).reshape(n_tasks, n_way, n_images)
     return TaskList(shape, classes, images)
-
-
-def _distinct(sizes: np.ndarray, draws: np.ndarray) -> np.ndarray:
-    """Return distinct integers below each row's size, every ordered choice equally likely.
-
-    The first m steps of a Fisher-Yates shuffle of range(size), without the range: only values
-    that a swap has moved are remembered.
-
-    Args:
-        sizes: (R,) integers, at least m each.
-        draws: (R, m) uniform in [0, 1).
-
-    Returns:
-        (R, m) int32.
-    """
-    places = np.empty(draws.shape, dtype=np.int32)
-    moved = np.empty(draws.shape, dtype=np.int32)
-    chosen = np.empty(draws.shape, dtype=np.int32)
-    for step in range(draws.shape[1]):
-        here = np.full(len(draws), step, dtype=np.int32)
-        there = (step + np.floor(draws[:, step] * (sizes - step))).astype(np.int32)
-        chosen[:, step] = _value_at(there, places[:, :step], moved[:, :step])
-        moved[:, step] = _value_at(here, places[:, :step], moved[:, :step])
-        places[:, step] = there
-    return chosen
-
-
-def _value_at(place: np.ndarray, places: np.ndarray, moved: np.ndarray) -> np.ndarray:
-    """Return what lies at a place (R,) after the swaps that put `moved` (R, s) at `places`."""
-    value = place.copy()
-    for step in range(places.shape[1]):
-        np.copyto(value, moved[:, step], where=places[:, step] == place)
-    return value

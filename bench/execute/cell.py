@@ -178,6 +178,7 @@ def _run(
         identity=cell.hashed(state.digests),
         dataset_digests={d: state.data[d].digest for d in cell.datasets},
         knowledge=method.knowledge_of(method.Config.model_validate(cell.method_config)),
+        inference=cell.inference,
         variant=cell.variant,
         selection=cell.protocol.selection if parts.pop("validated", False) else "last",
         device=describe_device(state.device),

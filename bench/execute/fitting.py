@@ -99,12 +99,16 @@ def fit_key(
     """Return the hash of everything that a fit depends on.
 
     The shape and the learner enter only where the method says so; the data only where the method
-    sees any (oracles, or a validator), the test tasks only where it is selected on them; the pool
+    sees any (oracles, or a validator), the test tasks only where it is selected on them, the query
+    counts only where it validates; the pool
     only where the method uses one; the mean and deviation of the pixels only where a pool may be
     made to take others than it was trained on: an imported one, or one of several data sets;
     versions of plug-ins only above 1.
     """
     sees_data = method.knowledge == "real_data" or method.validates
+    protocol = cell.protocol.identity()
+    if not method.validates:
+        protocol.pop("query_counts", None)  # of validation and test tasks only
     sees_tests = method.validates and cell.protocol.selection == "test_max"
     adapted = method.uses_pool and (cell.pool is not None or len(cell.datasets) > 1)
     pixels = {"pixels": [list(one) for one in normalised]} if adapted else {}
@@ -122,7 +126,7 @@ def fit_key(
             "net": [net.architecture, net.image_size],
             "shape": {k: getattr(cell, k) for k in _SHAPE if k in method.fit_depends_on},
             "budget": cell.budget.identity(),
-            "protocol": cell.protocol.identity(),
+            "protocol": protocol,
             "n_query": cell.n_query if "k_shot" in method.fit_depends_on else None,
             "n_test_tasks": cell.n_test_tasks if sees_tests else None,
             "pool": pool_sha256 if method.uses_pool else None,

@@ -40,4 +40,5 @@ def task_list(
     if n_tasks is None:
         n_tasks = cell.n_test_tasks if split_name == "test" else cell.budget.n_val_tasks
     counts = data.splits[split_name].counts
-    return frozen_tasks(data.name, split_name, counts, cell.shape, n_tasks, base)
+    balanced = cell.protocol.query_counts == "balanced"
+    return frozen_tasks(data.name, split_name, counts, cell.shape, n_tasks, base, balanced)

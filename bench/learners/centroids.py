@@ -8,10 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bench.contract import Backbone, BnMode, EmbeddingLearner, Learner
+from bench.contract import Backbone, BnMode, EmbeddingLearner, Learner, TaskEmbeddingLearner
 from bench.learners.base import LearnerSettings, count_ways
 from bench.learners.batching import channels_last, over_tasks
-from bench.learners.norms import own_norm, query_output
+from bench.learners.norms import embed_each_task, embed_task
 from bench.nets.norm import Norm, running_norm
 
 Embedding = Callable[[Tensor, Norm], Tensor]
@@ -38,9 +38,13 @@ def class_means(embeddings: Tensor, labels: Tensor, n_way: int) -> Tensor:
     Returns:
         Means (…, n_way, D).
     """
-    classes = torch.arange(n_way, device=labels.device)
-    member = (labels.unsqueeze(-2) == classes.unsqueeze(-1)).to(embeddings.dtype)  # (…, n_way, S)
+    member = members(labels, n_way).to(embeddings.dtype).mT  # (…, n_way, S)
     return (member / member.sum(-1, keepdim=True)) @ embeddings
+
+
+def members(labels: Tensor, n_way: int) -> Tensor:
+    """Return which of the classes (…, S, n_way) each label (…, S) is, as booleans."""
+    return labels.unsqueeze(-1) == torch.arange(n_way, device=labels.device)
 
 
 def centroid_logits(support_e: Tensor, support_y: Tensor, query_e: Tensor, n_way: int) -> Tensor:
@@ -90,6 +94,12 @@ def ridge_logits(
     return query @ support.mT @ weights
 
 
+def squared_distances(a: Tensor, b: Tensor) -> Tensor:
+    """Return squared Euclidean distances (…, A, B) between rows (…, A, D) and (…, B, D)."""
+    squares = a.square().sum(-1).unsqueeze(-1) + b.square().sum(-1).unsqueeze(-2)
+    return (squares - 2 * a @ b.mT).clamp_min(0)
+
+
 def unit(embeddings: Tensor) -> Tensor:
     """Return embeddings (…, D) scaled to Euclidean length 1; all-zero ones stay zero."""
     return F.normalize(embeddings, dim=-1)
@@ -136,11 +146,14 @@ class FixedCentroids(EmbeddingLearner):
         Raises:
             BenchError: a class has no support image.
         """
-        n_way = count_ways(support_y, self._n_way)
-        return self._classify(support_e, support_y, query_e, n_way)
+        return self._classify(support_e, support_y, query_e, self.n_way(support_y))
+
+    def n_way(self, support_y: Tensor) -> int:
+        """Return the number of classes in the labels; see `count_ways`."""
+        return count_ways(support_y, self._n_way)
 
 
-class BatchCentroids(Learner):
+class BatchCentroids(TaskEmbeddingLearner):
     """Nearest class centroid of embeddings that depend on the other images of the task.
 
     Args:
@@ -175,14 +188,21 @@ class BatchCentroids(Learner):
         Raises:
             BenchError: a class has no support image.
         """
-        n_way = count_ways(support_y, self._n_way)
+        n_way = self.n_way(support_y)
 
         def one(support_x: Tensor, support_y: Tensor, query_x: Tensor) -> Tensor:
-            support_e = self._embedding(support_x, own_norm(self._bn))
-            query_e = query_output(self._bn, self._embedding, support_x, query_x)
+            support_e, query_e = embed_task(self._bn, self._embedding, support_x, query_x)
             return self._classify(support_e, support_y, query_e, n_way)
 
         return over_tasks(one, support_x, support_y, query_x)
+
+    def embed_tasks(self, support_x: Tensor, query_x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the embeddings of many tasks; see `TaskEmbeddingLearner.embed_tasks`."""
+        return embed_each_task(self._bn, self._embedding, support_x, query_x)
+
+    def n_way(self, support_y: Tensor) -> int:
+        """Return the number of classes in the labels; see `count_ways`."""
+        return count_ways(support_y, self._n_way)
 
 
 def centroid_learner(
@@ -213,7 +233,7 @@ def normalised_centroids(net: Backbone, settings: LearnerSettings) -> Learner:
     )
 
 
-class Centroids(Learner):
+class Centroids(TaskEmbeddingLearner):
     """L2-normalised features, nearest class centroid (mean of the normalised features).
 
     Logits are negative squared Euclidean distances; the centroids are not normalised again.

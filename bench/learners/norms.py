@@ -92,3 +92,33 @@ def query_output(
     statistics = SupportStatistics()
     run(support_x, statistics.collect)
     return run(query_x, statistics.replay())
+
+
+def embed_task(
+    bn: BnMode, embed: Callable[[Tensor, Norm], Tensor], support_x: Tensor, query_x: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return the embeddings (S, D), (Q, D) of one task's images, normalised as the BN mode says.
+
+    Args:
+        bn: the mode.
+        embed: (images (B, C, H, W), norm) → embeddings (B, D).
+        support_x: images (S, C, H, W).
+        query_x: images (Q, C, H, W).
+    """
+    return embed(support_x, own_norm(bn)), query_output(bn, embed, support_x, query_x)
+
+
+@torch.no_grad()
+def embed_each_task(
+    bn: BnMode, embed: Callable[[Tensor, Norm], Tensor], support_x: Tensor, query_x: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return the embeddings (T, S, D), (T, Q, D) of many tasks; see `embed_task`."""
+    sizes = [support_x.shape[1], query_x.shape[1]]
+
+    def one(support_x: Tensor, _: Tensor, query_x: Tensor) -> Tensor:
+        return torch.cat(embed_task(bn, embed, support_x, query_x))
+
+    unread = torch.zeros(support_x.shape[:2], device=support_x.device)
+    both = batching.over_tasks(one, support_x, unread, query_x)
+    support_e, query_e = both.split(sizes, dim=1)
+    return support_e, query_e

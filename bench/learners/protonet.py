@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
-from bench.contract import Backbone, MetricLearner
+from bench.contract import Backbone, MetricLearner, TaskEmbeddingLearner
 from bench.learners.base import FunctionalLearner, LearnerSettings, Params, count_ways
 from bench.learners.centroids import centroid_logits, unit
-from bench.learners.norms import own_norm, query_output
+from bench.learners.norms import embed_each_task, embed_task
 from bench.nets.norm import Norm
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-class ProtoNet(FunctionalLearner, MetricLearner):
+class ProtoNet(FunctionalLearner, MetricLearner, TaskEmbeddingLearner):
     """Logits are negative squared Euclidean distances to the class means of the features.
 
     Snell et al., "Prototypical Networks for Few-shot Learning", NeurIPS 2017, equations 1 and 2.
@@ -31,13 +32,16 @@ class ProtoNet(FunctionalLearner, MetricLearner):
         n_way: int | None = None,
     ) -> Tensor:
         """Predict one task; see `FunctionalLearner.task_logits`."""
-        bn = self.settings.bn
-        support_e = self.features(params, support_x, own_norm(bn))
-        query_e = query_output(
-            bn, lambda x, norm: self.features(params, x, norm), support_x, query_x
-        )
+        embed = partial(self.features, params)
+        support_e, query_e = embed_task(self.settings.bn, embed, support_x, query_x)
         n_way = self.n_way(support_y) if n_way is None else n_way
         return centroid_logits(support_e, support_y, query_e, n_way)
+
+    def embed_tasks(self, support_x: Tensor, query_x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the features of many tasks; see `TaskEmbeddingLearner.embed_tasks`."""
+        params = {name: p.detach() for name, p in self.net.named_parameters()}
+        embed = partial(self.features, params)
+        return embed_each_task(self.settings.bn, embed, support_x, query_x)
 
     def n_way(self, support_y: Tensor) -> int:
         """Return the number of classes in the labels; see `count_ways`."""

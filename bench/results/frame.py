@@ -29,6 +29,7 @@ _PLAIN = (
     "method",
     "preset",
     "knowledge",
+    "inference",
     "learner",
     "calibration",
     "n_way",

@@ -24,7 +24,23 @@ def _from_1(values: dict[str, Any]) -> dict[str, Any]:
     return {**values, "identity": None, "extra": {}}
 
 
-MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _from_1}
+def _from_2(values: dict[str, Any]) -> dict[str, Any]:
+    """Schema 2 did not say whether queries are predicted alone, which batch norm alone decided.
+
+    Methods of teachers' features had a mode of their own among their settings; students with a
+    learner that is never meta-trained kept stored statistics; all else followed the protocol.
+    """
+    settings, protocol = (values.get(name) for name in ("method_config", "protocol"))
+    modes = [part.get("bn") for part in (settings, protocol) if isinstance(part, dict)]
+    if values.get("method") in _STUDENTS and values.get("learner") == "centroids":
+        modes.insert(0, "running")
+    bn = next((mode for mode in modes if mode is not None), None)
+    batch = bn in ("transductive", "batch")
+    return {**values, "inference": "transductive" if batch else "inductive"}
+
+
+_STUDENTS = {"single_dfkd", "distill_average", "distill_ensemble"}
+MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _from_1, 2: _from_2}
 """What makes a record of one version of the schema one of the next."""
 
 

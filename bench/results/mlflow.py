@@ -149,6 +149,7 @@ class Tracker:
             "learner": record.learner,
             "calibration": record.calibration,
             "knowledge": record.knowledge,
+            "inference": record.inference,
             "protocol": record.protocol_label,
             "status": record.status,
             "cell_hash": record.cell_hash,

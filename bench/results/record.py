@@ -9,11 +9,11 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, model_validator
 
-from bench.contract import Budget, ProtocolConstants, with_added
+from bench.contract import Budget, Inference, ProtocolConstants, with_added
 from bench.errors import BenchError
 from bench.results.files import content_hash
 
-SCHEMA = 2
+SCHEMA = 3
 """The version that is written: raised, with a step in `bench.results.migrations`, when an older
 reader could take a record for something else."""
 
@@ -156,6 +156,7 @@ class Record(_Part):
     net: str
     method: str
     knowledge: str
+    inference: Inference
     preset: str
     method_config: dict[str, Any]
     learner: str

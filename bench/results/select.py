@@ -20,6 +20,7 @@ KEYS = (
     "method",
     "preset",
     "knowledge",
+    "inference",
     "learner",
     "calibration",
     "n_way",

@@ -9,6 +9,7 @@ from bench import registry
 from bench.contract import (
     Budget,
     Config,
+    Inference,
     ProtocolConstants,
     TaskShape,
     TeacherRecipe,
@@ -81,6 +82,20 @@ class Cell(Config):
             f"{self.n_way}-way {self.k_shot}-shot · seed {self.seed}"
             + (f" · {self.variant}" if self.variant else "")
         )
+
+    @property
+    def inference(self) -> Inference:
+        """Whether queries are predicted alone, as the cell's plug-ins say; not in the hash.
+
+        Batch norm over the queries of a task makes a cell transductive, too.
+        """
+        method, learner = (registry.load(k, getattr(self, k)) for k in ("method", "learner"))
+        parts = [learner]
+        if self.calibration != UNCALIBRATED:
+            parts.append(registry.load("calibration", self.calibration))
+        config = method.Config.model_validate(self.method_config)
+        batch = method.bn_of(config, learner, self.protocol) == "transductive"
+        return "transductive" if batch or any(p.transductive for p in parts) else "inductive"
 
     def identity(self) -> dict[str, Any]:
         """Return the object that is hashed; see `Config.identity`."""

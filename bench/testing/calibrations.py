@@ -7,7 +7,7 @@ import functools
 import torch
 
 from bench import registry
-from bench.contract import Calibration, DrawingLearner, Learner, TaskBatch
+from bench.contract import BnMode, Calibration, DrawingLearner, Learner, TaskBatch
 from bench.seeds import torch_generator
 from bench.testing.checks import Check, require
 from bench.testing.learners import LearnerSubject
@@ -17,6 +17,7 @@ from bench.testing.rules import (
     require_config,
     require_docstring,
     require_public_imports,
+    require_queries_alone,
     require_tasks_apart,
     require_unchanged,
     some_tasks,
@@ -42,11 +43,11 @@ class CalibrationSubject:
         names = learners_beside("calibration", self.name)
         return {name: self.kind.refuse(registry.load("learner", name)) for name in names}
 
-    def learners(self) -> list[Learner]:
+    def learners(self, bn: BnMode = "transductive") -> list[Learner]:
         """Return learners that are served, each with the test settings."""
         served = [name for name, reason in self.verdicts().items() if reason is None]
         require(served, "it refuses every registered learner")
-        return [LearnerSubject(name, self.net).make() for name in served]
+        return [LearnerSubject(name, self.net).make(bn) for name in served]
 
     def wrap(self, learner: Learner, seed: int = 0) -> Learner:
         """Return a learner calibrated, whose draws follow from a seed and the task's place."""
@@ -103,6 +104,16 @@ def calibrates_each_task_by_itself(subject: CalibrationSubject) -> None:
         require_tasks_apart(functools.partial(predict, subject.wrap(learner)), some_tasks())
 
 
+def predicts_queries_alone_unless_transductive(subject: CalibrationSubject) -> str:
+    """Predicts a query alike whatever the others are, unless it says that it is transductive."""
+    if subject.kind.transductive:
+        return "transductive"
+    for learner in subject.learners("support"):
+        predict = functools.partial(predicted, subject.wrap(learner))
+        require_queries_alone(predict, some_tasks())
+    return ""
+
+
 def changes_predictions(subject: CalibrationSubject) -> None:
     """Changes what some learner predicts."""
     tasks, learners = some_tasks(), subject.learners()
@@ -121,6 +132,7 @@ CHECKS: dict[str, tuple[Check, ...]] = {
         says_whom_it_serves,
         predicts_every_task,
         calibrates_each_task_by_itself,
+        predicts_queries_alone_unless_transductive,
         changes_predictions,
     )
 }

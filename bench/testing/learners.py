@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import TypeVar, get_args
 
 import torch
@@ -20,6 +21,7 @@ from bench.contract import (
     MetaLearner,
     MetricLearner,
     TaskBatch,
+    TaskEmbeddingLearner,
 )
 from bench.errors import BenchError, Skip
 from bench.learners.base import LearnerSettings
@@ -29,6 +31,7 @@ from bench.testing.rules import (
     require_close,
     require_docstring,
     require_public_imports,
+    require_queries_alone,
     require_tasks_apart,
     require_unchanged,
     some_tasks,
@@ -38,7 +41,10 @@ from bench.testing.rules import (
 )
 from bench.testing.tiny import tiny_net
 
-CAPABILITIES = (*(EmbeddingLearner, DrawingLearner, MetaLearner, InnerLoopLearner, MetricLearner),)
+CAPABILITIES = (
+    *(TaskEmbeddingLearner, EmbeddingLearner, DrawingLearner),
+    *(MetaLearner, InnerLoopLearner, MetricLearner),
+)
 
 
 AnyLearner = TypeVar("AnyLearner", bound=Learner)
@@ -145,6 +151,19 @@ def follows_the_order_of_queries(subject: LearnerSubject) -> None:
         require_close(moved, whole[:, order], "the order of the queries changes their logits")
 
 
+def predicts_queries_alone_unless_transductive(subject: LearnerSubject) -> str:
+    """Predicts a query alike whatever the others are, unless it or batch norm is transductive."""
+    if subject.kind.transductive:
+        return "transductive in every mode of batch norm"
+    served = 0
+    for bn in get_args(BnMode):
+        with suppress(Skip):
+            if bn != "transductive":
+                require_queries_alone(functools.partial(predicted, subject.make(bn)), some_tasks())
+                served += 1
+    return "" if served else "serves no inductive mode of batch norm"
+
+
 def leaves_its_network_alone(subject: LearnerSubject) -> None:
     """Leaves the weights of its network as they are."""
     net = subject.network()
@@ -162,6 +181,21 @@ def embeds_images_one_by_one(subject: LearnerSubject) -> None:
         require_close(learner.embed(tasks.query_x[0, :1])[0], query[0], "embeds otherwise alone")
         found = learner.predict_embedded(support[None], tasks.support_y, query[None])
         require_close(found, predicted(learner, tasks), "predicts otherwise from embeddings")
+
+
+def embeds_each_task_by_itself(subject: LearnerSubject) -> None:
+    """Embeds support set and queries in one space; a task alone as among others."""
+    tasks = some_tasks()
+    for learner in subject.offering(TaskEmbeddingLearner):
+        found = learner.embed_tasks(tasks.support_x, tasks.query_x)
+        for e, labels in zip(found, (tasks.support_y, tasks.query_y), strict=True):
+            wanted = (*labels.shape, found[0].shape[-1])
+            require(tuple(e.shape) == wanted, f"embeddings are {tuple(e.shape)}, wanted {wanted}")
+            require(not e.requires_grad, "embeddings carry a graph; embed without gradients")
+        alone = learner.embed_tasks(tasks.support_x[1:2], tasks.query_x[1:2])
+        for one, several in zip(alone, found, strict=True):
+            require_close(one[0], several[1], "a task is embedded otherwise when alone")
+        require(learner.n_way(tasks.support_y) == int(tasks.support_y.max()) + 1, "n_way is wrong")
 
 
 def draws_by_the_place_in_the_list(subject: LearnerSubject) -> None:
@@ -226,8 +260,10 @@ CHECKS: dict[str, tuple[Check, ...]] = {
         predicts_every_task,
         predicts_each_task_by_itself,
         follows_the_order_of_queries,
+        predicts_queries_alone_unless_transductive,
         leaves_its_network_alone,
         embeds_images_one_by_one,
+        embeds_each_task_by_itself,
         draws_by_the_place_in_the_list,
         can_be_meta_trained,
         adapts_its_parameters,

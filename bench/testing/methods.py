@@ -23,6 +23,7 @@ from bench.testing.rules import (
     require_config,
     require_docstring,
     require_public_imports,
+    require_queries_alone,
     require_tasks_apart,
     require_unchanged,
     some_tasks,
@@ -250,7 +251,10 @@ def draws_from_its_streams_alone(subject: MethodSubject) -> str:
 
 
 def predicts_every_task(subject: MethodSubject) -> None:
-    """Predicts with every learner that serves it: finite logits, no graph, each task by itself."""
+    """Predicts with every learner that serves it: finite logits, no graph, each task by itself.
+
+    Where the method and its learner count as inductive, each query by itself, too.
+    """
     fitting = subject.served()
     for name in subject.learners():
         learner = subject.learner(fitting, name)
@@ -260,6 +264,10 @@ def predicts_every_task(subject: MethodSubject) -> None:
             return predicted(one, tasks)
 
         require_tasks_apart(predict, some_tasks())
+        given, kind = fitting.context, registry.load("learner", name)
+        batch = subject.method.bn_of(given.config, kind, given.protocol) == "transductive"
+        if not batch and not kind.transductive:
+            require_queries_alone(functools.partial(predicted, learner), some_tasks())
 
 
 def predicts_from_a_mixed_pool(subject: MethodSubject) -> None:

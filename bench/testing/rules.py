@@ -133,3 +133,11 @@ def require_tasks_apart(predict: Callable[[TaskBatch, int], Tensor], tasks: Task
     for place in range(len(tasks)):
         alone = predict(task_slice(tasks, slice(place, place + 1)), place)
         require_close(alone[0], whole[place], f"task {place} is predicted otherwise when alone")
+
+
+def require_queries_alone(predict: Callable[[TaskBatch], Tensor], tasks: TaskBatch) -> None:
+    """Require that a query is predicted alike whatever the task's other queries are."""
+    fewer = tasks.query_x.shape[1] // 2
+    part = replace(tasks, query_x=tasks.query_x[:, :fewer], query_y=tasks.query_y[:, :fewer])
+    what = "queries change one another's logits; let `transductive` or a method's `bn_of` say so"
+    require_close(predict(part), predict(tasks)[:, :fewer], what)

@@ -61,7 +61,7 @@ def list_name(datasets: Sequence[str], shape: TaskShape, n_tasks: int) -> str:
 
 @functools.lru_cache(maxsize=64)
 def drawn_lists(
-    datasets: tuple[str, ...], shape: TaskShape, n_tasks: int
+    datasets: tuple[str, ...], shape: TaskShape, n_tasks: int, balanced: bool = True
 ) -> tuple[TaskList, ...] | None:
     """Return the frozen test tasks of data sets whose class counts are known, drawn again."""
     counts = [class_counts(name) for name in datasets]
@@ -69,13 +69,16 @@ def drawn_lists(
         return None
     parts = zip(datasets, counts, shares(n_tasks, len(datasets)), strict=True)
     return tuple(
-        frozen_tasks(name, "test", np.asarray(one), shape, n, TEST_SEED) for name, one, n in parts
+        frozen_tasks(name, "test", np.asarray(one), shape, n, TEST_SEED, balanced)
+        for name, one, n in parts
     )
 
 
-def frozen_digest(datasets: tuple[str, ...], shape: TaskShape, n_tasks: int) -> str | None:
+def frozen_digest(
+    datasets: tuple[str, ...], shape: TaskShape, n_tasks: int, balanced: bool = True
+) -> str | None:
     """Return the digest of a frozen list: as shipped, else of the list drawn again, or None."""
-    if listed := listed_digest(datasets, shape, n_tasks):
+    if balanced and (listed := listed_digest(datasets, shape, n_tasks)):
         return listed
-    lists = drawn_lists(datasets, shape, n_tasks)
+    lists = drawn_lists(datasets, shape, n_tasks, balanced)
     return lists_digest(lists) if lists else None

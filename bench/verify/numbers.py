@@ -94,8 +94,9 @@ def _task_list(
     if record.protocol["task_list"] != "frozen":
         return
     try:
-        lists = known.drawn_lists(tested, shape, record.n_test_tasks)
-        wanted = known.frozen_digest(tested, shape, record.n_test_tasks)
+        balanced = _is_balanced(record)
+        lists = known.drawn_lists(tested, shape, record.n_test_tasks, balanced)
+        wanted = known.frozen_digest(tested, shape, record.n_test_tasks, balanced)
     except BenchError as error:
         yield refused("task list", str(error))
         return
@@ -121,6 +122,10 @@ def _classes(classes: np.ndarray, tested: tuple[str, ...]) -> Iterator[Finding]:
     if classes.min() < 0 or (total is not None and classes.max() >= total):
         worst = int(classes.min() if classes.min() < 0 else classes.max())
         yield refused("classes", f"class {worst} is outside the test split's {total} classes")
+
+
+def _is_balanced(record: Record) -> bool:
+    return record.protocol["query_counts"] == "balanced"
 
 
 def _predictions(
@@ -154,13 +159,24 @@ def _answers(record: Record, found: Predictions) -> Iterator[Finding]:
         text = f"{found.predicted.shape[1]} queries per task, the configuration has {queries}"
         yield refused("predictions", text)
         return
-    truth = np.repeat(np.arange(record.n_way), record.n_query)
-    if not (found.true == truth).all():
+    truth = _truth(record)
+    if truth is not None and not (found.true == truth).all():
         yield refused("predictions", "the true classes are not those of the frozen queries")
     if found.predicted.min() < 0 or found.predicted.max() >= record.n_way:
         yield refused("predictions", f"a predicted class is none of 0 to {record.n_way - 1}")
     if (found.margin < 0).any():
         yield refused("predictions", "a margin is negative")
+
+
+def _truth(record: Record) -> np.ndarray | None:
+    """Return the true classes of all queries, (n, q) or (q,); None where they are not known."""
+    if _is_balanced(record):
+        return np.repeat(np.arange(record.n_way), record.n_query)
+    tested = tuple(name for name in record.datasets if name in record.tested)
+    shape = TaskShape(record.n_way, record.k_shot, record.n_query)
+    frozen = record.protocol["task_list"] == "frozen"
+    lists = known.drawn_lists(tested, shape, record.n_test_tasks, False) if frozen else None
+    return None if lists is None else np.concatenate([one.query_labels for one in lists])
 
 
 def _rates(record: Record) -> Iterator[Finding]:

@@ -128,7 +128,8 @@ def _costs(frame: pandas.DataFrame, prefix: str) -> list[Drawing]:
             Drawing(
                 f"{prefix}-pareto-{cost.split('_')[0]}",
                 f"Accuracy against {words}",
-                "The line joins data-free methods that no other beats in both (Pareto front).",
+                "Lines join data-free methods that no other of their kind beats in both (Pareto "
+                "fronts): inductive solid, transductive dashed.",
                 f"Accuracy against {words}. {_ranking(known)}",
                 partial(pareto_figure, known, cost),
             )

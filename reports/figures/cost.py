@@ -20,6 +20,8 @@ COSTS = {
     "macs_per_query_image": "multiply-accumulates a query image",
     "fit_s": f"fit, seconds (at least {LEAST_FIT:g})",
 }
+FRONTS = {"inductive": "-", "transductive": "--"}
+"""Lines of the Pareto fronts."""
 RATES = {
     "train_tasks_per_s": "meta-training tasks/s",
     "pseudo_images_per_s": "pseudo images/s",
@@ -30,7 +32,7 @@ RATES = {
 def pareto_figure(frame: pandas.DataFrame, cost: str) -> Figure:
     """Draw accuracy in percent against a cost, one panel per setting, with the Pareto front.
 
-    Oracles are drawn and stand outside the front.
+    Inductive and transductive rows each have a front, the latter dashed. Oracles stand outside.
 
     Args:
         frame: rows of `reports.tables.summary.summary_rows` of one group, with the cost known.
@@ -47,9 +49,13 @@ def pareto_figure(frame: pandas.DataFrame, cost: str) -> Figure:
         for axes, setting in zip(panels, settings, strict=True):
             part = frame[frame["setting"] == setting]
             x, y = part[cost].to_numpy(float), 100 * part["mean"].to_numpy(float)
-            free = np.flatnonzero((part["knowledge"] != "real_data").to_numpy())
-            front = free[pareto_front(x[free], y[free])]
-            axes.plot(x[front], y[front], color="#333333", lw=1, zorder=1)
+            free = (part["knowledge"] != "real_data").to_numpy()
+            front: list[int] = []
+            for inference, line in FRONTS.items():
+                mine = np.flatnonzero(free & (part["inference"] == inference).to_numpy())
+                best = mine[pareto_front(x[mine], y[mine])]
+                axes.plot(x[best], y[best], line, color="#333333", lw=1, zorder=1)
+                front += best.tolist()
             for row in part.itertuples():
                 axes.errorbar(
                     getattr(row, cost), 100 * row.mean, yerr=100 * row.ci95,
@@ -61,7 +67,7 @@ def pareto_figure(frame: pandas.DataFrame, cost: str) -> Figure:
             axes.xaxis.set_major_locator(LogLocator(subs=(1, 3) if few else (1,)))
             axes.xaxis.set_major_formatter(EngFormatter(sep="") if cost != "fit_s" else "{x:g}")
             axes.minorticks_off()
-            name_points(axes, x, y, list(part["label"]), front.tolist())
+            name_points(axes, x, y, list(part["label"]), front)
         knowledge_legend(figure, list(frame["knowledge"]))
     return figure
 

@@ -87,6 +87,7 @@ def _cell(stored: StoredRecord, row: dict[str, Any]) -> dict[str, Any]:
         "method": r.method,
         "learner": r.learner + ("" if r.calibration == "none" else f" + {r.calibration}"),
         "knowledge": KNOWLEDGE.get(r.knowledge, r.knowledge).split(" (")[0],
+        "inference": r.inference,
         "dataset": "+".join(r.tested),
         "shape": f"{r.n_way}-way {r.k_shot}-shot",
         "seed": r.seed,

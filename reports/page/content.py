@@ -13,7 +13,7 @@ from bench.results.record import Record
 from bench.results.store import StoredRecord
 from bench.stats import Interval
 from reports.figures.drawing import Drawing
-from reports.rows.groups import Group
+from reports.rows.groups import INFERENCE, Group
 from reports.rows.results import Row
 from reports.tables.cost import amount, rate
 from reports.tables.paired import signed
@@ -109,7 +109,7 @@ def leader_lines(group: Group) -> list[dict[str, str]]:
 def _leader_line(group: Group, leader: Leader) -> dict[str, str]:
     records = [one.record for one in leader.result.done]
     return {
-        "where": group.setting_name(leader.setting),
+        "where": f"{group.setting_name(leader.setting)}, {leader.row.inference}",
         "scenario": protocol_name(group),
         "best": shown_row(leader.row, group),
         "accuracy": f"{percent(leader.result.mean)} ± {percent(leader.result.ci95)}",
@@ -170,15 +170,19 @@ def _oracle(leader: Leader) -> str:
 
 def headline(groups: Sequence[Group]) -> list[str]:
     """Return one sentence per method that leads a setting: how many settings, and which."""
-    won: dict[str, list[tuple[Group, Leader]]] = {}
-    for group in groups:
-        for one in leaders(group):
-            won.setdefault(shown_row(one.row, group), []).append((group, one))
-    n_settings = sum(map(len, won.values()))
-    return [
-        _headline(name, wins, n_settings)
-        for name, wins in sorted(won.items(), key=lambda item: -len(item[1]))
-    ]
+    found = []
+    for inference in INFERENCE:
+        won: dict[str, list[tuple[Group, Leader]]] = {}
+        for group in groups:
+            for one in leaders(group):
+                if one.row.inference == inference:
+                    won.setdefault(shown_row(one.row, group), []).append((group, one))
+        n_settings = sum(map(len, won.values()))
+        found += [
+            _headline(f"{inference.capitalize()}: {name}", wins, n_settings)
+            for name, wins in sorted(won.items(), key=lambda item: -len(item[1]))
+        ]
+    return found
 
 
 def _headline(name: str, wins: Sequence[tuple[Group, Leader]], n_settings: int) -> str:

@@ -28,7 +28,9 @@ KNOWLEDGE = {
     "features": "Features",
     "real_data": "Oracles (real data; not ranked)",
 }
-"""Headings of the sections, in their order."""
+"""Kinds of knowledge as headings, in their order; the last stands by itself."""
+INFERENCE = ("inductive", "transductive")
+"""Rows of the one are not ranked among those of the other."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,7 @@ class Group:
 
     @functools.cached_property
     def rows(self) -> list[Row]:
-        """The rows by kind of knowledge, the most accurate first, without result last."""
+        """The rows in the order of their sections, the most accurate first, no result last."""
         return sorted({row for row, _ in self.results}, key=self._rank)
 
     def _rank(self, row: Row) -> tuple[Any, ...]:
@@ -61,7 +63,17 @@ class Group:
             for setting in self.settings
             if (result := self.results.get((row, setting))) and result.done
         ]
-        return _place(list(KNOWLEDGE), row.knowledge), not means, -np.mean(means or [0]), row
+        return *section_place(row), not means, -np.mean(means or [0]), row
+
+    def rivals(self, setting: Setting) -> list[dict[Row, Result]]:
+        """Return the data-free results of a column in the sets that are ranked: by inference."""
+        done = {
+            row: result
+            for row in self.rows
+            if row.ranked and (result := self.results.get((row, setting))) and result.done
+        }
+        sets = [{r: done[r] for r in done if r.inference == name} for name in INFERENCE]
+        return [one for one in sets if one]
 
     def rows_of(self, setting: Setting) -> list[Row]:
         """Return the rows that have a cell in a column, done or not."""
@@ -80,6 +92,18 @@ class Group:
     def setting_name(self, setting: Setting) -> str:
         """Return the header on one line."""
         return self.setting_header(setting).replace("\n", " ")
+
+
+def section_place(row: Row) -> tuple[int, int]:
+    """Return the place of a row's section: by inference, then knowledge, the oracles last."""
+    inference = _place(INFERENCE, row.inference) if row.ranked else len(INFERENCE)
+    return inference, _place(list(KNOWLEDGE), row.knowledge)
+
+
+def section_heading(row: Row) -> str:
+    """Return the heading of a row's section, as `Inductive, features`."""
+    knowledge = KNOWLEDGE.get(row.knowledge, row.knowledge)
+    return f"{row.inference.capitalize()}, {knowledge.lower()}" if row.ranked else knowledge
 
 
 def make_groups(stored: Sequence[StoredRecord], memo: Memo | None = None) -> list[Group]:
@@ -168,7 +192,8 @@ def _configs(record: Record) -> dict[tuple[str, ...], dict[str, Any]]:
 
 
 def _row(record: Record, variant: str, origin: str) -> Row:
-    names = (record.knowledge, record.method, record.preset, record.learner, record.calibration)
+    r = record
+    names = (r.knowledge, r.inference, r.method, r.preset, r.learner, r.calibration)
     return Row(*names, variant, origin)
 
 

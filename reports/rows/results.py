@@ -22,6 +22,7 @@ class Row(NamedTuple):
     """
 
     knowledge: str
+    inference: str
     method: str
     preset: str
     learner: str

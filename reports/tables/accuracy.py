@@ -7,7 +7,7 @@ from itertools import groupby
 
 from bench.results.community import OURS
 from bench.stats import mean_interval
-from reports.rows.groups import KNOWLEDGE, Group
+from reports.rows.groups import Group, section_heading
 from reports.rows.results import Result, Row, Setting, paired
 from reports.tables.caption import (
     budget_sentence,
@@ -20,7 +20,10 @@ from reports.tables.table import Column, Entry, Footnotes, Section, Table, label
 NAMES = [Column("method", numeric=False), Column("learner", numeric=False)]
 ORIGIN = Column("results", numeric=False)
 """Whose: ours, or of the community; a column where there are some of the community."""
-BEST = "the best data-free mean of its column"
+BEST = (
+    "the best data-free mean of its column, once among the inductive rows and once among the "
+    "transductive ones"
+)
 
 
 def accuracy_table(group: Group) -> Table:
@@ -29,9 +32,9 @@ def accuracy_table(group: Group) -> Table:
     seeds = len({one.record.seed for one in group.stored}) > 1
     verdicts = {setting: verdict(group, setting) for setting in group.settings}
     sections = []
-    for knowledge, rows in groupby(group.rows, key=lambda row: row.knowledge):
+    for heading, rows in groupby(group.rows, key=section_heading):
         lines = [_line(group, row, verdicts, seeds, notes) for row in rows]
-        sections.append(Section(KNOWLEDGE.get(knowledge, knowledge), lines))
+        sections.append(Section(heading, lines))
     return Table(
         kind="accuracy",
         title=f"Accuracy: {group.name}",
@@ -57,16 +60,14 @@ def row_names(row: Row, rows: Sequence[Row]) -> list[Entry]:
 def verdict(group: Group, setting: Setting) -> dict[Row, str]:
     """Return which data-free rows of a column are `best`, and which `tied` with the best.
 
-    Tied: the 95 % t interval of the paired difference from the best contains 0. A row whose test
-    tasks differ from the best's cannot be told and is not marked; seeds that both have count.
+    Inductive and transductive rows each have a best. Tied: the 95 % t interval of the paired
+    difference from the best contains 0. A row whose test tasks differ from the best's cannot be
+    told and is not marked; seeds that both have count.
     """
-    results = {
-        row: result
-        for row in group.rows
-        if row.ranked and (result := group.results.get((row, setting))) and result.done
-    }
-    if not results:
-        return {}
+    return {row: mark for one in group.rivals(setting) for row, mark in _marks(one).items()}
+
+
+def _marks(results: dict[Row, Result]) -> dict[Row, str]:
     best = max(results, key=lambda row: results[row].mean)
     found = {}
     for row, result in results.items():
@@ -136,7 +137,9 @@ def _caption(group: Group) -> str:
         (
             f"Percent, mean ± 1.96·std/√n over n = {record.n_test_tasks} test tasks with "
             f"{record.n_query} query images per class.",
-            "† tied with the best: the 95 % t interval of the paired difference contains 0.",
+            "† tied with the best of its kind: the 95 % t interval of the paired difference "
+            "contains 0. Inductive: each query is predicted alone; transductive: with the task's "
+            "other queries, be it through batch norm only.",
             seeds_sentence(group),
             protocol_sentence(group),
             budget_sentence(group),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -24,8 +25,14 @@ def protocol_sentence(group: Group) -> str:
     return (
         f"Protocol {record.protocol_label}: {pool_phrase(group)}{_training(group)}; inner steps "
         f"{steps}, rate {p['inner_lr']:g}; BN {p['bn']}{_own_statistics(group)}; selection "
-        f"{p['selection']}; test tasks {p['task_list']}."
+        f"{p['selection']}; test tasks {p['task_list']}{_unequal(p)}."
     )
+
+
+def _unequal(protocol: dict[str, Any]) -> str:
+    """Name the numbers of queries per class where they are not equal."""
+    unequal = protocol.get("query_counts") == "dirichlet"
+    return ", with unequal numbers of queries per class (Dirichlet)" * unequal
 
 
 def _own_statistics(group: Group) -> str:
@@ -95,17 +102,12 @@ def seeds_sentence(group: Group) -> str:
 def detectable_difference(group: Group) -> float | None:
     """Return the largest difference that the paired tests of a group might miss, a fraction.
 
-    The largest over its settings of the minimal detectable difference from the leader (α = 5 %,
-    power 80 %), over the rows that met the same tasks; None where nothing is paired.
+    The largest over its settings of the minimal detectable difference from the leader of a row's
+    kind (α = 5 %, power 80 %), over the rows that met the same tasks; None where nothing is paired.
     """
     found = []
-    for setting in group.settings:
-        results = [
-            result
-            for row in group.rows
-            if row.ranked and (result := group.results.get((row, setting))) and result.done
-        ]
-        best = max(results, key=lambda result: result.mean, default=None)
+    for results in [list(one.values()) for s in group.settings for one in group.rivals(s)]:
+        best = max(results, key=lambda result: result.mean)
         found += [
             minimal_detectable_difference(pair.a.tasks, pair.b.tasks)
             for result in results

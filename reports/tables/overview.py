@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from itertools import groupby
 
-from reports.rows.groups import KNOWLEDGE, Group
+from reports.rows.groups import Group, section_heading, section_place
 from reports.rows.results import Row, Setting
 from reports.tables.accuracy import BEST, name_columns, row_names, verdict
 from reports.tables.caption import origin_sentence
@@ -36,17 +36,18 @@ def _table(protocol: str, groups: Sequence[Group], shape: tuple[int, int]) -> Ta
     places = [(g, setting) for g in groups for setting in g.settings if setting.shape == shape]
     groups = list({id(group): group for group, _ in places}.values())
     marks = [verdict(group, setting) for group, setting in places]
-    rows = sorted({row for g, setting in places for row in g.rows_of(setting)}, key=_order)
+    found = {row for g, setting in places for row in g.rows_of(setting)}
+    rows = sorted(found, key=lambda row: (section_place(row), row))
     sections = [
         Section(
-            KNOWLEDGE.get(kind, kind),
+            heading,
             [
                 row_names(row, rows)
                 + [_entry(place, row, one) for place, one in zip(places, marks, strict=True)]
                 for row in members
             ],
         )
-        for kind, members in groupby(rows, key=lambda row: row.knowledge)
+        for heading, members in groupby(rows, key=section_heading)
     ]
     stored = [one for group in groups for one in group.stored]
     return Table(
@@ -59,16 +60,12 @@ def _table(protocol: str, groups: Sequence[Group], shape: tuple[int, int]) -> Ta
         ],
         sections=sections,
         caption="Percent, mean ± 1.96·std/√n over test tasks; –: not run, or without result for "
-        "the reason given in the scenario's table. † tied with the best by the paired interval. "
+        "the reason given in the scenario's table. † tied with the best of its kind by the paired "
+        "interval. "
         "Columns differ in data, pools or counts: compare within a column only. "
         f"{origin_sentence(stored)}",
         strong_means=BEST,
     )
-
-
-def _order(row: Row) -> tuple[int, Row]:
-    kinds = list(KNOWLEDGE)
-    return (kinds.index(row.knowledge) if row.knowledge in kinds else len(kinds)), row
 
 
 def _column(group: Group, setting: Setting, groups: Sequence[Group]) -> Column:

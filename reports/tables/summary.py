@@ -26,7 +26,7 @@ from reports.tables.caption import device_name
 
 @dataclass(frozen=True)
 class Leader:
-    """The best data-free row of a setting, and its lead over the next.
+    """The best data-free row of a setting among those of its inference, and its lead over the next.
 
     `lead` is the paired difference from the next row with its 95 % t interval; `ahead` how often
     it is ahead on a task; `detectable` what this many tasks would have found. All None where
@@ -45,22 +45,22 @@ class Leader:
 
 
 def leaders(group: Group) -> list[Leader]:
-    """Return the leader of each setting that has a data-free result."""
-    found = [_leader(group, setting) for setting in group.settings]
-    return [one for one in found if one is not None]
+    """Return the leaders of each setting among its inductive and its transductive rows."""
+    return [
+        _leader(group, setting, done)
+        for setting in group.settings
+        for done in group.rivals(setting)
+    ]
 
 
-def _leader(group: Group, setting: Setting) -> Leader | None:
-    done = {
+def _leader(group: Group, setting: Setting, done: dict[Row, Result]) -> Leader:
+    ranked = sorted(done, key=lambda row: -done[row].mean)
+    oracles = {
         row: result
         for row in group.rows
-        if (result := group.results.get((row, setting))) and result.done
+        if not row.ranked and (result := group.results.get((row, setting))) and result.done
     }
-    ranked = sorted((row for row in done if row.ranked), key=lambda row: -done[row].mean)
-    if not ranked:
-        return None
-    oracles = [row for row in done if not row.ranked]
-    oracle = max(oracles, key=lambda row: done[row].mean, default=None)
+    oracle = max(oracles, key=lambda row: oracles[row].mean, default=None)
     best, rest = ranked[0], ranked[1:]
     marks = verdict(group, setting)
     parts: dict[str, Any] = {}
@@ -77,7 +77,7 @@ def _leader(group: Group, setting: Setting) -> Leader | None:
         result=done[best],
         ties=tuple(row for row in rest if row in marks),
         next_row=rest[0] if rest else None,
-        oracle=(oracle, done[oracle]) if oracle else None,
+        oracle=(oracle, oracles[oracle]) if oracle else None,
         **parts,
     )
 
@@ -122,6 +122,7 @@ def summary_rows(group: Group) -> list[dict[str, Any]]:
                     "method": row.name,
                     "learner": row.head,
                     "knowledge": row.knowledge,
+                    "inference": row.inference,
                     "meta_iterations": first.budget.get("meta_iterations"),
                     "n_query": first.n_query,
                     "n_test_tasks": first.n_test_tasks,

@@ -11,7 +11,8 @@ from scipy import stats
 
 from bench.contract import TaskShape
 from bench.data.base import make_split
-from bench.data.tasks import TaskList, _distinct, check_shape, frozen_tasks, random_tasks
+from bench.data.draws import distinct, query_counts
+from bench.data.tasks import TaskList, check_shape, frozen_tasks, random_tasks
 from bench.errors import BenchError
 from bench.seeds import torch_generator
 
@@ -125,7 +126,7 @@ def test_distinct_agrees_with_a_shuffle_of_lists():
     generator = np.random.default_rng(3)
     sizes = generator.integers(6, 12, 200)
     draws = generator.random((200, 6))
-    for row, size, got in zip(draws, sizes, _distinct(sizes, draws), strict=True):
+    for row, size, got in zip(draws, sizes, distinct(sizes, draws), strict=True):
         values = list(range(size))
         for step, draw in enumerate(row):
             other = step + int(draw * (size - step))
@@ -135,7 +136,7 @@ def test_distinct_agrees_with_a_shuffle_of_lists():
 
 def test_every_ordered_choice_is_equally_likely():
     draws = np.random.default_rng(5).random((24_000, 3))
-    _, times = np.unique(_distinct(np.full(24_000, 4), draws), axis=0, return_counts=True)
+    _, times = np.unique(distinct(np.full(24_000, 4), draws), axis=0, return_counts=True)
     assert len(times) == 4 * 3 * 2
     assert stats.chisquare(times).pvalue > 1e-3
 
@@ -216,3 +217,58 @@ def test_impossible_shapes_are_refused_in_one_line(shape, message):
 
 def test_largest_possible_shape_is_accepted():
     check_shape("test", np.full(20, 20), TaskShape(20, 5, 15))
+
+
+def _unequal(n_tasks: int, **changes) -> TaskList:
+    return frozen_tasks("tiny", "test", np.full(9, 60), SHAPE, n_tasks, balanced=False, **changes)
+
+
+def test_dirichlet_tasks_share_classes_and_support_with_balanced_ones():
+    equal = frozen_tasks("tiny", "test", np.full(9, 60), SHAPE, 30)
+    unequal = _unequal(30)
+    k, n = SHAPE.k_shot, SHAPE.n_query
+    np.testing.assert_array_equal(unequal.classes, equal.classes)
+    np.testing.assert_array_equal(unequal.images[:, :, :k], equal.images[:, :, :k])
+    assert (unequal.counts.sum(1) == SHAPE.n_way * n).all()
+    for mine, other, counts in zip(unequal.images, equal.images, unequal.counts, strict=True):
+        for row, old, count in zip(mine, other, counts, strict=True):
+            common = k + min(count, n)
+            np.testing.assert_array_equal(row[:common], old[:common])
+            assert len(set(row[: k + count])) == k + count, "images of a class are distinct"
+            assert not row[k + count :].any()
+
+
+def test_a_shorter_dirichlet_list_is_the_beginning_of_a_longer_one():
+    long, short = _unequal(40), _unequal(10)
+    assert long[:10].sha256 == short.sha256 != long.sha256
+    assert short.sha256 != frozen_tasks("tiny", "test", np.full(9, 60), SHAPE, 10).sha256
+    assert short.sha256 != _unequal(10, base_seed=1).sha256
+
+
+def test_rows_and_labels_follow_the_counts():
+    images = np.arange(2 * 2 * 4).reshape(2, 2, 4) % 6
+    counts = np.array([[3, 1], [1, 3]])
+    tasks = TaskList(TaskShape(2, 1, 2), np.array([[0, 1], [1, 0]]), images, counts)
+    split = make_split("test", "ab", np.array([6, 6]), np.zeros((12, 2, 2, 3), dtype=np.uint8))
+    support, query = tasks.rows(split)
+    np.testing.assert_array_equal(support, [[0, 10], [8, 0]])
+    np.testing.assert_array_equal(query, [[1, 2, 3, 11], [9, 1, 2, 3]])
+    assert tasks.labels()[1].tolist() == [[0, 0, 0, 1], [0, 1, 1, 1]]
+    assert tasks.labels()[0].tolist() == [[0, 1], [0, 1]]
+    equal = _frozen(3)
+    np.testing.assert_array_equal(equal.query_labels, equal.labels()[1])
+
+
+def test_query_counts_are_rounded_shares_of_a_dirichlet_distribution():
+    shape = TaskShape(5, 1, 15)
+    counts = query_counts(shape, np.random.default_rng(0), 4000)
+    exact = 75 * np.random.default_rng(0).dirichlet(np.full(5, 2.0), 4000)
+    assert (counts.sum(1) == 75).all()
+    assert np.abs(counts - exact).max() < 1
+    # variance of a share: m (1 - m) / (5 · 2 + 1) at m = 1/5
+    assert counts.std() == pytest.approx(75 * np.sqrt(0.2 * 0.8 / 11), rel=0.03)
+
+
+def test_too_few_images_for_unequal_queries_is_one_line():
+    with pytest.raises(BenchError, match=r"query_counts = dirichlet wants \d+ of the 9 images"):
+        frozen_tasks("tiny", "test", np.full(9, 9), TaskShape(3, 2, 6), 20, balanced=False)

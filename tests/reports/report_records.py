@@ -34,6 +34,8 @@ KNOWLEDGE = {
     "teacher_centroids": "features",
     "oracle_protonet": "real_data",
 }
+INDUCTIVE = {"purer", "ensemble_centroids", "teacher_centroids"}
+"""The others are ranked apart from these."""
 
 LEARNERS = {
     "ensemble_centroids": "centroids",
@@ -128,6 +130,7 @@ def _fields(method: str) -> dict[str, Any]:
         "net": "conv4",
         "method": method,
         "knowledge": KNOWLEDGE[method],
+        "inference": "inductive" if method in INDUCTIVE else "transductive",
         "preset": "released",
         "method_config": {},
         "learner": LEARNERS.get(method, "maml"),

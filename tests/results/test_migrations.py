@@ -50,6 +50,27 @@ def test_a_record_of_schema_1_is_one_of_this_version(values: dict[str, Any]) -> 
     assert json.dumps(values) == before
 
 
+@pytest.mark.parametrize(
+    ("changes", "inference"),
+    [
+        ({}, "transductive"),
+        ({"protocol": {"bn": "support"}}, "inductive"),
+        ({"method_config": {"bn": "running"}}, "inductive"),
+        ({"method_config": {"bn": "batch"}, "protocol": {"bn": "support"}}, "transductive"),
+        ({"method": "distill_ensemble", "learner": "centroids"}, "inductive"),
+        ({"method": "distill_ensemble", "learner": "protonet"}, "transductive"),
+        ({"method": "average", "learner": "centroids"}, "transductive"),
+    ],
+)
+def test_an_older_record_learns_its_inference_from_batch_norm(
+    values: dict[str, Any], changes: dict[str, Any], inference: str
+) -> None:
+    values |= {"method": "average", "learner": "maml", "method_config": {}}
+    protocol = values["protocol"] | {"bn": "transductive"} | changes.get("protocol", {})
+    record, _ = parse_record({**values, **changes, "protocol": protocol})
+    assert record.inference == inference
+
+
 def test_what_this_version_writes_it_reads(values: dict[str, Any]) -> None:
     record, _ = parse_record({**values, "extra": {"ignored": 1}})
     written = record.model_copy(update={"identity": {"cell": {}}, "extra": {"barrier": 0.5}})

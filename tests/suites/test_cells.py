@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from bench import registry
 from bench.contract import Config, added
 from bench.errors import BenchError
 from bench.execute.reproduce import cell_of
-from bench.results.record import Record
+from bench.results.migrations import parse_record
 from bench.suites.cell import Cell, select
 from bench.suites.expand import expand
 from bench.suites.files import SUITES, suite_names
@@ -96,10 +97,12 @@ def test_a_cell_knows_the_same_method_and_calibration_again() -> None:
 
 
 @pytest.mark.parametrize("path", sorted(RESULTS.glob("*/*/record.json")), ids=lambda p: p.parts[-2])
-def test_every_stored_record_has_its_hash_in_this_version(path: Path) -> None:
-    record = Record.model_validate_json(path.read_text(encoding="utf-8"))
+def test_every_stored_record_has_its_hash_and_inference_in_this_version(path: Path) -> None:
+    record, _ = parse_record(json.loads(path.read_text(encoding="utf-8")))
     record = record.model_copy(update={"status": "done"})  # a skipped cell's configuration counts
-    assert cell_of(record).hash(record.dataset_digests) == path.parent.name
+    cell = cell_of(record)
+    assert cell.hash(record.dataset_digests) == path.parent.name
+    assert cell.inference == record.inference, "plug-ins say otherwise than the migration"
 
 
 @pytest.mark.parametrize("name", ["2024", "null", "true", "mine"])

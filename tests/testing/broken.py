@@ -139,6 +139,14 @@ class Shifty(ProtoNet):
         return logits + 1000 * query_x.mean() * torch.arange(logits.shape[1]).view(1, -1, 1)
 
 
+class Leaning(ProtoNet):
+    """Takes the mean over the queries off their logits."""
+
+    def predict(self, support_x: Tensor, support_y: Tensor, query_x: Tensor) -> Tensor:
+        logits = super().predict(support_x, support_y, query_x)
+        return logits - logits.mean(1, keepdim=True)
+
+
 class Restless(ProtoNet):
     """Trains its network while it predicts."""
 

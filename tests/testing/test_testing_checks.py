@@ -38,6 +38,7 @@ LEARNERS = [
     ("bare_learner", "predicts_every_task", "logits carry a graph"),
     ("shifty", "predicts_each_task_by_itself", "task 0 is predicted otherwise when alone"),
     ("shifty", "follows_the_order_of_queries", "the order of the queries changes their logits"),
+    ("leaning", "predicts_queries_alone_unless_transductive", "queries change one another's lo"),
     ("restless", "leaves_its_network_alone", "changes head.bias of its network"),
     ("untrained", "can_be_meta_trained", "no gradient reaches parameters"),
     ("cold", "serves_normalised_features", "logits do not scale"),

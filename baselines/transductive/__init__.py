@@ -1,0 +1,1 @@
+"""Transductive heads: calibrations that classify all queries of a task together."""
