@@ -39,7 +39,7 @@ HOST_READS = {
     "bench/nets/base.py:on_cpu.<locals>.<lambda>": "states, for checkpoints, validation and files",
     "bench/execute/log.py:CellLog.images": "pictures of a fit's start, middle and end",
     "bench/execute/log.py:CellLog._read_points": "curves, when they are written",
-    "bench/execute/evaluate.py:evaluate": "which of 32 tasks' predictions are right",
+    "bench/execute/evaluate.py:_answers": "the answers to the queries of 32 tasks",
     "bench/teachers/train.py:_Training._check_loss": "once an epoch of a teacher",
     "bench/teachers/train.py:held_out_accuracy": "once an epoch of a teacher",
     "baselines/merging/_merging.py:on_host": "assignments and clusters are found on the CPU",

@@ -138,10 +138,10 @@ def answer(
 
 def _answers(logits: Tensor, labels: Tensor) -> Predictions:
     """Return the answers that logits (T, n_query, n_way) give, with the true classes."""
-    predicted = logits.argmax(-1)
     best, second = logits.float().topk(2, dim=-1).values.unbind(-1)
-    margin = (best - second).clamp(max=LARGEST).half()
-    return Predictions(*(one.cpu().numpy() for one in (predicted, labels, margin)))
+    margin = (best - second).clamp(max=LARGEST)
+    parts = torch.stack([logits.argmax(-1).to(margin.dtype), labels.to(margin.dtype), margin])
+    return Predictions(*parts.cpu().numpy())  # read at once; `put` gives each its type
 
 
 def _tasks_together(learner: Learner, device: torch.device) -> int:
