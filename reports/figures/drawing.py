@@ -25,26 +25,29 @@ class Drawing:
     alt: str
     draw: Callable[[], Figure]
 
-    def files(self) -> dict[str, bytes]:
+    def files(self, formats: Sequence[str] = FORMATS) -> dict[str, bytes]:
         """Return the figure's files by format."""
         figure = laid_out(self.draw())
-        return {kind: as_bytes(figure, kind) for kind in FORMATS}
+        return {kind: as_bytes(figure, kind) for kind in formats}
 
 
-def write_drawing(folder: Path, drawing: Drawing, key: str) -> list[Path]:
+def write_drawing(
+    folder: Path, drawing: Drawing, key: str, formats: Sequence[str] = FORMATS
+) -> list[Path]:
     """Write a figure's files into a folder unless they are there, and return their paths.
 
     Args:
         folder: where the files go, and `.NAME.key`, which says from what they were drawn.
         drawing: the figure.
         key: what it follows from, see `drawing_key`.
+        formats: of the files.
     """
-    paths = [folder / f"{drawing.name}.{kind}" for kind in FORMATS]
+    paths = [folder / f"{drawing.name}.{kind}" for kind in formats]
     mark = folder / f".{drawing.name}.key"
     known = recall(mark)
     if known.get("key") == key and known["files"] == _digests(paths):
         return paths
-    for path, content in zip(paths, drawing.files().values(), strict=True):
+    for path, content in zip(paths, drawing.files(formats).values(), strict=True):
         write_bytes(path, content)
     remember(mark, {"key": key, "files": _digests(paths)})
     return paths

@@ -86,7 +86,7 @@ def _pictures(drawings: Sequence[Any], key: str, folder: Path, up: str) -> list[
 
     found = []
     for one in drawings:
-        path = write_drawing(folder / "figures", one, key)[0]
+        (path,) = write_drawing(folder / "figures", one, key, ["svg"])
         shown = picture(one, path.read_bytes())
         found.append(dataclasses.replace(shown, address=f"{up}figures/{path.name}"))
     return found
