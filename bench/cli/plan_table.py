@@ -60,7 +60,7 @@ def plan_rows(plan: ResolvedSuite, request: Request) -> list[dict[str, Any]]:
     return rows
 
 
-def print_plan(plan: ResolvedSuite, rows: list[dict[str, Any]]) -> None:
+def print_plan(plan: ResolvedSuite, request: Request, rows: list[dict[str, Any]]) -> None:
     """Print the rows as a table, with the sum below; 100 columns wide where not on a terminal."""
     from rich.console import Console
     from rich.table import Table
@@ -78,21 +78,32 @@ def print_plan(plan: ResolvedSuite, rows: list[dict[str, Any]]) -> None:
         table.add_row(*(cells[name] for name in COLUMNS))
     console.print(f"{plan.suite.name}: {plan.suite.title}", markup=False, soft_wrap=True)
     console.print(table)
-    console.print(_sum(rows), soft_wrap=True)
+    console.print(_sum(rows), _processes(plan, request, rows), _LEGEND, sep="", soft_wrap=True)
     for name, reason in plan.missing.items():
         console.print(f"{name}: {reason}", markup=False, soft_wrap=True)
 
 
 def _sum(rows: list[dict[str, Any]]) -> str:
-    """Return the lines below the table: what is finished, how long the rest will take."""
+    """Return what is finished, and how long the rest will take."""
     finished = sum(row["status"] in FINAL for row in rows)
     unknown = sum(map(_is_unknown, rows))
     total = duration(sum(row["seconds"] or 0 for row in rows))
     more = f" and {unknown} cell{'s' if unknown > 1 else ''} of unknown time" if unknown else ""
-    return (
-        f"{len(rows)} cells, {finished} finished or skipped; about {total}{more} to go\n"
-        "time: from measured times of cells like it; stored: teachers there of those needed"
-    )
+    return f"{len(rows)} cells, {finished} finished or skipped; about {total}{more} to go"
+
+
+_LEGEND = "\ntime: from measured times of cells like it; stored: teachers there of those needed"
+
+
+def _processes(plan: ResolvedSuite, request: Request, rows: list[dict[str, Any]]) -> str:
+    """Say in how many processes a run computes what is left, by the rule that it goes by."""
+    done = (*FINAL, "missing data")
+    todo = [cell for cell, row in zip(plan.cells, rows, strict=True) if row["status"] not in done]
+    if not todo:
+        return ""
+    from bench.execute.capacity import capacity
+
+    return f" in one process\na run takes {capacity(plan, todo, request).text}"
 
 
 def _is_unknown(row: dict[str, Any]) -> bool:

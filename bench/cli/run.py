@@ -46,7 +46,7 @@ def plan(as_json: bool, n_tasks: int | None, time: str | None, **options: Any) -
     elif as_json:
         click.echo(json.dumps(rows, indent=1))
     else:
-        print_plan(resolved, rows)
+        print_plan(resolved, request, rows)
 
 
 @click.command()

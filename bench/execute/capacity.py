@@ -143,7 +143,7 @@ def n_lacking(plan: ResolvedSuite, cells: Sequence[Cell], request: Request) -> i
     wanted = {
         teacher.model_dump_json(): teacher
         for cell in cells
-        if trains(cell)
+        if trains(cell) and set(cell.datasets) <= set(plan.data)
         for teacher in plan_teachers(cell, plan.data)
     }
     return sum(not is_stored(request.cache, teacher) for teacher in wanted.values())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import logging
 import os
 import time
 import uuid
@@ -61,6 +62,7 @@ def run_dask(
         raise BenchError(
             "--executor dask needs the extra 'dask'; pip install 'purer-bench[dask]'"
         ) from None
+    logging.getLogger("distributed").setLevel(logging.ERROR)  # what matters is said in a line
     request, target = _resolved(request), os.environ.get(SCHEDULER)
     room = capacity(plan, cells, request)
     names = tuple(sorted({name for cell in cells for name in cell.datasets}))
@@ -103,6 +105,8 @@ class Workers:
         self._given: dict[str, str | None] = {}
         """the device of each worker that was met"""
         self._at: dict[Any, tuple[str, Unit]] = {}
+        self._shown: dict[int, float] = {}
+        """when the file of each cell that was shown last was written"""
         self._alone_since: float | None = None
         self._said = self._told = False
 
@@ -119,7 +123,7 @@ class Workers:
     def start(self, unit: Unit) -> None:
         """Give a unit to a worker that has none."""
         worker = self._idle()[0]
-        request = replace(self._setup.request, device=self._device(worker))
+        request = replace(self._setup.request, device=self._given[worker])
         future = self._client.submit(
             _work,
             replace(self._setup, request=request),
@@ -192,9 +196,6 @@ class Workers:
             left = [one for one in self._devices if one not in taken]
             self._given[worker] = (left or self._devices or [self._setup.request.device])[0]
 
-    def _device(self, worker: str) -> str | None:
-        return self._given[worker]
-
     def _check_alive(self) -> None:
         kept = f"what is finished is kept in {self._setup.request.runs}; run the same command again"
         if self._client.status != "running":
@@ -214,7 +215,10 @@ class Workers:
     def _show(self, unit: Unit) -> None:
         """Show how far a worker is, from the file that it writes into the cell's folder."""
         folder = cell_folder(self._plan, self._setup.request.runs, unit.cell)
-        if not unit.helps and (found := read(folder / PROGRESS)) is not None:
+        if unit.helps or (found := read(folder / PROGRESS)) is None:
+            return
+        if self._shown.get(unit.number) != found["updated"]:
+            self._shown[unit.number] = found["updated"]
             self._display.stage(unit.label, standing_of(found))
 
 
@@ -222,13 +226,8 @@ def _cluster(local: Any, target: str | None, room: Capacity) -> Any:
     if target:
         return contextlib.nullcontext()
     n = len(room.devices)
-    return local(
-        n_workers=n,
-        threads_per_worker=1,
-        processes=True,
-        dashboard_address=None,
-        memory_limit=room.limit // n,
-    )
+    own = {"processes": True, "dashboard_address": None, "memory_limit": room.limit // n}
+    return local(n_workers=n, threads_per_worker=1, **own)
 
 
 def _client(client: Any, cluster: Any, target: str | None) -> Any:

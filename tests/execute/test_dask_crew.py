@@ -167,5 +167,6 @@ def test_progress_is_read_from_the_file_that_the_worker_writes(tmp_path: Path) -
     progress.begin(folder, unit.cell.label)
     progress("fit", 3, 8)
     assert (folder / PROGRESS).exists()
-    crew.ended(1)
+    for _ in range(3):
+        crew.ended(1)
     assert shown.lines == [f"{unit.cell.label}: fit 3/8"]
