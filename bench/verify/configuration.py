@@ -102,8 +102,9 @@ def _strangers(record: Record) -> list[str]:
         ("method", record.method),
         ("learner", record.learner),
         *(("net", name) for name in {record.net, *record.architectures} if ":" not in name),
-        *([("calibration", record.calibration)] if record.calibration != UNCALIBRATED else []),
     ]
+    if record.calibration != UNCALIBRATED:
+        named.append(("calibration", record.calibration))
     return sorted({name for kind, name in named if known.settings(kind, name) is None})
 
 
@@ -155,9 +156,9 @@ def _labels(record: Record, cell: Cell) -> Iterator[Finding]:
             f"the checkpoint was selected by {record.selection}, the protocol says "
             f"{cell.protocol.selection}",
         )
-    said = {TEST_SELECTED: cell.protocol.selection == "test_max"}
-    said[REDRAWN] = cell.protocol.task_list == "redrawn"
-    for text, is_so in said.items():
+    warned = {TEST_SELECTED: cell.protocol.selection == "test_max"}
+    warned[REDRAWN] = cell.protocol.task_list == "redrawn"
+    for text, is_so in warned.items():
         if is_so != (text in record.warnings):
             yield refused("protocol", f"its warnings {'lack' if is_so else 'have'}: {text}")
     own = known.settings("method", record.method)

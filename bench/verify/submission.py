@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from bench import registry
 from bench.errors import BenchError
 from bench.results.community import SUBMISSION
@@ -61,8 +63,12 @@ def submit(
             harness=registry.own_distribution()[1],
             cells=sorted(record.cell_hash for record in records),
         )
-    except ValueError as error:
-        raise BenchError(_first_problem(error)) from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise BenchError(
+            f"{place} '{first['input']}' of the submission: {first['msg']}; correct it"
+        ) from None
     files = {
         f"{one.record.suite}/{one.record.cell_hash}/{part}": one.folder / part
         for one in stored
@@ -71,14 +77,6 @@ def submit(
     }
     pack(files, target, {SUBMISSION: what.model_dump_json(indent=1) + "\n"})
     return verdict, pull_request(what, records, verdict)
-
-
-def _first_problem(error: ValueError) -> str:
-    errors = getattr(error, "errors", list)()
-    if not errors:
-        return str(error)
-    place = ".".join(map(str, errors[0]["loc"]))
-    return f"{place} '{errors[0]['input']}' of the submission: {errors[0]['msg']}; correct it"
 
 
 def packages_of(records: Sequence[Record]) -> list[Distribution]:

@@ -55,8 +55,8 @@ def build_site(report: Report, folder: Path, figures: bool = True, title: str = 
     for one in stored:
         target = folder / "cells" / f"{one.record.cell_hash}.json"
         shutil.copyfile(one.folder / RECORD, target)
-    for source, target in (("page.css", "site.css"), ("page.js", "site.js")):
-        write_text(folder / target, (PAGE / source).read_text(encoding="utf-8"))
+    for kind in ("css", "js"):
+        write_text(folder / f"site.{kind}", (PAGE / f"page.{kind}").read_text(encoding="utf-8"))
     write_json(folder / STATE, state(listed, history))
     return len(pages)
 
