@@ -1,4 +1,4 @@
-"""The type of all path options: `~` is the user's home wherever it comes from, shell or not."""
+"""Paths of users: `~` is the home folder wherever it comes from, shell or not; and the defaults."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ from pathlib import Path
 import click
 
 from bench.errors import BenchError
+
+DATA_VARIABLE = "PURER_BENCH_DATA"
+"""The environment variable that names the folder of all data sets."""
 
 
 def user_path(text: str | os.PathLike[str]) -> Path:
@@ -67,6 +70,12 @@ def give_home() -> None:
         getpass.getuser()
     except (KeyError, OSError):
         os.environ["USER"] = f"uid{os.getuid()}"
+
+
+def default_data_dir() -> Path | None:
+    """Return `$PURER_BENCH_DATA`, the folder of all data sets; None where it is not set."""
+    named = os.environ.get(DATA_VARIABLE)
+    return user_path(named) if named else None
 
 
 class UserPath(click.Path):

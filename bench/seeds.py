@@ -6,8 +6,10 @@ teacher or a draw in one place therefore changes no other stream.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -49,6 +51,19 @@ def seed_global_state(*parts: str | int) -> None:
     random.seed(seed)
     np.random.seed(seed % 2**32)  # noqa: NPY002  the global stream is what is meant here
     torch.manual_seed(seed)
+
+
+@contextlib.contextmanager
+def kept_global_state() -> Iterator[None]:
+    """Put the global streams of random and numpy back after the block as they were before it."""
+    import random
+
+    python, numbers = random.getstate(), np.random.get_state()  # noqa: NPY002
+    try:
+        yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numbers)  # noqa: NPY002
 
 
 def global_state() -> dict[str, str]:

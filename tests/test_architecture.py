@@ -26,7 +26,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "bench.leases": set(),
     "bench.seeds": set(),
     "bench.registry": set(),
-    "bench": set(),
+    "bench": {"bench.api"},  # for types; at run time when a name is used
     "bench.contract": set(),
     "bench.results": {
         *{"bench.contract", "bench.stats", "bench.seeds"},
@@ -61,6 +61,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "bench.testing": {
         *{"bench.contract", "bench.registry", "bench.seeds", "bench.nets", "bench.data"},
         *{"bench.learners", "bench.suites"},
+    },
+    "bench.api": {
+        *{"bench.contract", "bench.registry", "bench.results", "bench.stats", "bench.seeds"},
+        *{"bench.nets", "bench.data", "bench.learners", "bench.teachers", "bench.suites"},
+        *{"bench.execute", "bench.checkpoints"},
     },
     "bench.cli": {"bench"},
     "bench.__main__": {"bench.cli.main"},  # python -m bench

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bench.errors import BenchError
-from bench.paths import UserPath, default_cache, user_path
+from bench.paths import DATA_VARIABLE, UserPath, default_cache, user_path
 
 if TYPE_CHECKING:
     from bench.execute.plan import Request, ResolvedSuite
@@ -22,7 +21,7 @@ data_option = click.option(
     "--data",
     "data_dir",
     type=UserPath(),
-    envvar="PURER_BENCH_DATA",
+    envvar=DATA_VARIABLE,
     help="Folder that holds <name>.zip or <name>/ of each data set.",
 )
 dataset_dir_option = click.option(
@@ -83,6 +82,7 @@ def resolve(options: dict[str, Any], quiet: bool) -> tuple[ResolvedSuite, Reques
         options: what `suite_options` gave the verb, and `threads` where it has that.
         quiet: whether the preparation of data goes unreported.
     """
+    from bench.execute.command import run_command
     from bench.execute.plan import Request, make_plan
 
     dataset_dirs = pairs(options["dataset_dirs"])
@@ -106,7 +106,7 @@ def resolve(options: dict[str, Any], quiet: bool) -> tuple[ResolvedSuite, Reques
         device=options["device"],
         threads=options.get("threads") or 1,
         jobs=options.get("jobs"),
-        command=_command(options),
+        command=run_command(options["suite"], options["settings"], options["seeds"], dataset_dirs),
         trust_stored=options.get("trust_stored", False),
         **_given(options, "checkpoint_every"),
         **_given(options, "worker_timeout"),
@@ -117,20 +117,6 @@ def resolve(options: dict[str, Any], quiet: bool) -> tuple[ResolvedSuite, Reques
 def _given(options: dict[str, Any], name: str) -> dict[str, Any]:
     """Return an option by name where the user gave it."""
     return {} if options.get(name) is None else {name: options[name]}
-
-
-def _command(options: dict[str, Any]) -> str:
-    """Return the command that runs the same cells again, without folders and device."""
-    from bench.data.sources import own_names
-
-    words = ["bench", "run", options["suite"]]
-    for setting in options["settings"]:
-        words += ["--set", setting]
-    if options["seeds"]:
-        words += ["--seeds", str(options["seeds"])]
-    for name in own_names(pairs(options["dataset_dirs"])):
-        words += ["--dataset-dir", f"{name}=PATH"]
-    return shlex.join(words)
 
 
 def pairs(dataset_dirs: tuple[str, ...]) -> dict[str, Path]:

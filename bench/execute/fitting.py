@@ -59,12 +59,19 @@ def fit_cell(cell: Cell, state: RunState, mark: Path | None = None) -> Fitted:
         Skip: the method cannot serve the cell, and why.
         BenchError: it could, but something went wrong.
     """
-    method_class = registry.load("method", cell.method)
-    if reason := refused_by_plan(method_class, cell):
+    method = registry.load("method", cell.method)
+    if reason := refused_by_plan(method, cell):
         raise Skip(reason)
-    method: Method = method_class()
+    return fit_pool(cell, obtain_pool(cell, state) if method.uses_pool else Pool([], ""), state)
+
+
+def fit_pool(cell: Cell, pool: Pool, state: RunState) -> Fitted:
+    """Obtain the fit of a cell to teachers that take its images.
+
+    The caller has asked `refused_by_plan`; see `fit_cell`.
+    """
+    method: Method = registry.load("method", cell.method)()
     sets = scenario_data(cell, state.data)
-    pool = obtain_pool(cell, state) if method.uses_pool else Pool([], "")
     known = CellContext(cell, method, pool, meta_spec(cell, sets), sets, state.device)
     run = _fit_run(known, state, mark)
     given = known.fit_context(run)

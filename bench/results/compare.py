@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -25,6 +25,9 @@ from bench.stats import (
     equivalence,
     improvement,
 )
+
+if TYPE_CHECKING:
+    import pandas
 
 MARGIN = 0.01
 """One point: the largest difference that does not matter, unless the user says otherwise."""
@@ -90,6 +93,12 @@ class Comparison:
         """The cells of which a has a result and b has none: failed, skipped, or missing."""
         gone = [one for one in self.changes if one.a.record.status == "done" != one.b.record.status]
         return len(gone) + len(self.only_a)
+
+    def frame(self) -> pandas.DataFrame:
+        """Return one row per pair of cells, columns as in `bench compare --json`; fractions."""
+        import pandas
+
+        return pandas.DataFrame([_row(one) for one in self.changes])
 
 
 def resolve(

@@ -42,6 +42,11 @@ _PLAIN = (
     "started",
     "ended",
 )
+_OF_TASKS = (
+    *("cell_hash", "method", "preset", "learner", "calibration", "n_way", "k_shot", "seed"),
+    "task_list_sha256",
+)
+"""What a row of `task_frame` says of its cell."""
 _ACCURACY = ("accuracy_mean", "ci95", "std", "n")
 _INTERVALS = ("t_low", "t_high", "bca_low", "bca_high", "open_low", "open_high")
 
@@ -125,3 +130,21 @@ def record_frame(stored: Sequence[StoredRecord]) -> pandas.DataFrame:
     import pandas
 
     return pandas.DataFrame([record_row(one) for one in stored])
+
+
+def task_frame(stored: Sequence[StoredRecord]) -> pandas.DataFrame:
+    """Return a data frame with one row per test task of each record that has a result."""
+    import pandas
+
+    parts = []
+    for one in stored:
+        if one.record.accuracy is None:
+            continue
+        values = one.accuracies()
+        names = {name: getattr(one.record, name) for name in _OF_TASKS}
+        of_task = {"task": range(len(values)), "accuracy": values}
+        parts.append(
+            pandas.DataFrame({**names, "datasets": "+".join(one.record.tested), **of_task})
+        )
+    columns = [*_OF_TASKS, "datasets", "task", "accuracy"]
+    return pandas.concat(parts, ignore_index=True) if parts else pandas.DataFrame(columns=columns)

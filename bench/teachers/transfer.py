@@ -59,7 +59,7 @@ def read_pool(folder: Path) -> Pool:
     """Return the pool in a folder, on the CPU; see `load_pool`."""
     index = read_index(folder)
     cards = [read_card(folder, stored) for stored in index.teachers]
-    numbers = _number_classes(cards)
+    numbers = number_names(cards)
     teachers = []
     for stored, card in zip(index.teachers, cards, strict=True):
         path = folder / stored.folder / WEIGHTS
@@ -83,7 +83,7 @@ def read_pool(folder: Path) -> Pool:
     return Pool(teachers, index.sha256)
 
 
-def _number_classes(cards: Sequence[TeacherCard]) -> dict[tuple[str, str], int]:
+def number_names(cards: Sequence[TeacherCard]) -> dict[tuple[str, str], int]:
     """Number the classes of a pool: equal names of one data set are one class."""
     datasets = list(dict.fromkeys(card.dataset for card in cards))
     known = {(card.dataset, name) for card in cards for name in card.class_names}
