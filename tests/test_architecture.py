@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import sys
 from collections.abc import Iterable
 from graphlib import TopologicalSorter
@@ -101,16 +102,23 @@ BANNED_CALLS = {
 }
 
 
-def imported(path: Path) -> set[str]:
+@functools.cache
+def nodes(path: Path) -> list[ast.AST]:
+    """Return all parts of a file's syntax tree."""
+    return list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+
+
+@functools.cache
+def imported(path: Path) -> frozenset[str]:
     """Return the absolute names of all modules that a file imports anywhere."""
     names: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in nodes(path):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative import"
             names |= {f"{node.module}.{alias.name}" for alias in node.names}
-    return names
+    return frozenset(names)
 
 
 def within(name: str, prefixes: Iterable[str]) -> bool:
@@ -132,14 +140,15 @@ def layer_of(module: str) -> str:
 MODULES = {module_of(path): path for path in FILES}
 
 
-def first_party(path: Path) -> set[str]:
+@functools.cache
+def first_party(path: Path) -> frozenset[str]:
     """Return the modules of this project that a file imports."""
     found = set()
     for name in imported(path):
         parts = name.split(".")
         names = (".".join(parts[:end]) for end in range(len(parts), 0, -1))
         found |= {next((one for one in names if one in MODULES), "")}
-    return found - {"", module_of(path)}
+    return frozenset(found - {"", module_of(path)})
 
 
 def test_every_package_has_files() -> None:
@@ -196,10 +205,9 @@ def test_nobody_imports_the_command_line() -> None:
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_global_random_state_is_touched_in_one_file_only(path: Path) -> None:
-    tree = ast.parse(path.read_text(encoding="utf-8"))
     calls = {
         (ast.unparse(node.func.value), node.func.attr)
-        for node in ast.walk(tree)
+        for node in nodes(path)
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
     }
     found = {call for call in calls if call in BANNED_CALLS or call[0] == "random"}
@@ -211,7 +219,7 @@ def test_global_random_state_is_touched_in_one_file_only(path: Path) -> None:
 
 def test_no_unsafe_loading() -> None:
     for path in FILES:
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in nodes(path):
             if isinstance(node, ast.Call) and ast.unparse(node.func) == "torch.load":
                 flags = {k.arg: ast.unparse(k.value) for k in node.keywords}
                 assert flags.get("weights_only") == "True", path

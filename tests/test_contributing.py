@@ -22,6 +22,7 @@ from bench.verify.packed import unpack
 from reports.tables.build import build_tables
 from tests.example_files import PAGE, ROOT, quoted, updated
 from tests.execute.test_run import ENVIRONMENT
+from tests.processes import run
 
 EXAMPLE = ROOT / "examples" / "plugin"
 PLUG_INS = (
@@ -34,7 +35,6 @@ PLUG_INS = (
     "minute",
     "example",
 )
-BENCH = (sys.executable, "-W", "error", "-c", "from bench.cli.main import main; main()")
 
 
 @pytest.fixture(scope="module")
@@ -54,13 +54,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def bench(site: Path, *words: object) -> Any:
     """Run a verb with the example installed; every warning is an error. Return its JSON."""
     path = os.pathsep.join(map(str, (site, ROOT)))
-    result = subprocess.run(
-        [*BENCH, *map(str, words), "--json"],
-        capture_output=True,
-        text=True,
-        env={**ENVIRONMENT, "PYTHONPATH": path},
-        timeout=300,
-    )
+    surroundings = {**ENVIRONMENT, "PYTHONPATH": path}
+    result = run([*map(str, words), "--json"], env=surroundings, warn=["error::Warning"])
     assert result.returncode == 0, result.stderr or result.stdout
     return json.loads(result.stdout)
 

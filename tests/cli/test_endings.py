@@ -14,8 +14,8 @@ from bench import registry
 from bench.cli.main import main
 from bench.cli.streams import similar_characters
 from bench.errors import BenchError, BrokenOff
+from tests.processes import run
 
-REPORT = [sys.executable, "-c", "from bench.cli.main import main; main()", "report"]
 STORED = Path(__file__).parents[2] / "results" / "glyphs"
 
 
@@ -111,11 +111,10 @@ def test_similar_characters_keep_the_width() -> None:
 
 @pytest.mark.parametrize("encoding", ["latin-1", "cp1252", "ascii"])
 def test_a_report_is_printed_whatever_the_encoding(tmp_path: Path, encoding: str) -> None:
-    command = [*REPORT, str(STORED), "-o", str(tmp_path), "--no-figures", "--only=method=average"]
-    surroundings = {**os.environ, "PYTHONIOENCODING": encoding}
-    result = subprocess.run(command, capture_output=True, env=surroundings, check=False)
-    assert (result.returncode, result.stderr) == (0, b"")
-    assert b"average" in result.stdout
+    words = ["report", str(STORED), "-o", str(tmp_path), "--no-figures", "--only=method=average"]
+    result = run(words, env={**os.environ, "PYTHONIOENCODING": encoding})
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "average" in result.stdout
 
 
 def test_work_goes_on_after_what_reads_its_output_has_ended() -> None:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 from bench.results.find import find_records
 from tests.execute.test_run import ENVIRONMENT, TINY
+from tests.processes import run
 
 TEXT = Path(__file__).parents[1] / "golden" / "contract" / "contributing_0.1.md"
 
@@ -30,14 +29,11 @@ def test_the_old_example_runs_with_one_warning(cache: Path, tmp_path: Path) -> N
     section = block("toml").replace('project.entry-points."', "").replace('"]', "]")
     (installed / "entry_points.txt").write_text(section.replace('"', ""))
     (tmp_path / "mine.yaml").write_text(block("yaml"))
-    run = ["-c", "from bench.cli.main import main; main()", "run", str(tmp_path / "mine.yaml")]
     folders = [f"--cache={cache}", f"--runs={tmp_path / 'runs'}", "--no-mlflow", "--json"]
-    result = subprocess.run(
-        [sys.executable, "-W", "default::DeprecationWarning", *run, *folders, *TINY],
-        capture_output=True,
-        text=True,
+    result = run(
+        ["run", str(tmp_path / "mine.yaml"), *folders, *TINY],
         env={**ENVIRONMENT, "PYTHONPATH": str(package)},
-        timeout=300,
+        warn=["default::DeprecationWarning"],
     )
     assert result.returncode == 0, result.stderr
     assert {row["method"]: row["status"] for row in json.loads(result.stdout)} == {

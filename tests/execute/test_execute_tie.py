@@ -8,12 +8,12 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests import processes
 
 ROOT = Path(__file__).resolve().parents[2]
 SUITE = """
@@ -55,17 +55,19 @@ class Checkout:
             fresh: take a new runs folder and a new cache, as a reference.
         """
         place = self.folder / ("fresh" if fresh else "kept")
-        command = [sys.executable, "-c", RUN, str(self.folder / "code"), "run"]
+        command = [str(self.folder / "code"), "run"]
         command += [str(self.folder / "tie.yaml"), "--runs", str(place / "runs")]
         command += ["--cache", str(place / "cache"), "--device", "cpu", "--no-figures"]
         command += ["--no-mlflow", *(words or ("--threads", "1"))]
-        done = subprocess.run(
-            command, capture_output=True, text=True, cwd=self.folder, check=False,
-            env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
-        )  # fmt: skip
+        surroundings = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+        done = processes.run(command, RUN, surroundings, self.folder)
         assert done.returncode == 0, done.stdout + done.stderr
-        (path,) = (place / "runs" / "tie").glob("[!.]*/record.json")
-        return json.loads(path.read_text(encoding="utf-8")), done.stdout
+        return self.record(place), done.stdout
+
+    def record(self, place: Path | None = None) -> dict[str, Any]:
+        """Return the record of the last run in a place, by default the kept one."""
+        (path,) = ((place or self.folder / "kept") / "runs" / "tie").glob("[!.]*/record.json")
+        return json.loads(path.read_text(encoding="utf-8"))
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +106,7 @@ EDITS = {
 def test_an_edit_is_noticed_and_the_number_is_the_new_codes(
     checkout: Checkout, edit: tuple[str, str, str]
 ) -> None:
-    before, _ = checkout.run()
+    before = checkout.record()
     checkout.edit(*edit)
     after, said = checkout.run()
     reference, _ = checkout.run(fresh=True)
@@ -116,7 +118,7 @@ def test_an_edit_is_noticed_and_the_number_is_the_new_codes(
 
 @pytest.mark.slow
 def test_a_comment_changes_nothing(checkout: Checkout) -> None:
-    before, _ = checkout.run()
+    before = checkout.record()
     checkout.edit("baselines/merging/average.py", "class Average", "# a comment\nclass Average")
     after, said = checkout.run()
     assert after == before
@@ -125,7 +127,7 @@ def test_a_comment_changes_nothing(checkout: Checkout) -> None:
 
 @pytest.mark.slow
 def test_other_threads_make_it_again_and_trust_takes_it_with_a_warning(checkout: Checkout) -> None:
-    before, _ = checkout.run()
+    before = checkout.record()
     trusted, said = checkout.run("--threads", "2", "--trust-stored")
     assert trusted["accuracy"] == before["accuracy"]
     assert any("1 thread, not with 2" in line for line in trusted["warnings"])

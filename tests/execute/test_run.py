@@ -18,6 +18,8 @@ from bench.results.files import content_hash
 from bench.results.find import find_records
 from bench.results.record import check_hash
 from bench.results.store import StoredRecord, is_finished
+from tests import processes
+from tests.processes import Process
 
 TINY = [
     "--set=budget.teacher_epochs=1",
@@ -28,7 +30,6 @@ TINY = [
     "--set=n_test_tasks=12",
     "--device=cpu",
 ]
-BENCH = [sys.executable, "-c", "from bench.cli.main import main; main()"]
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "100"}
 
 
@@ -37,13 +38,7 @@ def arguments(cache: Path, runs: Path, *more: str) -> list[str]:
 
 
 def bench(*words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*BENCH, *words],
-        capture_output=True,
-        text=True,
-        env=ENVIRONMENT,
-        timeout=300,
-    )
+    return processes.run(words, env=ENVIRONMENT)
 
 
 def by_method(runs: Path) -> dict[str, StoredRecord]:
@@ -195,15 +190,7 @@ def test_kill_and_run_again_is_the_undisturbed_run(
     if progress != "random":
         only += ["--set=budget.meta_iterations=40", "--checkpoint-every=0.01"]
     runs, other = tmp_path / "runs", tmp_path / "other"
-    process = subprocess.Popen(
-        [
-            *BENCH,
-            *arguments(cache, runs, *only),
-        ],
-        env=ENVIRONMENT,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    process = Process(arguments(cache, runs, *only), env=ENVIRONMENT)
     folder, pattern, n_files = {
         "random": (runs, "micro/*/DONE", 1),
         "purer start": (cache, "fits/*/checkpoint-*.pt", 1),
@@ -235,25 +222,10 @@ def test_kill_and_run_again_is_the_undisturbed_run(
     assert [path.read_bytes() for path in images[0]] == [path.read_bytes() for path in images[1]]
 
 
-def _hear_interrupts() -> None:
-    """Undo what a background job of a shell inherits, which ignores Ctrl-C."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
 def test_ctrl_c_says_what_was_kept(cache: Path, tmp_path: Path) -> None:
     runs = tmp_path / "runs"
-    process = subprocess.Popen(
-        [
-            *BENCH,
-            *arguments(cache, runs, "--no-mlflow", "--jobs=1"),
-            "--set=budget.meta_iterations=100000",
-        ],
-        env=ENVIRONMENT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=_hear_interrupts,
-    )
+    words = arguments(cache, runs, "--no-mlflow", "--jobs=1")
+    process = Process([*words, "--set=budget.meta_iterations=100000"], env=ENVIRONMENT)
     try:
         deadline = time.monotonic() + 400
         while len(list(runs.glob("micro/*/DONE"))) < 3 and time.monotonic() < deadline:
@@ -363,9 +335,7 @@ def test_a_cell_loads_no_more_modules_than_it_did(cache: Path, tmp_path: Path) -
         "print(*(name for name in sys.modules if name.partition('.')[0] in packages))"
     )
     words = arguments(cache, tmp_path, "--only=method=average", "--no-mlflow", "--json")
-    done = subprocess.run(
-        [sys.executable, "-c", code, *words], capture_output=True, text=True, env=ENVIRONMENT
-    )
+    done = processes.run(words, code, env=ENVIRONMENT)
     assert done.returncode == 0, done.stderr
     loaded = done.stdout.splitlines()[-1].split()
     assert "baselines.merging.average" in loaded

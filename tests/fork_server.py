@@ -1,0 +1,110 @@
+"""A process that has loaded the libraries of this project, and forks one process per order.
+
+Importing torch takes seconds of CPU; a copy of a process that has done it takes none. Nothing of
+this project is imported here, so that a copy imports the code that its order names, as a new
+interpreter would. An order is a line of JSON on standard input; see `tests/processes.py`.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import importlib
+import json
+import os
+import signal
+import sys
+import threading
+import traceback
+import types
+import warnings
+from pathlib import Path
+from typing import Any, NoReturn
+
+LIBRARIES = (
+    *("click", "filelock", "jinja2", "numpy", "pandas", "psutil", "pyarrow.parquet", "pydantic"),
+    *("rich.progress", "rich.table", "safetensors.torch", "scipy.special", "torch._dynamo", "yaml"),
+    *("PIL.Image", "mlflow.tracking", "sqlalchemy.orm"),
+)
+HARMLESS = "jemalloc_bg_thd"
+"""The thread of an allocator, which knows of forks; a copy lacks all others."""
+
+
+def main() -> None:
+    """Load the libraries, then fork for each order until standard input ends."""
+    for name in LIBRARIES:
+        importlib.import_module(name)
+    names = [path.read_text().strip() for path in Path("/proc/self/task").glob("*/comm")][1:]
+    print(*(name for name in names if name != HARMLESS), flush=True)
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    for line in sys.stdin:
+        if os.fork() == 0:
+            _watch(json.loads(line))
+
+
+def _watch(order: dict[str, Any]) -> NoReturn:
+    """Fork the process of an order, and write its number and, when it has ended, its status."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    pid = os.fork()
+    if pid == 0:
+        _run(order)
+    _write(order["folder"], "pid", pid)
+    _, status = os.waitpid(pid, 0)
+    _write(order["folder"], "status", os.waitstatus_to_exitcode(status))
+    os._exit(0)
+
+
+def _write(folder: str, name: str, value: int) -> None:
+    temporary = Path(folder) / f".{name}"
+    temporary.write_text(str(value))
+    temporary.rename(temporary.with_name(name))
+
+
+def _run(order: dict[str, Any]) -> NoReturn:
+    """Run an order's code as `python -c` does, and end."""
+    status = 1
+    try:
+        _set_up(order)
+        sys.modules["__main__"] = module = types.ModuleType("__main__")
+        exec(compile(order["code"], "<string>", "exec"), vars(module))
+        status = 0
+    except SystemExit as end:
+        status = end.code if isinstance(end.code, int) else int(end.code is not None)
+        if end.code is not None and not isinstance(end.code, int):
+            print(end.code, file=sys.stderr)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        with contextlib.suppress(BaseException):
+            threading._shutdown()
+            atexit._run_exitfuncs()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status & 255)
+
+
+def _set_up(order: dict[str, Any]) -> None:
+    for number, name in enumerate((os.devnull, "stdout", "stderr")):
+        path = os.path.join(order["folder"], name)  # noqa: PTH118  /dev/null stays itself
+        os.dup2(os.open(path, os.O_RDWR | os.O_CREAT), number)
+    os.chdir(order["cwd"])
+    os.environ.clear()
+    os.environ.update(order["env"])
+    encoding = os.environ.get("PYTHONIOENCODING") or "utf-8"
+    sys.stdin = open(0, encoding=encoding)  # noqa: SIM115
+    sys.stdout = open(1, "w", encoding=encoding, closefd=False)  # noqa: SIM115
+    anything = {"errors": "backslashreplace", "closefd": False}
+    sys.stderr = open(2, "w", encoding=encoding, **anything)  # noqa: SIM115
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    sys.dont_write_bytecode = bool(os.environ.get("PYTHONDONTWRITEBYTECODE"))
+    sys.argv = ["-c", *order["words"]]
+    sys.path[0] = ""
+    sys.path[1:1] = [part for part in os.environ.get("PYTHONPATH", "").split(os.pathsep) if part]
+    importlib.invalidate_caches()
+    for text in order["warnings"]:
+        action, category = text.split("::")
+        warnings.simplefilter(action, getattr(__import__("builtins"), category))  # type: ignore[arg-type]
+
+
+if __name__ == "__main__":
+    main()
