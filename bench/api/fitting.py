@@ -45,7 +45,7 @@ class FittedLearner(Learner):
         self.learner = fitted.learner()
         self.cell: Cell = fitted.known.cell
         self.device = device
-        self.seconds = fitted.fit.seconds
+        self.seconds = fitted.fit.elapsed.seconds
         self.counters = dict(fitted.fit.counters)
         self.notes = tuple(fitted.notes())
         self.extra = dict(fitted.fit.extra)

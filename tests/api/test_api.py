@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,6 +15,7 @@ import torch
 import bench
 from bench.cli.main import main
 from bench.contract import Budget
+from bench.nets.precision import allow_tf32
 from bench.seeds import global_state
 from bench.stats import mean_interval
 from tests.api.small import METHODS, N_TASKS, SETTINGS
@@ -170,10 +172,17 @@ def test_a_fit_is_kept_and_shows_what_it_made(in_python: SimpleNamespace, small:
     assert learner.n_parameters == learner.learner.n_parameters
 
 
-def test_the_process_is_left_as_it_was(
-    in_python: SimpleNamespace, small: Budget, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", True)
+@pytest.fixture
+def _tf32() -> Iterator[None]:
+    """CUDA may round to TF32, as a user may have set it."""
+    before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    allow_tf32(True)
+    yield
+    allow_tf32(*before)
+
+
+@pytest.mark.usefixtures("_tf32")
+def test_the_process_is_left_as_it_was(in_python: SimpleNamespace, small: Budget) -> None:
     before, threads = global_state(), torch.get_num_threads()
     bench.evaluate(fitted(in_python, small, "average", seed=3), in_python.data, n_tasks=2)
     folders = {"runs": in_python.cache.parent / "runs", "cache": in_python.cache}
