@@ -11,12 +11,12 @@ from bench.api.fitting import FittedLearner
 from bench.api.process import Told, as_it_was
 from bench.contract import Learner, TaskShape
 from bench.data.base import ImageData
-from bench.data.tasks import TaskList, frozen_tasks
+from bench.data.tasks import TEST_SEED, TaskList, frozen_tasks
 from bench.errors import BenchError, unknown_name
 from bench.execute import evaluate as scoring
 from bench.execute.devices import choose_device
 from bench.execute.progress import Progress
-from bench.execute.task_lists import TEST_SEED, task_list
+from bench.execute.task_lists import task_list
 from bench.execute.testing import calibrated
 from bench.learners.resized import resized
 from bench.nets.precision import computing_in

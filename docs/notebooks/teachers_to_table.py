@@ -55,11 +55,11 @@ accuracies = [0.9] * 4  # as you measured them on held-out images
 import pandas
 
 pool = bench.make_pool(modules, class_names, accuracies, data)
-few = budget("micro").model_copy(update={"meta_iterations": 10, "validate_every": 5})
+few = budget("micro").model_copy(update={"meta_iterations": 6, "validate_every": 3})
 results = {}
 for method in ["random", "teacher_centroids", "ensemble_centroids", "purer"]:
     learner = bench.fit(method, pool, data, k_shot=5, budget=few, device="cpu")
-    results[method] = bench.evaluate(learner, data, n_tasks=100)
+    results[method] = bench.evaluate(learner, data, n_tasks=60)
 rows = {method: result.interval for method, result in results.items()}
 columns = ["accuracy %", "low", "high"]
 table = pandas.DataFrame.from_dict(rows, orient="index", columns=columns)
@@ -67,7 +67,7 @@ table = pandas.DataFrame.from_dict(rows, orient="index", columns=columns)
 
 # %% [markdown]
 # low and high bound the 95 % interval over test tasks; chance is 20 %. Methods that use features only do
-# well on letters. PURER needs more than ten iterations of meta-training: give `budget="short"` for a
+# well on letters. PURER needs more than six iterations of meta-training: give `budget="short"` for a
 # first serious look.
 #
 # ## Is the difference real?

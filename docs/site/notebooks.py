@@ -94,7 +94,7 @@ def _shown(value: object, picture: Path) -> str:
 
 
 def _table(frame: DataFrame) -> str:
-    rows = [list(frame.columns), ["---"] * len(frame.columns), *frame.values.tolist()]
+    rows = [list(frame.columns), ["---"] * len(frame.columns), *frame.itertuples(index=False)]
     return "\n".join(f"| {' | '.join(map(str, row))} |" for row in rows)
 
 
