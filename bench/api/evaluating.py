@@ -87,6 +87,7 @@ def evaluate(
     split: SplitName = "test",
     calibration: str = UNCALIBRATED,
     device: str | None = None,
+    threads: int = 1,
     progress: Told | None = None,
     **config: Any,
 ) -> Result:
@@ -104,6 +105,7 @@ def evaluate(
         split: the split that the tasks are of.
         calibration: a registered calibration of fitted learners, or `none`.
         device: of a learner that `bench.fit` did not make; a fitted one stays where it is.
+        threads: CPU threads; another number may change rounding, and so results.
         progress: called with each standing.
         config: settings of the calibration over its defaults.
 
@@ -115,7 +117,10 @@ def evaluate(
     if isinstance(learner, FittedLearner):
         shape = _shape(learner.cell.shape, n_way, k_shot, n_query)
         cell = _tested(learner.cell, shape, n_tasks, calibration, config)
-        with as_it_was(learner.device), computing_in(cell.protocol.precision, learner.device):
+        with (
+            as_it_was(learner.device, threads),
+            computing_in(cell.protocol.precision, learner.device),
+        ):
             return _fitted_result(learner, cell, data, split, told)
     if calibration != UNCALIBRATED or config:
         raise BenchError("a calibration needs a learner that bench.fit made; wrap yours yourself")
@@ -123,7 +128,7 @@ def evaluate(
     tasks = frozen_tasks(data.name, split, data.splits[split].counts, shape, n_tasks, TEST_SEED)
     label = f"{type(learner).__name__} · {data.name} {shape.n_way}-way {shape.k_shot}-shot"
     place = choose_device(device)
-    with as_it_was(place):
+    with as_it_was(place, threads):
         return _result(learner, data, split, tasks, place, told, label)
 
 

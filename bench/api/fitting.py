@@ -93,6 +93,7 @@ def fit(
     budget: Counts = "short",
     seed: int = 0,
     device: str | None = None,
+    threads: int = 1,
     cache: Folder = None,
     progress: Told | None = None,
     **config: Any,
@@ -119,6 +120,7 @@ def fit(
         seed: the repetition.
         device: as `--device`; None takes the first accelerator, else the CPU.
         cache: the folder that fits are kept in; None takes the one that commands take.
+        threads: CPU threads; another number may change rounding, and so results.
         progress: called with each standing; `print(standing.text)` shows it.
         config: settings of the method over its preset's (`bench show METHOD` lists them).
 
@@ -144,7 +146,7 @@ def fit(
         n_query=n_query,
     )
     state = state_of(data, device, cache, progress, "bench.fit")
-    with as_it_was(state.device), computing_in(cell.protocol.precision, state.device):
+    with as_it_was(state.device, threads), computing_in(cell.protocol.precision, state.device):
         seed_global_state(cell.method, cell.seed)
         try:
             if reason := refused_by_plan(kind, cell):

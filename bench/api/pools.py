@@ -167,6 +167,7 @@ def train_pool(
     budget: Counts = "short",
     seed: int = 0,
     device: str | None = None,
+    threads: int = 1,
     cache: Folder = None,
     progress: Told | None = None,
 ) -> Pool:
@@ -183,6 +184,7 @@ def train_pool(
         seed: the repetition.
         device: as `--device`; None takes the first accelerator, else the CPU.
         cache: the folder that teachers are kept in; None takes the one that commands take.
+        threads: CPU threads; another number may change rounding, and so results.
         progress: called with each standing.
 
     Raises:
@@ -201,7 +203,7 @@ def train_pool(
         protocol_of(protocol),
         seed,
     )
-    with as_it_was(state.device), state.keeping.stop.on_signals():
+    with as_it_was(state.device, threads), state.keeping.stop.on_signals():
         return build_pool(
             state.cache,
             plans,

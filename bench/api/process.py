@@ -58,7 +58,7 @@ def state_of(
 
 
 @contextlib.contextmanager
-def as_it_was(device: torch.device = CPU, threads: int | None = None) -> Iterator[None]:
+def as_it_was(device: torch.device = CPU, threads: int = 1) -> Iterator[None]:
     """Compute in float32 on a device inside the block; leave the process as it was before it.
 
     Put back are the global random streams of Python, numpy and torch, torch's CPU threads, the
@@ -66,7 +66,8 @@ def as_it_was(device: torch.device = CPU, threads: int | None = None) -> Iterato
 
     Args:
         device: made the current one within the block.
-        threads: CPU threads within the block; None leaves their number.
+        threads: CPU threads within the block, one as commands take: on a CPU their number decides
+            how sums are cut up.
     """
     before = torch.get_num_threads()
     numbers = [device.index or 0] if device.type in ("cuda", "xpu") else []
@@ -75,7 +76,7 @@ def as_it_was(device: torch.device = CPU, threads: int | None = None) -> Iterato
     streams = torch.random.fork_rng(numbers, device_type=kind)
     with kept_global_state(), current, streams, computing_in("float32", CPU):
         try:
-            torch.set_num_threads(threads or before)
+            torch.set_num_threads(threads)
             yield
         finally:
             torch.set_num_threads(before)

@@ -10,11 +10,10 @@ import yaml
 
 from bench.api.process import Folder, as_it_was, cache_folder
 from bench.api.records import Records
-from bench.execute.command import run_command
 from bench.execute.devices import choose_device
-from bench.execute.plan import Request, make_plan
+from bench.execute.plan import Request, make_plan, run_command
 from bench.execute.progress import Standing
-from bench.execute.run import check_plan, run_inline, run_plan
+from bench.execute.run import check_plan, run_here, run_plan
 from bench.paths import default_data_dir, user_path
 
 Say = Callable[[str], object]
@@ -32,7 +31,8 @@ def run(
     data_dir: Folder = None,
     dataset_dirs: Mapping[str, str | Path] = {},
     device: str | None = None,
-    threads: int | None = None,
+    jobs: int | None = 1,
+    threads: int = 1,
     say: Say | None = None,
 ) -> Records:
     """Run the cells of a suite that are not finished, and return the records of all its cells.
@@ -52,7 +52,9 @@ def run(
         data_dir: the folder of all data sets; None takes `$PURER_BENCH_DATA`.
         dataset_dirs: where single data sets are, or your own images.
         device: as `--device`; None takes the first accelerator, else the CPU.
-        threads: CPU threads within the call; None leaves their number.
+        jobs: processes that share the cells; None takes as many as cores and memory allow. With 1
+            this process computes.
+        threads: CPU threads of each; another number may change rounding, and so results.
         say: called with a line for each cell that ends; `print` shows them.
 
     Returns:
@@ -74,12 +76,13 @@ def run(
         dataset_dirs=own,
         device=device,
         threads=threads,
+        jobs=jobs,
         command=run_command(str(suite), words, seeds, own),
     )
     check_plan(plan, request)
     with as_it_was(choose_device(device), threads):
         display = _Said(len(plan.cells), say or (lambda line: None))
-        return Records(run_plan(plan, request, run_inline, display, lambda stored: None))
+        return Records(run_plan(plan, request, run_here, display, lambda stored: None))
 
 
 def _text(value: object) -> str:
@@ -104,7 +107,10 @@ class _Said:
     def start_cell(self, label: str) -> None:
         """Say nothing."""
 
-    def stage(self, standing: Standing) -> None:
+    def stage(self, label: str, standing: Standing) -> None:
+        """Say nothing."""
+
+    def leave_cell(self, label: str) -> None:
         """Say nothing."""
 
     def end_cell(self, label: str, outcome: str) -> None:

@@ -82,8 +82,7 @@ def resolve(options: dict[str, Any], quiet: bool) -> tuple[ResolvedSuite, Reques
         options: what `suite_options` gave the verb, and `threads` where it has that.
         quiet: whether the preparation of data goes unreported.
     """
-    from bench.execute.command import run_command
-    from bench.execute.plan import Request, make_plan
+    from bench.execute.plan import Request, make_plan, run_command
 
     dataset_dirs = pairs(options["dataset_dirs"])
     if (pool := options.pop("pool", None)) is not None:

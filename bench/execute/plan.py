@@ -7,6 +7,7 @@ finished suite again needs neither torch nor any plug-in.
 from __future__ import annotations
 
 import difflib
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from bench import registry
 from bench.checkpoints import INTERVAL
 from bench.data.base import ImageData, Progress, nominal_data
 from bench.data.opening import open_data
-from bench.data.sources import check_name, dataset_source
+from bench.data.sources import check_name, dataset_source, own_names
 from bench.errors import BenchError, unknown_name
 from bench.results.codebase import sources_digest
 from bench.results.files import content_hash, file_sha256, recall, remember
@@ -192,3 +193,17 @@ def _resolved(
     kept = [cell.model_dump(mode="json") for cell in cells]
     remember(path, {"cells": kept, "identities": known_identities()})
     return cells
+
+
+def run_command(
+    suite: str, settings: Sequence[str], seeds: int | None, dataset_dirs: Mapping[str, Path]
+) -> str:
+    """Return `bench run …` without folders and device, which belong to one machine."""
+    words = ["bench", "run", suite]
+    for setting in settings:
+        words += ["--set", setting]
+    if seeds:
+        words += ["--seeds", str(seeds)]
+    for name in own_names(dataset_dirs):
+        words += ["--dataset-dir", f"{name}=PATH"]
+    return shlex.join(words)

@@ -6,7 +6,6 @@ import os
 import pickle
 import shutil
 import signal
-import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -25,16 +24,16 @@ from bench.execute.progress import PROGRESS, Standing, read
 from bench.execute.units import Ended, Unit
 from bench.execute.worker import Setup, _sendable, _Worker
 from bench.results.store import StoredRecord
-from tests.execute.test_run import BENCH, ENVIRONMENT, arguments, bench, by_method
+from tests.execute.test_run import ENVIRONMENT, arguments, bench, by_method
 from tests.helpers import cell_of
+from tests.processes import Process
 
 SETUP = Setup("micro", ("glyphs",), Request(Path(), Path(), None, {}, "cpu", 1, "bench"))
 UNIT = Unit(0, cell_of("random"))
 
 
-def start(words: list[str]) -> subprocess.Popen[str]:
-    pipe = subprocess.PIPE
-    return subprocess.Popen([*BENCH, *words], env=ENVIRONMENT, stdout=pipe, stderr=pipe, text=True)
+def start(words: list[str]) -> Process:
+    return Process(words, env=ENVIRONMENT)
 
 
 def assert_same(ours: dict[str, StoredRecord], theirs: dict[str, StoredRecord]) -> None:
@@ -74,7 +73,7 @@ def test_processes_and_runs_share_a_suite_and_give_what_one_process_gives(
     assert_same(shared, by_method(alone))
 
 
-def wait_until(condition: Callable[[], Any], process: subprocess.Popen[str]) -> Any:
+def wait_until(condition: Callable[[], Any], process: Process) -> Any:
     deadline = time.monotonic() + 300
     while not (found := condition()):
         assert process.poll() is None, process.communicate()

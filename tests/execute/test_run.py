@@ -34,7 +34,8 @@ ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "100"}
 
 
 def arguments(cache: Path, runs: Path, *more: str) -> list[str]:
-    return ["run", "micro", "--no-figures", f"--cache={cache}", f"--runs={runs}", *TINY, *more]
+    folders = [f"--cache={cache}", f"--runs={runs}"]
+    return ["run", "micro", "--no-figures", "--jobs=1", *folders, *TINY, *more]
 
 
 def bench(*words: str) -> subprocess.CompletedProcess[str]:
@@ -281,7 +282,9 @@ def test_a_tampered_teacher_fails_its_cells(cache: Path, tmp_path: Path) -> None
 
 def test_plan_and_json(cache: Path, tmp_path: Path) -> None:
     runs = tmp_path / "runs"
-    words = [w for w in arguments(cache, runs, "--json") if w not in ("run", "--no-figures")]
+    words = [
+        w for w in arguments(cache, runs, "--json") if w not in ("run", "--no-figures", "--jobs=1")
+    ]
     rows = json.loads(bench("plan", *words).stdout)
     assert [row["status"] for row in rows] == ["to do"] * 5
     assert all(row["seconds"] >= 0 for row in rows)

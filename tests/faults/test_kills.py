@@ -15,7 +15,8 @@ import psutil
 import pytest
 
 from tests.execute.test_jobs import assert_same
-from tests.execute.test_run import BENCH, ENVIRONMENT, bench, by_method
+from tests.execute.test_run import ENVIRONMENT, bench, by_method
+from tests.processes import Process
 
 KILLS = int(os.environ.get("PURER_BENCH_KILLS", "50"))
 SUITE = """
@@ -85,9 +86,8 @@ def test_kills_at_random_moments_change_nothing(
             shutil.copytree(seed_cache, cache)
         rounds += 1
         for _ in range(draw.randint(1, 3)):
-            command = [*BENCH, *words(suite, runs, cache, "--jobs=4", *more)]
-            quiet = subprocess.DEVNULL
-            process = subprocess.Popen(command, env=ENVIRONMENT, stdout=quiet, stderr=quiet)
+            command = words(suite, runs, cache, "--jobs=4", *more)
+            process = Process(command, env=ENVIRONMENT)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(draw.uniform(0.05, 1) * lasts)
             while process.poll() is None and not kill_one(process, draw):
