@@ -149,7 +149,8 @@ def _tested(
         if calibration not in known:
             raise unknown_name("calibration", calibration, known)
         layers = calibration_layers(calibration, {calibration: config})
-        values = config_of(registry.load("calibration", calibration).Config, layers, calibration)
+        kind = registry.load("calibration", calibration).Config
+        values = config_of(kind, layers, f"'{calibration}'")
     elif config:
         raise unknown_name("argument", next(iter(config)), evaluate.__kwdefaults__ or ())
     return cell.model_copy(

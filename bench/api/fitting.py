@@ -66,8 +66,11 @@ class FittedLearner(Learner):
         """Return the pictures that the fit made, by name: of PURER its pseudo images."""
         from PIL import Image
 
-        paths = sorted((self.fitted.fit.folder / "images").glob("*.png"))
-        return {path.stem: Image.open(path) for path in paths}
+        found = {}
+        for path in sorted((self.fitted.fit.folder / "images").glob("*.png")):
+            with Image.open(path) as image:
+                found[path.stem] = image.copy()
+        return found
 
     def curve(self) -> pandas.DataFrame:
         """Return what the fit noted of its steps: columns `step`, `name`, `value`."""
