@@ -62,10 +62,11 @@ def fit_cell(cell: Cell, state: RunState, mark: Path | None = None) -> Fitted:
     method = registry.load("method", cell.method)
     if reason := refused_by_plan(method, cell):
         raise Skip(reason)
-    return fit_pool(cell, obtain_pool(cell, state) if method.uses_pool else Pool([], ""), state)
+    pool = obtain_pool(cell, state) if method.uses_pool else Pool([], "")
+    return fit_pool(cell, pool, state, mark)
 
 
-def fit_pool(cell: Cell, pool: Pool, state: RunState) -> Fitted:
+def fit_pool(cell: Cell, pool: Pool, state: RunState, mark: Path | None = None) -> Fitted:
     """Obtain the fit of a cell to teachers that take its images.
 
     The caller has asked `refused_by_plan`; see `fit_cell`.
