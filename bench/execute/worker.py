@@ -83,8 +83,7 @@ class _Worker:
                     self.stop.request(command)
         if self._at_work and self.stop.requested:  # ended at once, by a second signal
             os._exit(128 + (self.stop.signum or 0))
-        if self._at_work:
-            self.stop.request(signal.SIGTERM)
+        self.stop.request(signal.SIGTERM)  # nobody is there for what comes of it, begun or not
         self._units.put(None)
 
     def _show(self, standing: Standing) -> None:

@@ -156,15 +156,34 @@ def test_a_worker_does_what_it_is_given_until_nothing_more_can_come(monkeypatch)
         state.keeping.say("a line")
         return Ended(unit, Path("done"))
 
+    def hear(event: object) -> None:
+        heard.said.append(event)
+        if isinstance(event, Ended):
+            heard.hang_up()
+
     heard = Heard(run, monkeypatch)
+    heard.worker._send = hear
     heard.tell(UNIT)
-    heard.hang_up()
     heard.run()
     *standings, line, ended = heard.said
     assert (line, ended) == ("a line", Ended(UNIT, Path("done")))
     assert standings[0] == Standing("fit", 1, 100)
     assert len(standings) < 20, "most steps are not worth a message"
-    assert not heard.worker.stop.requested
+
+
+def until_asked_to_end(unit: Unit, state: Any) -> Ended:
+    deadline = time.monotonic() + 30
+    while not state.keeping.stop.requested and time.monotonic() < deadline:
+        time.sleep(0.001)
+    return Ended(unit, signum=state.keeping.stop.signum)
+
+
+def test_a_worker_whose_run_was_gone_before_it_began_ends_as_well(monkeypatch) -> None:
+    heard = Heard(until_asked_to_end, monkeypatch)
+    heard.tell(UNIT)
+    heard.hang_up()
+    heard.run()
+    assert heard.said in ([], [Ended(UNIT, signum=signal.SIGTERM)])
 
 
 def test_a_worker_whose_run_is_gone_saves_what_it_is_at(monkeypatch) -> None:
