@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from bench.execute.plan import Request, ResolvedSuite
     from bench.execute.progress import Progress, Standing
     from bench.execute.state import RunState
+    from bench.results.maker import Maker
 
 
 @click.group()
@@ -45,7 +46,7 @@ def train(**options: Any) -> None:
 @cache_option
 @json_option
 def list_pools(name: str | None, cache: Path, as_json: bool) -> None:
-    """List the imported pools, or one's teachers with accuracies and classes."""
+    """List the teachers, or those of one imported pool: accuracies, who made them, classes."""
     rows = _rows(cache, name)
     if as_json:
         click.echo(json.dumps(rows, indent=1))
@@ -55,7 +56,8 @@ def list_pools(name: str | None, cache: Path, as_json: bool) -> None:
     for row in rows:
         click.echo(
             f"{row['pool']}/{row['teacher']}  {row['architecture']}, {row['image_size']} px, "
-            f"{row['dataset']}, accuracy {row['accuracy']:.3f}: {', '.join(row['classes'])}"
+            f"{row['dataset']}, accuracy {row['accuracy']:.3f}, code {row['code'][:12]}, threads "
+            f"{row['threads']}: {', '.join(row['classes'])}"
         )
 
 
@@ -252,12 +254,21 @@ def _rows(cache: Path, name: str | None) -> list[dict[str, Any]]:
                     "classes": list(card.class_names),
                     "sha256": stored.weights_sha256,
                     "source": card.source,
+                    **_made_by(None),
                 }
             )
     return rows
 
 
+def _made_by(maker: Maker | None) -> dict[str, Any]:
+    """Return the code and the threads that trained a teacher, as far as they are known."""
+    if maker is None:
+        return {"code": "unknown", "threads": "unknown"}
+    return {"code": maker.code.digest, "threads": maker.threads}
+
+
 def _trained_rows(cache: Path) -> list[dict[str, Any]]:
+    from bench.results.maker import stamped
     from bench.teachers.cards import trained_card
 
     rows = []
@@ -280,6 +291,7 @@ def _trained_rows(cache: Path) -> list[dict[str, Any]]:
                 "classes": card["class_names"],
                 "sha256": card["sha256"],
                 "source": f"{recipe['epochs']} epochs, {recipe['checkpoint']}, seed {plan['seed']}",
+                **_made_by(stamped(card)),
             }
         )
     return sorted(rows, key=lambda row: (row["dataset"], row["architecture"], row["classes"]))

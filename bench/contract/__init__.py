@@ -5,11 +5,8 @@ support set and predicts a query set; a *network* is the backbone of a teacher o
 The harness owns data, tasks, files, the clock and the record.
 """
 
-import functools
-
 from bench.contract.calibrations import Calibration
 from bench.contract.config import Config, added, with_added
-from bench.contract.deprecated import old_name
 from bench.contract.learners import (
     DrawingLearner,
     EmbeddingLearner,
@@ -28,9 +25,16 @@ from bench.contract.methods import (
     Method,
     Need,
 )
-from bench.contract.pools import Backbone, NetSpec, Pool, Teacher
+from bench.contract.pools import (
+    Backbone,
+    Checkpoint,
+    NetSpec,
+    OptimiserRecipe,
+    Pool,
+    Teacher,
+    TeacherRecipe,
+)
 from bench.contract.protocol import BnMode, Budget, ProtocolConstants
-from bench.contract.recipes import Checkpoint, OptimiserRecipe, TeacherRecipe
 from bench.contract.tasks import TaskBatch, TaskShape
 from bench.errors import Skip
 
@@ -68,4 +72,9 @@ __all__ = [
     "with_added",
 ]
 
-__getattr__ = functools.partial(old_name, __name__)
+
+def __getattr__(name: str) -> object:
+    """Return what an old name stands for, with a warning."""
+    from bench.contract.deprecated import old_name
+
+    return old_name(__name__, name)

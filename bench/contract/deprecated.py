@@ -1,6 +1,6 @@
 """Names of the version before this one, which still work, with one deprecation warning.
 
-A module that lost names forwards them: `__getattr__ = functools.partial(old_name, __name__)`.
+A module that lost names forwards them from its `__getattr__`; it imports this one only then.
 """
 
 from __future__ import annotations
@@ -24,9 +24,6 @@ OLD_NAMES = {
     "bench.contract.PlannedFit": "bench.contract.deprecated.PlannedFit",
 }
 """Old name → where it is now."""
-
-OLD_ATTRIBUTES = {"fit_passes", "kept_passes", "embedding_passes", "learners"}
-"""What classes of plug-ins used to declare."""
 
 
 @dataclass(frozen=True)
@@ -57,17 +54,12 @@ def old_name(module: str, name: str) -> object:
     """
     if f"{module}.{name}" not in OLD_NAMES:
         raise AttributeError(f"module '{module}' has no attribute '{name}'")
-    _warn_once()
+    warn_once()
     home, _, attribute = OLD_NAMES[f"{module}.{name}"].rpartition(".")
     return getattr(importlib.import_module(home), attribute)
 
 
-def warn_of_old_attributes(plug_in: type) -> None:
-    """Warn if a plug-in's class declares attributes that no longer exist."""
-    if vars(plug_in).keys() & OLD_ATTRIBUTES:
-        _warn_once()
-
-
 @functools.cache
-def _warn_once() -> None:
+def warn_once() -> None:
+    """Warn that a plug-in uses what the contract no longer has."""
     warnings.warn(ADVICE, DeprecationWarning, stacklevel=3)

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Protocol
 
 from bench.contract.config import Config, ConfigT, ConfigT_co
-from bench.contract.deprecated import warn_of_old_attributes
 from bench.contract.learners import Learner, MetaLearner
 from bench.contract.pools import Backbone, NetSpec, Pool, Teacher
 from bench.contract.protocol import BnMode, Budget, ProtocolConstants
@@ -21,6 +20,8 @@ if TYPE_CHECKING:
 
 Knowledge = Literal["parameters", "inversion", "features", "real_data"]
 Need = Literal["same_architecture", "shared_initialisation", "bn_statistics"]
+OLD_ATTRIBUTES = {"fit_passes", "kept_passes", "embedding_passes", "learners"}
+"""What methods declared in the version before this one."""
 
 
 class FitLog(Protocol):
@@ -161,7 +162,10 @@ class Method(ABC, Generic[ConfigT]):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Take what methods declared before, among it a tuple `learners` of registered names."""
         super().__init_subclass__(**kwargs)
-        warn_of_old_attributes(cls)
+        if vars(cls).keys() & OLD_ATTRIBUTES:
+            from bench.contract.deprecated import warn_once
+
+            warn_once()
         if names := vars(cls).get("learners"):
             cls.default_learner = names[0]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -12,9 +12,11 @@ from torch.utils._pytree import tree_map_only
 
 from bench import contract
 from bench.contract import OptimiserRecipe
-from bench.nets.channels import Axis, trace_channels
 from bench.nets.norm import Norm, running_norm
 from bench.nets.precision import in_current_precision
+
+if TYPE_CHECKING:
+    from bench.nets.channels import Axis
 
 _WITH_DEFAULTS = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.PReLU)
 """Layers whose parameters start at fixed values, which `reset_parameters` sets."""
@@ -59,6 +61,8 @@ class Backbone(contract.Backbone, nn.Module, ABC):
         Raises:
             Skip: the channels cannot be followed.
         """
+        from bench.nets.channels import trace_channels
+
         return trace_channels(self, image_size)
 
 

@@ -143,8 +143,8 @@ class Imported(Backbone):
                 f"network {type(module).__name__} has no linear layer to take as its head; only "
                 "classifiers that end in one can be teachers"
             )
-        self.head_name, self.head = list(linear.items())[-1]
-        parent, _, child = self.head_name.rpartition(".")
+        name, self.head = list(linear.items())[-1]
+        parent, _, child = name.rpartition(".")
         setattr(module.get_submodule(parent), child, nn.Identity())
         for name, part in module.named_modules():
             if isinstance(part, _BatchNorm) and not _follow_caller(part):
@@ -163,11 +163,6 @@ class Imported(Backbone):
             return self.body(x)
         finally:
             _chosen_norm.reset(token)
-
-    def own_name(self, key: str) -> str:
-        """Return the name that an entry of the state dict has in the module as it came."""
-        room, _, rest = key.partition(".")
-        return rest if room == "body" else f"{self.head_name}.{rest}"
 
 
 def is_named(architecture: str) -> bool:

@@ -194,9 +194,12 @@ def sources_digest() -> str:
     files = {}
     for package in sorted(first_party()):
         spec = find_spec(package)
-        for folder in (spec.submodule_search_locations or []) if spec else []:
+        folders = (spec and spec.submodule_search_locations) or []
+        for folder in folders:
             for path in sorted(Path(folder).rglob("*.py")):
                 files[f"{package}/{path.relative_to(folder)}"] = file_sha256(path)
+        if spec and spec.origin and not folders:  # a module that is a file of its own
+            files[package] = file_sha256(Path(spec.origin))
     return content_hash([files, names])
 
 

@@ -39,18 +39,18 @@ class CalibrationSubject:
         self.kind: type[Calibration] = registry.load("calibration", name)
 
     def verdicts(self) -> dict[str, str | None]:
-        """Return why each registered learner cannot be calibrated, None where it can."""
+        """Return for each registered learner why it cannot be calibrated, None if it can."""
         names = learners_beside("calibration", self.name)
         return {name: self.kind.refuse(registry.load("learner", name)) for name in names}
 
     def learners(self, bn: BnMode = "transductive") -> list[Learner]:
-        """Return learners that are served, each with the test settings."""
+        """Return the learners that it can calibrate, with a mode of batch norm."""
         served = [name for name, reason in self.verdicts().items() if reason is None]
         require(served, "it refuses every registered learner")
         return [LearnerSubject(name, self.net).make(bn) for name in served]
 
     def wrap(self, learner: Learner, seed: int = 0) -> Learner:
-        """Return a learner calibrated, whose draws follow from a seed and the task's place."""
+        """Return a calibrated learner, which draws by a seed and the task's place."""
         generator = functools.partial(torch_generator, "calibration", self.name, seed)
         return self.kind().wrap(learner, self.kind.Config(), generator)
 
@@ -69,7 +69,7 @@ def imports_only_what_plug_ins_may(subject: CalibrationSubject) -> None:
 
 
 def says_whom_it_serves(subject: CalibrationSubject) -> str:
-    """Serves a registered learner; gives a reason where it refuses one."""
+    """Serves a registered learner; gives a reason for each that it refuses."""
     verdicts = subject.verdicts()
     silent = [name for name, reason in verdicts.items() if reason is not None and not reason]
     require(not silent, f"refuses {', '.join(silent)} without a reason")
@@ -79,20 +79,20 @@ def says_whom_it_serves(subject: CalibrationSubject) -> str:
 
 
 def predicts_every_task(subject: CalibrationSubject) -> None:
-    """Predicts with each learner that it serves, the same twice, and changes none."""
+    """Predicts with each learner that it serves, twice the same, and changes none."""
     for learner in subject.learners():
         net = getattr(learner, "net", None)
         before = None if net is None else state_of(net)
         with untouched_global_state():
             first = predicted(subject.wrap(learner), some_tasks())
             again = predicted(subject.wrap(learner), some_tasks())
-        require(torch.equal(first, again), "predicts otherwise under equal draws")
+        require(torch.equal(first, again), "predictions with equal draws differ")
         if net is not None and before is not None:
             require_unchanged(net, before, "the learner's network")
 
 
 def calibrates_each_task_by_itself(subject: CalibrationSubject) -> None:
-    """Predicts a task alone as among others; draws by its place in the list."""
+    """Predicts a task in the same way alone and with others; draws by its place in the list."""
 
     def predict(learner: Learner, tasks: TaskBatch, first: int) -> torch.Tensor:
         given = tasks.support_x, tasks.support_y, tasks.query_x
@@ -115,13 +115,16 @@ def predicts_queries_alone_unless_transductive(subject: CalibrationSubject) -> s
 
 
 def changes_predictions(subject: CalibrationSubject) -> None:
-    """Changes what some learner predicts."""
+    """Changes the predictions of at least one learner."""
     tasks, learners = some_tasks(), subject.learners()
     changed = [
         not torch.equal(predicted(one, tasks), predicted(subject.wrap(one), tasks))
         for one in learners
     ]
-    require(any(changed), "predictions are those without it; let the defaults do something")
+    require(
+        any(changed),
+        "predictions are equal to those without it; choose defaults that have an effect",
+    )
 
 
 SUBJECTS = {"calibration": CalibrationSubject}

@@ -1,4 +1,4 @@
-"""What a conformance check is, and running those of one plug-in."""
+"""Conformance checks of one plug-in: what a check is, and how checks are run."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from bench.errors import BenchError, Skip
 
 Outcome = Literal["ok", "failed", "skipped"]
 Check = Callable[[Any], str | None]
-"""What a plug-in is tried with → what is worth saying of it. Raises `CheckFailed` or `Skip`; the
-first line of its docstring says what it asks of a plug-in."""
+"""Takes the subject of a plug-in, returns a remark or None, and raises `CheckFailed` or `Skip`. The
+first line of its docstring states the requirement."""
 
 MODULES: dict[registry.Kind, str] = {
     "method": "bench.testing.methods",
@@ -26,11 +26,11 @@ MODULES: dict[registry.Kind, str] = {
     "budget": "bench.testing.suites",
     "suite": "bench.testing.suites",
 }
-"""Kinds that are checked → the module of their checks: `SUBJECTS` and `CHECKS`, by kind."""
+"""The module that holds the checks of each kind, in `SUBJECTS` and `CHECKS`."""
 
 
 class CheckFailed(Exception):
-    """A plug-in does not do what a check asks; the message says what was seen."""
+    """A plug-in does not meet a requirement; the message says what was observed."""
 
 
 def require(condition: object, message: str) -> None:
@@ -41,7 +41,7 @@ def require(condition: object, message: str) -> None:
 
 @dataclass(frozen=True)
 class Result:
-    """How one check of one plug-in went; `detail` says why it failed or was skipped, or more."""
+    """The result of one check; `detail` is the reason of a failure or of a skip, or a remark."""
 
     kind: str
     name: str
@@ -60,16 +60,16 @@ def checks_of(kind: registry.Kind) -> tuple[Check, ...]:
 
 
 def make_subject(kind: registry.Kind, name: str, **options: Any) -> object:
-    """Return what the checks of a plug-in share, such as its fits."""
+    """Return the subject of a plug-in: what all its checks use, for example its fits."""
     return import_module(MODULES[kind]).SUBJECTS[kind](name, **options)
 
 
 subject_of = functools.cache(make_subject)
-"""The same, one for each process."""
+"""The same, made once per process."""
 
 
 def text_of(check: Check) -> str:
-    """Return what a check asks, in one line."""
+    """Return the requirement of a check, in one line."""
     return (check.__doc__ or "").strip().splitlines()[0].rstrip(".")
 
 
@@ -91,7 +91,7 @@ def run_checks(kind: registry.Kind, name: str, **options: Any) -> Iterator[Resul
 
 
 def run_check(kind: registry.Kind, name: str, check: Check, subject: object) -> Result:
-    """Run one check and say how it went; nothing that a plug-in raises gets through."""
+    """Run one check and return its result; an exception of the plug-in is a failure."""
     try:
         detail = check(subject) or ""
         outcome: Outcome = "ok"

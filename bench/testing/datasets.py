@@ -1,4 +1,4 @@
-"""Checks of data sets, on the images that are there."""
+"""Checks of data sets, on the images that are found."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class DatasetSubject:
 
     @functools.cached_property
     def found(self) -> Path | None:
-        """Where the data set is; None: nowhere."""
+        """Where the data set is; None where it is not found."""
         return self.source.find(*self._places)
 
     @property
@@ -47,10 +47,10 @@ class DatasetSubject:
         """Where the data set is.
 
         Raises:
-            Skip: nowhere.
+            Skip: it is not found.
         """
         if (path := self.found) is None:
-            raise Skip("there are no images to look at")
+            raise Skip("its images are not found")
         return path
 
     @functools.cached_property
@@ -87,7 +87,7 @@ def imports_only_what_plug_ins_may(subject: DatasetSubject) -> None:
 
 
 def is_found(subject: DatasetSubject) -> str:
-    """Is found, and identified by the same digest twice."""
+    """Is found, and has the same digest when asked again."""
     if subject.found is None:
         raise Skip(f"it was not found; {subject.source.how_to_get}")
     with tempfile.TemporaryDirectory() as cache:
@@ -113,13 +113,15 @@ def lists_its_classes(subject: DatasetSubject) -> str:
 
 
 def reads_images(subject: DatasetSubject) -> str:
-    """Reads square colour images of its size as uint8, the same ones twice."""
+    """Reads square colour images of its size as uint8, equal when read again."""
     size = subject.source.image_size
     for split, (one, images, again) in subject.first_images.items():
         wanted = (one.count, size, size, 3)
         require(images.shape == wanted, f"images of {split} are {images.shape}, not {wanted}")
         require(images.dtype == np.uint8, f"images of {split} are {images.dtype}, not uint8")
-        require(np.array_equal(images, again), f"'{one.name}' is read otherwise the second time")
+        require(
+            np.array_equal(images, again), f"'{one.name}' has other pixels when it is read again"
+        )
         require(images.min() < images.max(), f"all pixels of '{one.name}' are {images.min()}")
     return f"{sum(len(images) for _, images, _ in subject.first_images.values())} images read"
 

@@ -63,7 +63,7 @@ class LearnerSubject:
         self.kind: type[Learner] = registry.load("learner", name)
 
     def network(self) -> Backbone:
-        """Return the network, of drawn weights and statistics."""
+        """Return the network, with random weights and statistics."""
         net = tiny_net(torch.Generator().manual_seed(3), self.net, 5, 16)
         return net.requires_grad_(False).eval()
 
@@ -120,16 +120,19 @@ def imports_only_what_plug_ins_may(subject: LearnerSubject) -> None:
 
 
 def predicts_every_task(subject: LearnerSubject) -> None:
-    """Predicts in each mode of batch norm: finite logits, no graph, the same twice."""
+    """Predicts in each mode of batch norm: finite logits, no graph, twice the same."""
     for learner in subject.served():
         first = predicted(learner, some_tasks())
         with untouched_global_state():
-            require(torch.equal(first, predicted(learner, some_tasks())), "predicts otherwise")
+            require(
+                torch.equal(first, predicted(learner, some_tasks())),
+                "a repeated prediction differs",
+            )
         require(learner.n_parameters > 0, f"n_parameters is {learner.n_parameters}")
 
 
 def predicts_each_task_by_itself(subject: LearnerSubject) -> None:
-    """Predicts a task alone as among others."""
+    """Predicts a task in the same way alone and in a batch with others."""
     for learner in subject.served():
         require_tasks_apart(functools.partial(_from, learner), some_tasks())
 
@@ -174,13 +177,17 @@ def leaves_its_network_alone(subject: LearnerSubject) -> None:
 
 
 def embeds_images_one_by_one(subject: LearnerSubject) -> None:
-    """Embeds an image alike whatever the others are; predicts from embeddings what it predicts."""
+    """Embeds an image independently of the others; predicts the same from embeddings."""
     tasks = task_slice(some_tasks(), slice(0, 1))
     for learner in subject.offering(EmbeddingLearner):
         support, query = learner.embed(tasks.support_x[0]), learner.embed(tasks.query_x[0])
-        require_close(learner.embed(tasks.query_x[0, :1])[0], query[0], "embeds otherwise alone")
+        require_close(
+            learner.embed(tasks.query_x[0, :1])[0],
+            query[0],
+            "an image has another embedding if it is alone",
+        )
         found = learner.predict_embedded(support[None], tasks.support_y, query[None])
-        require_close(found, predicted(learner, tasks), "predicts otherwise from embeddings")
+        require_close(found, predicted(learner, tasks), "predictions from embeddings differ")
 
 
 def embeds_each_task_by_itself(subject: LearnerSubject) -> None:
@@ -199,16 +206,16 @@ def embeds_each_task_by_itself(subject: LearnerSubject) -> None:
 
 
 def draws_by_the_place_in_the_list(subject: LearnerSubject) -> None:
-    """Draws for each task by its place in the list, in whatever batches it comes."""
+    """Draws for each task by its place in the list, whatever its batch is."""
     tasks = some_tasks()
     for learner in subject.offering(DrawingLearner):
         whole = _from(learner, tasks, 0)
         rest = _from(learner, task_slice(tasks, slice(1, None)), 1)
-        require_close(rest, whole[1:], "the same tasks in other batches are predicted otherwise")
+        require_close(rest, whole[1:], "predictions depend on how tasks are divided into batches")
 
 
 def can_be_meta_trained(subject: LearnerSubject) -> None:
-    """Returns query losses of which gradients reach parameters and images."""
+    """Returns query losses whose gradients reach parameters and images."""
     tasks = some_tasks()
     for learner in subject.offering(MetaLearner):
         params = {
@@ -238,7 +245,9 @@ def adapts_its_parameters(subject: LearnerSubject) -> None:
     for learner in subject.offering(InnerLoopLearner):
         before = dict(subject.network().named_parameters())
         after = learner.adapt(before, tasks.support_x[0], tasks.support_y[0])
-        require(after.keys() == before.keys(), "adapt returns other names than it was given")
+        require(
+            after.keys() == before.keys(), "adapt returns names that differ from those it was given"
+        )
         moved = [name for name, value in after.items() if not torch.equal(value, before[name])]
         require(moved, "adapt changes nothing")
 

@@ -55,7 +55,7 @@ NEEDS = {"same_architecture", "shared_initialisation", "bn_statistics"}
 
 @functools.cache
 def same_pool(net: str) -> Pool:
-    """Return three teachers of one architecture, whose shared start is known."""
+    """Return three teachers of one architecture with a known shared initialisation."""
     pool = tiny_pool((net,) * 3, 5, 16, torch.Generator().manual_seed(0))
     start = tiny_net(torch.Generator().manual_seed(1), net, 5, 16).state_dict()
     return Pool(pool.teachers, pool.sha256, {pool[0].spec: start})
@@ -70,9 +70,9 @@ def mixed_pool(net: str) -> Pool:
 
 @dataclass(frozen=True)
 class Fitting:
-    """One fit that was tried: what it was given, what came of it, and the streams it asked for.
+    """One fit: the method's context, its result, and the random streams that it asked for.
 
-    `reason` says why the pool was not served; `fitted` is then empty.
+    `reason` is why the method skipped the pool; `fitted` is then empty.
     """
 
     context: FitContext
@@ -110,7 +110,7 @@ class MethodSubject:
         learner: str | None = None,
         device: torch.device | None = None,
     ) -> FitContext:
-        """Return what the method is given; teachers stay where they are."""
+        """Return the context of a fit; teachers stay on their device."""
         return tiny_context(
             self.method,
             pool if self.method.uses_pool else Pool([], ""),
@@ -124,7 +124,7 @@ class MethodSubject:
         )
 
     def fit(self, pool: MakePool = same_pool, seed: int = 0, again: int = 0) -> Fitting:
-        """Return the fit to a pool under a seed; another number `again` makes it once more."""
+        """Return the fit to a pool with a seed; another number `again` repeats it."""
         key = pool.__name__, seed, again
         if key not in self._fits:
             self._fits[key] = self._make(pool(self.net), seed)
@@ -142,7 +142,7 @@ class MethodSubject:
         return found
 
     def learners(self) -> list[str]:
-        """Return the learners to try the method with: its default first."""
+        """Return the learners that the method is checked with, its default first."""
         known = learners_beside("method", self.name)
         return [name for name in serving_learners(self.method) if name in known]
 
@@ -222,20 +222,20 @@ def imports_only_what_plug_ins_may(subject: MethodSubject) -> None:
 
 
 def serves_one_architecture(subject: MethodSubject) -> None:
-    """Fits a pool of one architecture; leaves its teachers and global random streams alone."""
+    """Fits a pool of one architecture; changes neither teachers nor global random streams."""
     reason = subject.fit().reason
     require(reason is None, f"skips three teachers of {subject.net}: {reason}")
 
 
 def serves_or_refuses_a_mixed_pool(subject: MethodSubject) -> str:
-    """Fits a pool of two architectures, or says why not."""
+    """Fits a pool of two architectures, or returns a reason why not."""
     reason = subject.fit(mixed_pool).reason
     require(reason is None or reason.strip(), "skip returns an empty reason")
     return f"not served: {reason}" if reason else ""
 
 
 def follows_its_seed(subject: MethodSubject) -> None:
-    """Gives equal fits under equal seeds."""
+    """Gives equal fits with equal seeds."""
     first, second = subject.served(), subject.fit(again=1)
     require(first.fitted.keys() == second.fitted.keys(), "two fits differ in their entries")
     for name, value in first.fitted.items():
@@ -243,11 +243,11 @@ def follows_its_seed(subject: MethodSubject) -> None:
 
 
 def draws_from_its_streams_alone(subject: MethodSubject) -> str:
-    """Gives other fits under other seeds only if it asked for a generator."""
+    """Gives different fits with different seeds only if it asked for a generator."""
     first, other = subject.served(), subject.fit(seed=1)
     differ = any(not torch.equal(v, other.fitted[name]) for name, v in first.fitted.items())
     require(not differ or first.streams, "fits differ by seed, and no generator was asked for")
-    return "other seeds, other fits" if differ else "the seed changes nothing"
+    return "the seed changes the fit" if differ else "the seed changes nothing"
 
 
 def predicts_every_task(subject: MethodSubject) -> None:
@@ -271,7 +271,7 @@ def predicts_every_task(subject: MethodSubject) -> None:
 
 
 def predicts_from_a_mixed_pool(subject: MethodSubject) -> None:
-    """Predicts after a fit to a pool of two architectures, where it serves one."""
+    """Predicts after a fit to a pool of two architectures, if it can fit one."""
     predicted(subject.learner(subject.served(mixed_pool)), some_tasks())
 
 

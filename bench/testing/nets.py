@@ -25,7 +25,7 @@ N_CLASSES, SIZE = 5, 32
 
 
 class NetSubject:
-    """A network of drawn weights and statistics, for five classes at 32 pixels.
+    """A network with random weights and statistics, for five classes at 32 pixels.
 
     Args:
         name: the registered name.
@@ -72,15 +72,15 @@ def ends_in_its_head(subject: NetSubject) -> str:
 
 @torch.no_grad()
 def sees_images_one_by_one(subject: NetSubject) -> None:
-    """Treats an image alike whatever the others are, by its stored statistics."""
+    """Computes an image's features independently of the others, with stored statistics."""
     alone = subject.net.features(subject.images[:1], running_norm)
     among = subject.net.features(subject.images, running_norm)
-    require_close(alone[0], among[0], "an image alone has other features")
+    require_close(alone[0], among[0], "the features of an image change if it is alone")
 
 
 @torch.no_grad()
 def lets_the_caller_normalise(subject: NetSubject) -> str:
-    """Passes every batch norm layer to the norm that it is called with."""
+    """Calls the given norm for every batch norm layer."""
     asked: set[nn.Module] = set()
 
     def norm(layer: nn.BatchNorm2d, x: Tensor) -> Tensor:
@@ -96,27 +96,29 @@ def lets_the_caller_normalise(subject: NetSubject) -> str:
 
 @torch.no_grad()
 def is_rebuilt_from_its_state(subject: NetSubject) -> None:
-    """Computes the same after its state was loaded into a new one; draws nothing globally."""
+    """A new network with its state computes the same; building draws nothing globally."""
     with untouched_global_state():
         other = build_net(NetSpec(subject.name, N_CLASSES, SIZE))
         other.load_state_dict(subject.net.state_dict())
         found = other.eval()(subject.images)
-    require_close(found, subject.net(subject.images), "a copy computes something else")
+    require_close(
+        found, subject.net(subject.images), "a copy with the same state computes something else"
+    )
 
 
 def starts_from_a_generator(subject: NetSubject) -> None:
-    """Draws equal weights from equal generators, and others from others."""
+    """Draws equal weights from equal generators, different ones from different generators."""
     states = []
     for seed in (0, 0, 1):
         net = build_net(NetSpec(subject.name, N_CLASSES, SIZE))
         initialise(net, _generator(seed))
         states.append(torch.cat([parameter.detach().flatten() for parameter in net.parameters()]))
-    require(torch.equal(states[0], states[1]), "equal generators give other weights")
-    require(not torch.equal(states[0], states[2]), "other generators give equal weights")
+    require(torch.equal(states[0], states[1]), "equal generators give different weights")
+    require(not torch.equal(states[0], states[2]), "different generators give equal weights")
 
 
 def can_be_trained(subject: NetSubject) -> str:
-    """Lets gradients reach every parameter; says how its teachers are trained."""
+    """Has gradients in every parameter, and a recipe for its teachers."""
     net = build_net(NetSpec(subject.name, N_CLASSES, SIZE))
     initialise(net, _generator())
     net(subject.images, batch_norm).logsumexp(1).sum().backward()
@@ -129,7 +131,7 @@ def can_be_trained(subject: NetSubject) -> str:
 
 @torch.no_grad()
 def lets_channels_be_moved(subject: NetSubject) -> str:
-    """Computes the same after all of its channels were moved, so that merges can match them."""
+    """Computes the same with permuted channels, so that merges can match channels."""
     net = subject.net
     axes = net.channel_axes(SIZE)
     state = {name: value.clone() for name, value in net.state_dict().items()}
@@ -143,7 +145,7 @@ def lets_channels_be_moved(subject: NetSubject) -> str:
     net.load_state_dict(moved)
     after = net(subject.images)
     net.load_state_dict(state)
-    require_close(after, before, "moved channels compute something else")
+    require_close(after, before, "permuted channels compute something else")
     return f"{len(sizes)} groups of channels"
 
 

@@ -1,4 +1,4 @@
-"""Rules that several kinds of plug-ins are held to."""
+"""Requirements that apply to several kinds of plug-ins."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def require_config(kind: type[Config]) -> None:
 
 
 def require_public_imports(kind: type, also: tuple[str, ...] = ()) -> None:
-    """Require that the module of a plug-in imports what plug-ins may import, as read from its text.
+    """Require that the source of a plug-in's module imports only what plug-ins may import.
 
     Args:
         kind: the plug-in's class.
@@ -63,7 +63,7 @@ def _imports(text: str) -> Iterator[str]:
 
 @contextmanager
 def untouched_global_state() -> Iterator[None]:
-    """Require that what is done inside draws nothing from the global random streams."""
+    """Require that the code inside draws nothing from the global random streams."""
     before = global_state()
     yield
     changed = [name for name, value in global_state().items() if value != before[name]]
@@ -76,7 +76,7 @@ def state_of(net: torch.nn.Module) -> dict[str, Tensor]:
 
 
 def require_unchanged(net: torch.nn.Module, before: dict[str, Tensor], whose: str) -> None:
-    """Require that a network has its weights, no gradients and no hooks."""
+    """Require that a network has its former weights, no gradients and no hooks."""
     now = net.state_dict()
     changed = [name for name, value in before.items() if not torch.equal(value, now[name])]
     require(not changed, f"changes {', '.join(changed[:3])} of {whose}")
@@ -86,7 +86,7 @@ def require_unchanged(net: torch.nn.Module, before: dict[str, Tensor], whose: st
 
 
 def predicted(learner: Learner, tasks: TaskBatch) -> Tensor:
-    """Return logits of some tasks, after their shape and values were looked at."""
+    """Return the logits of some tasks after checking their shape and values."""
     logits = learner.predict(tasks.support_x, tasks.support_y, tasks.query_x)
     n_way = int(tasks.support_y.max()) + 1
     wanted = (*tasks.query_y.shape, n_way)
@@ -97,7 +97,7 @@ def predicted(learner: Learner, tasks: TaskBatch) -> Tensor:
 
 
 def learners_beside(kind: registry.Kind, name: str) -> list[str]:
-    """Return the registered learners of this distribution and of the one that a plug-in is from."""
+    """Return the registered learners of this distribution and of the plug-in's own."""
     homes = registry.OWN, registry.distribution_of(kind, name)[0]
     found = registry.names("learner")
     return [one for one in found if registry.distribution_of("learner", one)[0] in homes]
@@ -116,14 +116,14 @@ def task_slice(tasks: TaskBatch, part: slice) -> TaskBatch:
 
 
 def require_close(found: Tensor, expected: Tensor, what: str) -> None:
-    """Require that two tensors agree but for rounding."""
+    """Require that two tensors agree up to rounding."""
     gap = (found - expected).abs().max().item()
     close = torch.allclose(found, expected, rtol=1e-3, atol=1e-4)
     require(close, f"{what} (largest difference {gap:.2g})")
 
 
 def require_tasks_apart(predict: Callable[[TaskBatch, int], Tensor], tasks: TaskBatch) -> None:
-    """Require that each task is predicted alone as among others.
+    """Require that the prediction of a task does not depend on the other tasks of its batch.
 
     Args:
         predict: (tasks, place of the first in the list) → logits.
@@ -132,7 +132,9 @@ def require_tasks_apart(predict: Callable[[TaskBatch, int], Tensor], tasks: Task
     whole = predict(tasks, 0)
     for place in range(len(tasks)):
         alone = predict(task_slice(tasks, slice(place, place + 1)), place)
-        require_close(alone[0], whole[place], f"task {place} is predicted otherwise when alone")
+        require_close(
+            alone[0], whole[place], f"the prediction of task {place} changes if it is alone"
+        )
 
 
 def require_queries_alone(predict: Callable[[TaskBatch], Tensor], tasks: TaskBatch) -> None:

@@ -36,7 +36,7 @@ class SuiteSubject:
 
 
 def is_made_of_valid_constants(subject: ProtocolSubject) -> str:
-    """Is made of valid constants; says which differ from cvpr23."""
+    """Has valid constants; lists those that differ from cvpr23."""
     constants = subject.constants
     ProtocolConstants.model_validate(constants.model_dump())
     usual = protocols.protocol("cvpr23").model_dump()
@@ -45,13 +45,13 @@ def is_made_of_valid_constants(subject: ProtocolSubject) -> str:
 
 
 def is_made_of_valid_counts(subject: BudgetSubject) -> str:
-    """Is made of valid counts."""
+    """Has valid counts."""
     Budget.model_validate(subject.counts.model_dump())
     return f"{subject.counts.meta_iterations} meta-iterations"
 
 
 def reads_as_a_suite(subject: SuiteSubject) -> str:
-    """Is a YAML file of known fields, and has the name of its file."""
+    """Is a YAML file with known fields, named like its file."""
     suite, _ = read_suite(subject.name)
     require(suite.name == subject.path.stem, f"its name is '{suite.name}'")
     return suite.title

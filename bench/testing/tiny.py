@@ -1,4 +1,4 @@
-"""Small networks, pools, tasks and contexts, which checks and tests of plug-ins share."""
+"""Small networks, pools, tasks and contexts for checks and tests of plug-ins."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ MEAN, STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
 def tiny_net(
     generator: torch.Generator, architecture: str = "conv4", n_classes: int = 5, size: int = 16
 ) -> Backbone:
-    """Return a network with drawn weights and drawn, non-trivial running statistics."""
+    """Return a network with random weights and random running statistics."""
     net = build.build_net(NetSpec(architecture, n_classes, size))
     initialise(net, generator)
     for name, buffer in net.named_buffers():
@@ -54,7 +54,7 @@ def tiny_pool(
     generator: torch.Generator,
     accuracies: Sequence[float] | None = None,
 ) -> Pool:
-    """Return one untrained teacher per architecture named, each of `n_classes` own classes."""
+    """Return one untrained teacher per architecture, each with `n_classes` classes of its own."""
     teachers = []
     for index, architecture in enumerate(architectures):
         net = tiny_net(generator, architecture, n_classes, image_size)
@@ -83,7 +83,7 @@ def tiny_tasks(
     size: int = 16,
     separation: float = 1.0,
 ) -> TaskBatch:
-    """Return tasks whose classes are noise around a random image each, class after class."""
+    """Return tasks whose classes are noise around one random image per class, sorted by class."""
     centres = torch.randn(n_tasks, shape.n_way, 1, 3, size, size, generator=generator)
 
     def draw(n: int) -> tuple[Tensor, Tensor]:
@@ -159,11 +159,11 @@ def tiny_context(
     save: Callable[[int, dict[str, Any]], None] | None = None,
     device: torch.device | None = None,
 ) -> FitContext:
-    """Return a context as the harness would build it, of six meta-iterations on 16-pixel images.
+    """Return a context as the harness would build it: six meta-iterations, 16-pixel images.
 
     Its log is a `RecordingLog`; real tasks are noise around a random image per class; `budget`
-    and `protocol` override single constants. With `save`, every checkpoint is due, else none.
-    Without a device all is on the CPU; teachers are where the caller put them.
+    and `protocol` override single constants. With `save`, a checkpoint is due at every step, else
+    never. Without a device all is on the CPU; teachers stay on their device.
     """
     device = device or torch.device("cpu")
     net = net or NetSpec("conv4", shape.n_way, 16)

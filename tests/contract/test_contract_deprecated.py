@@ -32,7 +32,7 @@ class Old(Method):
 
 @pytest.fixture(autouse=True)
 def _nothing_warned_of() -> None:
-    deprecated._warn_once.cache_clear()
+    deprecated.warn_once.cache_clear()
 
 
 def test_a_plug_in_of_the_last_version_works_with_one_warning() -> None:

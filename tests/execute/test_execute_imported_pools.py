@@ -13,9 +13,11 @@ import torch
 from torch import nn
 
 from bench import registry
+from bench.cli.main import main
 from bench.contract import NetSpec, Pool
 from bench.execute.state import RunState, obtain_pool, own_pool
 from bench.nets.imported import Imported
+from bench.results import codebase
 from bench.suites.cell import Cell, PoolChoice
 from bench.suites.expand import expand
 from bench.suites.suite import read_suite
@@ -51,6 +53,29 @@ def test_a_cell_runs_on_an_imported_pool(tmp_path: Path) -> None:
     assert other.hash({}) != cell.hash({})
     failed = run(other, tmp_path).record
     assert (failed.status, "changed since the plan" in failed.reason) == ("failed", True)
+
+
+def test_what_trained_imported_teachers_is_unknown_and_nothing_is_made_again_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cell = ss_cell("ensemble_centroids", imported(tmp_path, ["conv4", "conv4"]))
+    stored = run(cell, tmp_path)
+    assert [(one["code"], one["threads"]) for one in stored.record.pool.teachers] == [
+        (None, None)
+    ] * 2
+    assert not any("code" in line or "thread" in line for line in stored.record.warnings)
+    done = (stored.folder / "DONE").stat().st_mtime_ns
+    other = (*codebase.TEACHER, "bench.stats.intervals:mean_interval")
+    before = codebase.installed_code().teacher("conv4")
+    monkeypatch.setattr(codebase, "TEACHER", other)
+    assert codebase.installed_code().teacher("conv4") != before
+    assert run(cell, tmp_path).folder == stored.folder
+    assert (stored.folder / "DONE").stat().st_mtime_ns == done
+    with pytest.raises(SystemExit):
+        main(["teachers", "list", f"--cache={tmp_path / 'cache'}"])
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 2
+    assert all(", code unknown, threads unknown: " in line for line in lines)
 
 
 def test_a_shared_pool_is_made_to_take_each_cells_images(tmp_path: Path) -> None:

@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from bench.results import codebase
 from bench.results.code import Closure, InstalledSources, Library, StoredSources, changed_files
 from bench.results.syntax import read_module
+from tests.plug_ins import installed
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -243,6 +245,22 @@ def test_reads_an_installed_package_without_importing_it(tmp_path: Path, monkeyp
     monkeypatch.syspath_prepend(tmp_path)
     assert Library(InstalledSources({"pack"})).closure([ENTRY]) == closure()
     assert "pack" not in sys.modules
+
+
+@pytest.mark.parametrize("path", ["lone.py", "lone/inner.py"])
+def test_the_digest_of_all_sources_notices_a_plug_in_of_one_file_and_of_a_folder(
+    tmp_path: Path, path: str
+) -> None:
+    files = {path: "class Lone:\n    pass\n"}
+    if "/" in path:
+        files["lone/__init__.py"] = "from lone.inner import Lone\n"
+    codebase._points.cache_clear()
+    with installed(tmp_path, files, "[purer_bench.methods]\nlone = lone:Lone\n"):
+        before = codebase.sources_digest()
+        assert codebase.sources_digest() == before
+        (tmp_path / path).write_text("class Lone:\n    size = 1\n", encoding="utf-8")
+        assert codebase.sources_digest() != before
+    codebase._points.cache_clear()
 
 
 SAMPLE = '''

@@ -36,7 +36,7 @@ METHODS = [
 LEARNERS = [
     ("bare_learner", "declares_what_the_contract_asks", "BareLearner has no docstring"),
     ("bare_learner", "predicts_every_task", "logits carry a graph"),
-    ("shifty", "predicts_each_task_by_itself", "task 0 is predicted otherwise when alone"),
+    ("shifty", "predicts_each_task_by_itself", "the prediction of task 0 changes if it is alone"),
     ("shifty", "follows_the_order_of_queries", "the order of the queries changes their logits"),
     ("leaning", "predicts_queries_alone_unless_transductive", "queries change one another's lo"),
     ("restless", "leaves_its_network_alone", "changes head.bias of its network"),
@@ -44,14 +44,14 @@ LEARNERS = [
     ("cold", "serves_normalised_features", "logits do not scale"),
 ]
 NETS = [
-    ("mixing", "sees_images_one_by_one", "an image alone has other features"),
+    ("mixing", "sees_images_one_by_one", "the features of an image change if it is alone"),
     ("mixing", "lets_the_caller_normalise", "norm normalise without asking the norm"),
     ("mixing", "can_be_trained", "no gradient reaches spare"),
 ]
 CALIBRATIONS = [
     ("idle", "says_whom_it_serves", "refuses anil, centroids, maml, protonet without a reason"),
     ("idle", "predicts_every_task", "it refuses every registered learner"),
-    ("still", "changes_predictions", "predictions are those without it"),
+    ("still", "changes_predictions", "predictions are equal to those without it"),
 ]
 BROKEN = [
     *(("method", *one) for one in METHODS),

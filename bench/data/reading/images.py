@@ -86,10 +86,5 @@ def normalise(images: Tensor | np.ndarray, mean: Sequence[float], std: Sequence[
     return x.mul_(1 / (255 * scale)).sub_(_per_channel(mean, x) / scale)
 
 
-def denormalise(x: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
-    """Return pixels in [0, 1], clipped, from normalised images; both (..., 3, H, W)."""
-    return (x * _per_channel(std, x) + _per_channel(mean, x)).clamp(0, 1)
-
-
 def _per_channel(values: Sequence[float], like: Tensor) -> Tensor:
     return like.new_tensor(tuple(values)).view(-1, 1, 1)

@@ -1,0 +1,143 @@
+"""Copies of the packages that are edited and run, each time in a process of its own.
+
+Other packages' modules are imported once, in a process that is forked for each run.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import runpy
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGES = ("bench", "baselines", "purer", "reports")
+SUITE = """
+title: tie
+scenario: SS
+datasets: [glyphs]
+architectures: [conv4]
+budget: micro
+budgets: {micro: {teacher_epochs: 1, max_teachers: 2}}
+k_shot: [1]
+n_test_tasks: 12
+methods: [{method: average}, {method: scaled}]
+"""
+PLUG_IN = {
+    "tie_plugin.py": '''"""A method of another distribution."""
+
+from baselines.merging.average import Average
+from tie_near import scaled
+
+
+class Scaled(Average):
+    """The mean of the teachers' weights, scaled."""
+
+    name = "scaled"
+
+    def merge(self, context, teachers):
+        """Return the scaled mean."""
+        return scaled(super().merge(context, teachers))
+''',
+    "tie_near.py": """from tie_far import by
+
+
+def scaled(state):
+    return {name: by(value) for name, value in state.items()}
+""",
+    "tie_far.py": "def by(value):\n    return value * 0.5\n",
+    "tie-1.0.dist-info/METADATA": "Metadata-Version: 2.1\nName: tie\nVersion: 1.0\n",
+    "tie-1.0.dist-info/top_level.txt": "tie_plugin\ntie_near\ntie_far\n",
+    "tie-1.0.dist-info/entry_points.txt": "[purer_bench.methods]\nscaled = tie_plugin:Scaled\n",
+}
+"""A method, a helper of it, and a helper of that."""
+
+PROCESSES = multiprocessing.get_context("forkserver")
+PROCESSES.set_forkserver_preload(
+    ["torch._dynamo", "torch.func", "pandas", "pyarrow.parquet", "pydantic", "click", "yaml"]
+)
+
+
+class Checkout:
+    """A copy of the packages and of a plug-in, with a cache and a folder of runs."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.code = folder, folder / "code"
+
+    @classmethod
+    def new(cls, folder: Path) -> Checkout:
+        """Copy the packages and the plug-in to a folder."""
+        for package in PACKAGES:
+            ignore = shutil.ignore_patterns("__pycache__")
+            shutil.copytree(ROOT / package, folder / "code" / package, ignore=ignore)
+        for name, text in PLUG_IN.items():
+            path = folder / "code" / name
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+        (folder / "tie.yaml").write_text(SUITE, encoding="utf-8")
+        return cls(folder)
+
+    def copy(self, folder: Path) -> Checkout:
+        """Return a copy of all of it, with what was run."""
+        shutil.copytree(self.folder, folder)
+        return Checkout(folder)
+
+    def edit(self, path: str, old: str, new: str) -> None:
+        """Replace a piece of text in one file."""
+        file = self.code / path
+        text = file.read_text(encoding="utf-8")
+        assert old in text, f"{old!r} is not in {path}"
+        file.write_text(text.replace(old, new, 1), encoding="utf-8")
+
+    def move(self, module: str, to: str) -> None:
+        """Move a module, and change the imports of it."""
+        source, target = (self.code / f"{name.replace('.', '/')}.py" for name in (module, to))
+        source.rename(target)
+        for file in self.code.rglob("*.py"):
+            text = file.read_text(encoding="utf-8")
+            if module in text:
+                file.write_text(text.replace(module, to), encoding="utf-8")
+
+    def run(self, *words: str, place: str = "kept") -> tuple[dict[str, dict[str, Any]], str]:
+        """Run the suite; return its records by method, and what was said.
+
+        Args:
+            words: more options.
+            place: the folder of runs and cache.
+        """
+        runs, said = self.folder / place / "runs", self.folder / "said.txt"
+        command = ["run", str(self.folder / "tie.yaml"), "--runs", str(runs)]
+        command += ["--cache", str(self.folder / place / "cache"), "--device", "cpu"]
+        command += ["--no-figures", "--no-mlflow", *(words or ("--threads", "1"))]
+        process = PROCESSES.Process(target=_run, args=(self.code, command, said))
+        process.start()
+        process.join()
+        assert process.exitcode == 0, said.read_text(encoding="utf-8")
+        found = [json.loads(p.read_text("utf-8")) for p in runs.glob("tie/[!.]*/record.json")]
+        return {record["method"]: record for record in found}, said.read_text(encoding="utf-8")
+
+    def reference(self, decoded: bool) -> dict[str, dict[str, Any]]:
+        """Return the records of the code as it is, made in new folders.
+
+        Args:
+            decoded: take the images as they are decoded; the edit does not concern them.
+        """
+        if decoded:
+            data = "cache/data"
+            shutil.copytree(self.folder / "kept" / data, self.folder / "fresh" / data)
+        return self.run(place="fresh")[0]
+
+
+def _run(code: Path, command: list[str], said: Path) -> None:
+    """Run the command line of some code in this process, which has imported none of it."""
+    with said.open("wb") as file:
+        for stream in (1, 2):
+            os.dup2(file.fileno(), stream)
+    sys.path.insert(0, str(code))
+    sys.argv = ["bench", *command]
+    assert "bench" not in sys.modules
+    runpy.run_module("bench", run_name="__main__")
