@@ -1,4 +1,4 @@
-"""What differs between paired cells besides accuracy: configuration, environment, speed."""
+"""Differences between paired cells besides accuracy: configuration, environment, speed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Pair = tuple[str, Record, Record]
 
 
 def configuration(pairs: Sequence[Pair], methods: bool) -> dict[str, list[str]]:
-    """Return what differs between paired cells: `protocol.bn: a → b` and which cells it is."""
+    """Return the differences between paired cells, as `protocol.bn: a → b`, with their cells."""
     found: dict[str, list[str]] = {}
     for name, first, second in pairs:
         a, b = (_flat(record, methods) for record in (first, second))
@@ -81,7 +81,7 @@ def _surroundings(record: Record) -> dict[str, str]:
 def speed(pairs: Sequence[Pair]) -> dict[str, tuple[float, int]]:
     """Return the median ratio b / a of each time or rate, and the number of cells.
 
-    Only fits that were made for the cell count, and tests without kept embeddings.
+    Fits that an earlier cell had made do not count, nor do tests with stored embeddings.
     """
     found = {}
     for name in RATES:

@@ -1,14 +1,15 @@
-"""The digest of the code that something was made by: all first-party code that it can reach.
+"""Digests of code: of some functions and classes, with all first-party code that they can reach.
 
-From the names of some functions and classes the closure follows what they use, through imports at
-the top and inside functions, through packages that pass names on, to every function, class and
-constant of first-party code. Standard library only; nothing is imported to be read.
+The closure starts at given functions and classes. It follows the names that they use, through
+imports at the top of a module and inside functions and through names that packages re-export, to
+every function, class and constant of first-party code. Only the standard library is used, and no
+module is imported to be read.
 
-What changes nothing: comments, layout, docstrings, type hints of functions, words of error messages
-(see `bench.results.syntax`), and where a definition stands: a module can be moved or cut in two. A
-name that is looked up by a string that only a run knows is not followed; what plug-ins offer is
-therefore named by the caller (`bench.results.origin`). A third-party package is its import's name
-only; records hold the versions.
+The digest does not depend on comments, layout, docstrings, type hints of functions, texts of error
+messages (see `bench.results.syntax`), nor on the module that holds a definition: a module can be
+moved or divided. Names that a run looks up by strings are not followed; the caller therefore names
+the classes of plug-ins (`bench.results.codebase`). Of a third-party package only the name counts;
+records hold the versions.
 """
 
 from __future__ import annotations
@@ -23,16 +24,16 @@ from typing import Any, Protocol
 from bench.results.syntax import Definition, Module, Target, read_module
 
 ROUNDS = 6
-"""How far from a definition a change in what it uses tells two equal definitions apart."""
+"""Steps of use within which a difference tells two definitions of equal text apart."""
 EFFECTS = "<top level>"
 SHORT = 12
-"""Digits of the digest of a file, which tells what changed and nothing else."""
+"""Digits of a file's digest, which only serves to name the files that changed."""
 Place = tuple[str, str]
 """A definition's module and name."""
 
 
 class Sources(Protocol):
-    """Where the sources of first-party modules come from.
+    """The sources of first-party modules.
 
     `packages` are the top-level packages and modules that count as first-party.
     """
@@ -88,10 +89,10 @@ def _files(path: str) -> tuple[str, str]:
 
 @dataclass(frozen=True)
 class Closure:
-    """The code that some names reach.
+    """The code that can be reached from some names.
 
     `digest` is of all of it; `files` are digests of what is reached in each file, by the file's
-    path, and tell which one changed; `definitions` likewise by `path:name`.
+    path, to name those that changed; `definitions` likewise by `path:name`.
     """
 
     digest: str
@@ -108,11 +109,11 @@ class Library:
         self._paths: dict[str, str] = {}
 
     def closure(self, entries: Iterable[str], without: Iterable[str] = ()) -> Closure:
-        """Return the code that some names reach.
+        """Return the code that can be reached from some names.
 
         Args:
-            entries: `package.module:name`, or `package.module` for all of a module.
-            without: likewise; what is reached through them alone is left out.
+            entries: `package.module:name`, or `package.module` for a whole module.
+            without: likewise; code that is reached only through these is left out.
 
         Raises:
             LookupError: first-party code holds none of that name.
@@ -161,7 +162,7 @@ class Library:
         return module.definitions[place[1]]
 
     def _uses(self, place: Place, definition: Definition) -> dict[str, list[Place | str]]:
-        """Return what the names in a definition stand for: first-party places, or a dotted name."""
+        """Return what each name in a definition refers to: first-party places, or a dotted name."""
         found = {}
         for reference in sorted(definition.references):
             first, *rest = reference.split(".")
@@ -172,7 +173,7 @@ class Library:
         return found
 
     def _follow(self, target: Target, rest: Iterable[str]) -> list[Place | str]:
-        """Return what an imported name, with attributes, stands for."""
+        """Return what an imported name with attributes refers to."""
         names = [*([target.attribute] if target.attribute else []), *rest]
         if target.module.partition(".")[0] not in self._sources.packages:
             return [".".join([target.module, *names])]
@@ -181,7 +182,7 @@ class Library:
         return self._top(target.module, names[0], names[1:])
 
     def _top(self, name: str, first: str, rest: Iterable[str]) -> list[Place | str]:
-        """Return what a name at the top of a module, with attributes, stands for."""
+        """Return what a name at the top of a module, with attributes, refers to."""
         module = self._module(name)
         if module is None:
             return self._submodule(name, first, rest)
@@ -199,15 +200,15 @@ class Library:
         return self._whole(name) if module and "__getattr__" in module.definitions else []
 
     def _whole(self, name: str) -> list[Place | str]:
-        """Return all definitions of a module, for names that only a run knows."""
+        """Return all definitions of a module, for names that are known only at run time."""
         module = self._module(name)
         return [(name, one) for one in sorted(module.definitions)] if module else []
 
     def _effects(self, names: Iterable[str], seen: set[str]) -> Iterator[Place]:
-        """Yield what importing modules, and all that they import, does besides defining names.
+        """Yield the side effects of importing modules and all that they import.
 
-        Such are statements at the top, and definitions under a first-party decorator, which may
-        register them.
+        These are statements at the top of a module, and definitions with a first-party decorator,
+        which may register them.
         """
         todo = [*names]
         while todo:
@@ -247,7 +248,7 @@ class Library:
 
 
 def _foreign(uses: Mapping[str, list[Place | str]]) -> list[tuple[str, str]]:
-    """Return which names stand for something that is not first-party, and for what."""
+    """Return the names that refer to third-party objects, with the dotted name of each object."""
     return [(name, p) for name, places in uses.items() for p in places if isinstance(p, str)]
 
 
@@ -264,7 +265,7 @@ def _digest(value: object) -> str:
 
 
 def changed_files(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
-    """Return the files whose code differs, by the `files` of two closures; not those that moved."""
+    """Return the files that differ between the `files` of two closures, without moved ones."""
     both = [path for path in before if path in now and before[path] != now[path]]
     kept = set(before.values()) & set(now.values())
     alone = {**before, **now}.items() - (before.items() & now.items())

@@ -1,7 +1,7 @@
-"""The code that teachers, fits and records are made by: as installed, or as it was at a commit.
+"""The code that makes teachers, fits and records, as it is installed or as it was at a commit.
 
-What plug-ins offer is found through their entry points, what the harness does with them through the
-names below. Nothing is imported.
+Classes of plug-ins are found through entry points, the functions of the harness through the names
+below. No module is imported.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ TEACHER = (
     "bench.teachers.train:train_teacher",
     "bench.teachers.store:train_planned",
 )
-"""What makes a teacher's weights from its plan, which holds the recipe and names its files."""
+"""Functions that make a teacher's weights from its specification, which holds the recipe."""
 PLANNING = ("bench.teachers.pool:plan_pool", "bench.execute.scenario:plan_teachers")
-"""Which teachers, by which recipe, a cell's pool has."""
+"""Functions that decide which teachers a cell's pool has, and their recipes."""
 FIT = (
     "bench.execute.context:CellContext",
     "bench.execute.scenario:meta_spec",
@@ -46,17 +46,17 @@ FIT = (
     "bench.seeds:seed_global_state",
     "bench.teachers.adapt:adapt_pool",
 )
-"""What a fit is given, and in what surroundings."""
+"""What prepares a fit: its context, its data, seeds and precision."""
 EVALUATION = ("bench.execute.evaluate:evaluate", "bench.execute.task_lists:task_lists")
-"""No part of a fit that is not selected by validation."""
+"""Evaluation, which belongs to a fit only if validation selects its checkpoint."""
 SCORING = ("bench.execute.testing:score_cell",)
 """Test tasks, calibration, evaluation."""
 OWN_IMAGES = "bench.data.sets.image_folder:ImageFolder"
-"""What reads the images that a user names by a path."""
+"""The reader of a user's own images."""
 
 
 class Described(Protocol):
-    """What tells which plug-ins made a cell: a cell's configuration, or a record."""
+    """The names of a cell's plug-ins: a cell's configuration or a record."""
 
     @property
     def method(self) -> str:
@@ -90,7 +90,7 @@ class Described(Protocol):
 
 
 class Traits(Protocol):
-    """What decides on which plug-ins the code of a method's cells depends: a method's class."""
+    """The class attributes of a method that decide which plug-ins its cells depend on."""
 
     uses_pool: ClassVar[bool]
     fit_depends_on: ClassVar[frozenset[str]]
@@ -102,14 +102,14 @@ PlugIn = tuple[registry.Kind, str]
 
 
 class CodeBase:
-    """First-party code that digests are taken of.
+    """First-party code, of which digests are computed.
 
     Args:
         library: the code.
         entry: returns `module:name` of a plug-in, None where the code offers none of that name.
-        distribution: returns what a plug-in came from, where that is known.
-        locate: returns the present place of a function or class of the harness, None where there is
-            none.
+        distribution: returns the distribution of a plug-in, None where it is not known.
+        locate: returns the place of a function or class of the harness in this code, None where it
+            has none.
     """
 
     def __init__(
@@ -130,8 +130,8 @@ class CodeBase:
     def fit(self, cell: Described, method: type[Traits]) -> Code:
         """Return the code that makes a cell's fit, as far as the fit depends on it.
 
-        Cells that share the fit have the same: learners that share it do not count, nor does
-        evaluation where nothing is selected by validation.
+        All cells that share a fit have the same code: a learner does not count if fits do not
+        depend on it, nor does evaluation if no checkpoint is selected by validation.
         """
         plug_ins: set[PlugIn] = {("method", cell.method), ("net", cell.net)}
         plug_ins |= {("net", net) for net in (cell.architectures if method.uses_pool else ())}
@@ -189,7 +189,7 @@ def first_party() -> frozenset[str]:
 
 
 def sources_digest() -> str:
-    """Return a digest of all files of first-party code, and of what is registered; quick."""
+    """Return a digest of all files of first-party code and of all entry points; fast."""
     names = sorted(f"{point.group} {point.name}={point.value}" for point in _points())
     files = {}
     for package in sorted(first_party()):
@@ -290,7 +290,7 @@ def changes_named(record: Record) -> str:
 
 
 def _locate(texts: dict[str, str], place: str) -> str | None:
-    """Return where the sources of another commit define what the harness now has at a place."""
+    """Return where another commit's sources define a function or class of the present harness."""
     module, name = place.split(":")
     top = re.compile(rf"^(def|class) {name}\b", re.MULTILINE)
     inside = [p for p, text in texts.items() if p.startswith("bench/") and top.search(text)]

@@ -1,4 +1,4 @@
-"""Finding all records below a folder; what cannot be read is left out, and said."""
+"""Finding all records below a folder; unreadable ones are left out and reported."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ class RecordWarning(UserWarning):
 
 
 class Reading:
-    """What there is to say of records that were read: each thing once, whatever the folders."""
+    """What reading records found: unreadable ones and unknown fields, each once."""
 
     def __init__(self) -> None:
         self.left_out: list[str] = []
         self._unknown: dict[Path, tuple[str, ...]] = {}
 
     def leave_out(self, line: str) -> None:
-        """Note what was left out, and why."""
+        """Note a record that was left out, and why."""
         if line not in self.left_out:
             self.left_out.append(line)
 
     def note(self, stored: StoredRecord) -> None:
-        """Note what of a record was left out."""
+        """Note the fields of a record that were left out."""
         for problem in stored.unreadable.values():
             self.leave_out(f"{stored.folder}: {problem}; the record is used without it")
         if stored.unknown:
@@ -49,7 +49,7 @@ class Reading:
 
 @contextlib.contextmanager
 def reading_told(tell: Callable[[str], object]) -> Iterator[Reading]:
-    """Give a `Reading`, and tell its lines at the end, also of an error."""
+    """Give a `Reading`, and pass its lines on at the end, also after an error."""
     reading = Reading()
     try:
         yield reading
@@ -70,7 +70,7 @@ def find_records(root: Path, reading: Reading | None = None) -> list[StoredRecor
 
     Args:
         root: the folder.
-        reading: takes note of what is left out; None warns of it (`RecordWarning`).
+        reading: collects what is left out; None warns of it (`RecordWarning`).
 
     Raises:
         BenchError: there is no such folder.

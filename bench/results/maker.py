@@ -1,4 +1,4 @@
-"""With what something stored was made, and whether it would be made alike now."""
+"""The code, device and threads that made something stored, compared with the present ones."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ NAMED = 3
 
 @dataclass(frozen=True)
 class Maker:
-    """The code that makes something, and the device and its CPU threads.
+    """The code that makes something, the device and the number of CPU threads.
 
-    On a CPU the number of threads decides how sums are cut up, and so changes numbers.
+    On a CPU the number of threads decides how sums are divided, and so changes numbers.
     """
 
     code: Code
@@ -28,13 +28,13 @@ class Maker:
     device: str
 
     def stamp(self) -> dict[str, Any]:
-        """Return what is stored beside the thing, as JSON."""
+        """Return the values to store beside the thing, as JSON."""
         code = self.code.model_dump(mode="json")
         return {"code": code, "threads": self.threads, "device": self.device}
 
 
 def stamped(values: Mapping[str, Any]) -> Maker | None:
-    """Return the maker that a stamp names; None where there is none."""
+    """Return the maker that stored values name; None where they name none."""
     try:
         code = Code.model_validate(values["code"])
         return Maker(code, int(values["threads"]), str(values["device"]))
@@ -43,12 +43,12 @@ def stamped(values: Mapping[str, Any]) -> Maker | None:
 
 
 def difference(stored: Maker | None, now: Maker, what: str) -> str | None:
-    """Say how something stored was made otherwise than it would be now; None where it was not.
+    """Return how the maker of something stored differs from the present one; None if it does not.
 
     Args:
-        stored: its maker, None where that is not known.
-        now: who would make it.
-        what: it is, as in "this fit".
+        stored: its maker, None where it is not known.
+        now: the present maker.
+        what: name of the thing, as in "this fit".
     """
     if stored is None:
         return f"the code that made {what} is not known"
@@ -60,7 +60,7 @@ def difference(stored: Maker | None, now: Maker, what: str) -> str | None:
 
 
 def difference_of_code(stored: Code, now: Code, what: str) -> str:
-    """Say which files changed since something was made."""
+    """Return a line that names the files that changed since something was made."""
     return f"{named(changes(stored, now))} changed since {what}"
 
 
@@ -72,7 +72,7 @@ def changes(stored: Code, now: Code) -> list[str]:
 
 
 def trusted(doubt: str) -> str:
-    """Return the warning of a record that took something in spite of a doubt."""
+    """Return the warning of a record that used something stored in spite of a difference."""
     return f"taken as stored (--trust-stored): {doubt}"
 
 
@@ -83,19 +83,19 @@ def named(files: list[str]) -> str:
 
 
 def other_threads(stored: int, now: int, what: str) -> str:
-    """Say with how many threads something was made, and how many there are now."""
+    """Return a line with the number of threads that made something, and the present number."""
     return f"{what} was made with {stored} thread{'' if stored == 1 else 's'}, not with {now}"
 
 
 @dataclass(frozen=True)
 class Judge:
-    """Decides whether something that is stored is taken, by who made it and who would make it now.
+    """Decides whether something stored is used, by comparing its maker with the present one.
 
     Args:
-        now: who would; None takes things whoever made them, and signs none.
-        recorded: returns who made something of a digest that holds no stamp, None if not known.
-        trust: take things whoever made them; the caller has it in the record.
-        say: tells the user one line.
+        now: the present maker; None uses everything, and leaves no stamp.
+        recorded: returns the maker of something without a stamp, by its digest; None if unknown.
+        trust: use everything; the caller writes the differences into the record.
+        say: shows one line to the user.
     """
 
     now: Maker | None = None
@@ -104,11 +104,11 @@ class Judge:
     say: Callable[[str], None] = lambda line: None
 
     def stamp(self) -> dict[str, Any]:
-        """Return what a thing that is made now says of its maker."""
+        """Return the stamp of something that is made now."""
         return self.now.stamp() if self.now else {}
 
     def made(self, stored: Mapping[str, Any], sha256: str) -> Maker | None:
-        """Return who made something; None where that is not known.
+        """Return the maker of something; None where it is not known.
 
         Args:
             stored: what is stored beside it, which may hold a stamp.
@@ -117,13 +117,13 @@ class Judge:
         return stamped(stored) or self.recorded(sha256)
 
     def doubt(self, stored: Mapping[str, Any], sha256: str, what: str) -> str | None:
-        """Say how something was made otherwise than it would be now; None where it was not."""
+        """Return how its maker differs from the present one; None if it does not."""
         if self.now is None:
             return None
         return difference(self.made(stored, sha256), self.now, what)
 
     def objection(self, stored: Mapping[str, Any], sha256: str, what: str) -> str | None:
-        """Return why something is not taken, or None."""
+        """Return why something is not used; None if it is."""
         return None if self.trust else self.doubt(stored, sha256, what)
 
 
@@ -137,9 +137,10 @@ class Made:
 
 
 def made_by_records(runs: Path, sha256: str) -> Made | None:
-    """Return what the records of a runs folder say of a fit or teacher that holds no stamp.
+    """Return the maker of a fit or teacher without a stamp, as the records of a folder tell it.
 
-    The record that made it counts, else the oldest that used it; only clean commits do.
+    The record of the cell that made it counts, otherwise the oldest record that used it; records
+    of a checkout with uncommitted changes do not count.
 
     Args:
         runs: the folder.

@@ -1,4 +1,4 @@
-"""Records of all versions as records of this one: older ones raised, fields of newer ones left out.
+"""Reading of records of every schema version: older ones are converted, unknown fields left out.
 
 A version of the schema that is newer than `SCHEMA` is refused: its fields may mean something else.
 """
@@ -20,7 +20,7 @@ class NewerRecordError(BenchError):
 
 
 def _from_1(values: dict[str, Any]) -> dict[str, Any]:
-    """Schema 1 kept neither the hashed object nor what plug-ins add."""
+    """Convert from schema 1, which had neither `identity` nor `extra`."""
     return {**values, "identity": None, "extra": {}}
 
 

@@ -43,7 +43,7 @@ def load_records(
     Args:
         root: a folder of runs, of one suite, or of stored results.
         only: `key=value`; several values of one key are alternatives.
-        reading: takes note of what is left out; None warns of it.
+        reading: collects what is left out; None warns of it.
         beside: further folders, of which only cells count that the first does not hold.
 
     Raises:
