@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from functools import reduce
 
 import torch
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from baselines.merging._channels import (
@@ -47,6 +46,8 @@ def identity(state: State, axes: tuple[Axis, ...]) -> dict[str, Tensor]:
 
 def assignment(scores: Tensor) -> Tensor:
     """Return the assignment (n,) of rows to columns of scores (n, n) with the highest total."""
+    from scipy.optimize import linear_sum_assignment  # a second on a slow machine
+
     _, columns = linear_sum_assignment(on_host(scores).numpy(), maximize=True)
     return torch.from_numpy(columns)
 

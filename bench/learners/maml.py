@@ -17,7 +17,21 @@ from bench.learners.norms import own_norm, query_output
 
 
 class GradientLearner(FunctionalLearner, InnerLoopLearner):
-    """Shared parts of MAML and ANIL: the inner loop, and the number of logits."""
+    """Shared parts of MAML and ANIL: adaptation, then prediction; and the number of logits."""
+
+    def task_logits(
+        self,
+        params: Params,
+        support_x: Tensor,
+        support_y: Tensor,
+        query_x: Tensor,
+        n_way: int | None = None,
+    ) -> Tensor:
+        """Adapt and predict one task; see `FunctionalLearner.task_logits`."""
+        adapted = self.adapt(params, support_x, support_y)
+        return query_output(
+            self.settings.bn, lambda x, norm: self.logits(adapted, x, norm), support_x, query_x
+        )
 
     def n_way(self, support_y: Tensor) -> int:
         """Return the outputs of the head, whatever the labels."""
@@ -56,20 +70,6 @@ class Maml(GradientLearner):
     algorithm 2. Departure, as in the released code of data-free meta-learning: batch norm uses the
     statistics of the current batch; `LearnerSettings.bn` offers other modes.
     """
-
-    def task_logits(
-        self,
-        params: Params,
-        support_x: Tensor,
-        support_y: Tensor,
-        query_x: Tensor,
-        n_way: int | None = None,
-    ) -> Tensor:
-        """Adapt and predict one task; see `FunctionalLearner.task_logits`."""
-        adapted = self.adapt(params, support_x, support_y)
-        return query_output(
-            self.settings.bn, lambda x, norm: self.logits(adapted, x, norm), support_x, query_x
-        )
 
     def adapt(self, params: Params, support_x: Tensor, support_y: Tensor) -> dict[str, Tensor]:
         """Return all parameters after the inner loop; see `InnerLoopLearner.adapt`."""
@@ -115,20 +115,6 @@ class Anil(GradientLearner):
     MAML", ICLR 2020, section 5. The outer gradient reaches head and body. Departure: batch norm
     as in `Maml`.
     """
-
-    def task_logits(
-        self,
-        params: Params,
-        support_x: Tensor,
-        support_y: Tensor,
-        query_x: Tensor,
-        n_way: int | None = None,
-    ) -> Tensor:
-        """Adapt and predict one task; see `FunctionalLearner.task_logits`."""
-        adapted = self.adapt(params, support_x, support_y)
-        return query_output(
-            self.settings.bn, lambda x, norm: self.logits(adapted, x, norm), support_x, query_x
-        )
 
     def adapt(self, params: Params, support_x: Tensor, support_y: Tensor) -> dict[str, Tensor]:
         """Return all parameters, of which the head's are new; see `InnerLoopLearner.adapt`."""

@@ -76,7 +76,6 @@ def test_comments_docstrings_and_the_place_of_a_module_change_nothing(
     checkout.edit("baselines/merging/average.py", "class Average", "# a comment\nclass Average")
     checkout.edit("baselines/merging/average.py", "Return the mean state", "Give the mean")
     checkout.move("bench.training.initialisation", "bench.learners.initial_weights")
-    checkout.move("tie_far", "tie_near_by")
     after, said = checkout.run()
     assert after == before
     assert "again" not in said
