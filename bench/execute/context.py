@@ -1,4 +1,4 @@
-"""The context of a cell: networks, learners, tasks and validation that a method is given."""
+"""The context of a cell: the networks, learners, tasks and validation that a method receives."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ class CellContext:
         """Return the mean accuracy on validation tasks, or on test tasks under `test_max`.
 
         Args:
-            learner: what is scored.
+            learner: the learner to score.
             after: see `evaluate`.
         """
         name = "val" if self.cell.protocol.selection == "val" else "test"

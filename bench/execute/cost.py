@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 class MacCounter(TorchDispatchMode):
     """Counts the multiply-accumulate operations (MACs) of all code within the block.
 
-    By the formulas of torch's `FlopCounterMode`, which itself hooks modules and so fails where
-    gradients of a network's inputs are taken.
+    It uses the formulas of torch's `FlopCounterMode`, which itself hooks modules and so fails where
+    gradients with respect to a network's inputs are computed.
     """
 
     def __init__(self) -> None:
@@ -55,8 +55,8 @@ def inference_cost(
 ) -> tuple[int, int]:
     """Return (MACs of one query image, MACs of adapting to one task), counted on a real task.
 
-    A prediction with half of the queries is compared with one of all: the difference is the
-    queries' share, the rest is adaptation.
+    A prediction with half of the queries is compared with one with all of them: the difference is
+    the cost of the queries, the rest is adaptation.
     """
     batch = tasks.batch(split, 0, 1, data.mean, data.std, device)
     n_query = batch.query_x.shape[1]

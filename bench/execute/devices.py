@@ -1,4 +1,4 @@
-"""Devices: chosen by name, made current, waited for, described, and what they cannot do.
+"""Devices: choice by name, synchronisation, memory, description and limits.
 
 One path serves CUDA, ROCm (which torch calls `cuda`), Intel's XPU and a Mac's MPS: all of them are
 `torch.accelerator`. CUDA graphs alone are asked for by name (`bench/nets/fast/graphs.py`).
@@ -21,7 +21,7 @@ _NAME = re.compile(r"(cpu|mps|(?:xpu|cuda)(?::\d+(?:,\d+)*)?)")
 
 
 def devices_of(name: str | None) -> list[torch.device]:
-    """Return the devices that a name stands for, in its order; at least one.
+    """Return the devices that a name stands for, in the given order; at least one.
 
     Args:
         name: `cpu`, `mps`, `xpu` or `cuda`, the latter two with numbers after a colon if wanted;
@@ -78,10 +78,10 @@ def choose_device(name: str | None) -> torch.device:
 
 
 def use_device(name: str | None) -> torch.device:
-    """Return the first device of a name, as the one that this thread's work goes to.
+    """Return the first device of a name, and make it the current one of this thread.
 
-    Streams, events and graphs that are made without a device are the current device's, which is
-    the first one until something says otherwise.
+    Streams, events and graphs that are created without a device belong to the current device, which
+    is the first one by default.
 
     Raises:
         BenchError: see `devices_of`.
@@ -95,7 +95,7 @@ def use_device(name: str | None) -> torch.device:
 
 
 def wait_for(device: torch.device) -> None:
-    """Wait until a device has done all that it was given."""
+    """Wait until a device has finished all work given to it."""
     if device.type != "cpu":
         import torch
 
@@ -103,7 +103,7 @@ def wait_for(device: torch.device) -> None:
 
 
 def forget_peak_memory(device: torch.device) -> None:
-    """Let the peak of a device's memory begin anew."""
+    """Reset the peak of a device's memory."""
     if device.type != "cpu":
         import torch
 
@@ -112,12 +112,12 @@ def forget_peak_memory(device: torch.device) -> None:
 
 
 def peak_memory(device: torch.device) -> int:
-    """Return the peak of a device's allocated memory in bytes; 0 where it does not say."""
+    """Return the peak of a device's allocated memory in bytes; 0 where it is not known."""
     return _memory(device, "max_memory_allocated")
 
 
 def memory(device: torch.device) -> int:
-    """Return a device's allocated memory in bytes; 0 where it does not say."""
+    """Return a device's allocated memory in bytes; 0 where it is not known."""
     return _memory(device, "memory_allocated")
 
 
@@ -140,14 +140,14 @@ def accelerator_name(device: torch.device) -> str:
 
 
 def limits(device: torch.device) -> list[str]:
-    """Return what a device cannot do that a CPU can, found by trying, and what happens instead."""
+    """Return what a device cannot do, found by trying, and what happens instead."""
     if device.type == "cpu":
         return []
     return [line for line, attempt in _attempts(device).items() if not _works(attempt)]
 
 
 def _attempts(device: torch.device) -> dict[str, Callable[[], object]]:
-    """Return, by what is said if it fails, what is tried."""
+    """Return the attempts by the text that is shown if they fail."""
     import torch
     import torch.nn.functional as F
 

@@ -65,7 +65,7 @@ class Estimator:
         self._known += stored if device.type == "cpu" else []  # all of these are a CPU's
 
     def estimate(self, cell: Cell) -> dict[str, Any]:
-        """Return what a plan says of a cell, beyond what the cells before it will have made.
+        """Return a plan's estimates of a cell, without what the cells before it will have made.
 
         Returns:
             `teachers` of its pool, `teachers_stored` of them, `seconds` and `memory_bytes` (at the
@@ -115,7 +115,7 @@ class Estimator:
         return describe_work(cell, size, architectures)
 
     def _training_s(self, plan: TeacherSpec) -> float:
-        """Return the seconds of training a teacher, whose best and last epoch come of one run."""
+        """Return the seconds of training a teacher; best and last epoch come from one training."""
         training = plan.model_dump(mode="json", exclude={"recipe": {"checkpoint"}})
         if self._met(content_hash(training)):
             return 0.0
@@ -127,7 +127,7 @@ class Estimator:
         return seconds * n_images * plan.recipe.epochs
 
     def _fit_s(self, cell: Cell, work: Work, method: type[Method], key: str) -> float | None:
-        """Return the seconds of a fit and its validations; 0 for one that is taken by then."""
+        """Return the seconds of a fit with its validations; 0 for one that is stored and used."""
         judge = self._makers.fit(cell, method)
         if self._met(key) or lacking(fit_folder(self._cache, key), judge) is None:
             return 0.0
@@ -146,7 +146,7 @@ class Estimator:
         return None if task is None else fit + task * _n_validated(cell, work)
 
     def _test_s(self, cell: Cell, work: Work, key: str) -> float | None:
-        """Return the seconds of a test, its images perhaps embedded for an earlier cell."""
+        """Return the seconds of a test, whose images an earlier cell may have embedded."""
         repeated = self._met(content_hash([key, cell.learner, cell.calibration, cell.tested]))
         task = self._task_s(work, "repeated_task") if repeated else None
         task = self._task_s(work, "task") if task is None else task
@@ -160,7 +160,7 @@ class Estimator:
     def _median_s(
         self, work: Work, name: str, scale: Callable[[Took], float], same_method: bool
     ) -> float | None:
-        """Return the median, in seconds, of a scaled field of what is most like some work."""
+        """Return the median of a scaled field, in seconds, over the most similar work."""
 
         def told(one: Took) -> bool:
             fits = one.work.method == work.method or not same_method
@@ -171,7 +171,7 @@ class Estimator:
         return statistics.median(seconds) if seconds else None
 
     def _unit_s(self, one: Took, work: Work) -> float:
-        """Return the seconds of a unit that times are in, for a meta-model like the work's."""
+        """Return the seconds per unit of a measured time, for the meta-model of some work."""
         if one.here and one.work.spec == work.spec:
             return slowdown(work.spec, self._device) if one.undisturbed else 1.0
         now = pass_seconds(work.spec, self._device)
@@ -183,7 +183,7 @@ class Estimator:
         return round(statistics.median(found)) if found else None
 
     def _like(self, work: Work, accepted: Callable[[Took], bool]) -> list[Took]:
-        """Return what is most like some work, of what is accepted."""
+        """Return the accepted measurements that are most similar to some work."""
 
         def likeness(one: Took) -> list[bool]:
             equal = [a == b for a, b in zip(one.work, work, strict=True)]

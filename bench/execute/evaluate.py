@@ -100,7 +100,7 @@ def answer(
     """Return a learner's answers to the queries of all tasks.
 
     Args:
-        learner: what is scored.
+        learner: the learner to score.
         data: the data set.
         split: what the tasks index.
         tasks: the list.
@@ -147,8 +147,8 @@ def _answers(logits: Tensor, labels: Tensor) -> Predictions:
 def _tasks_together(learner: Learner, device: torch.device) -> int:
     """Return how many tasks are predicted at once.
 
-    A calibration takes seconds for each, one task after the other on a CPU; so there it is given a
-    few, that the pass can be ended in between.
+    On a CPU a calibration takes seconds per task, one after the other; few tasks per chunk then let
+    the pass be interrupted in between.
     """
     if isinstance(learner, DrawingLearner) and device.type == "cpu":
         return min(TASKS_PER_CALL_OF_SLOW, TASKS_PER_CHUNK)
@@ -172,7 +172,7 @@ def _predict_embedded(
 
 
 def fingerprint(learner: Learner) -> str:
-    """Return a digest of the meta-model's weights that a learner holds; empty without one."""
+    """Return a digest of the weights of a learner's meta-model; empty if it has none."""
     net = getattr(learner, "net", None)
     if net is None:
         return ""

@@ -1,4 +1,4 @@
-"""Where a fit reports: curves, images and counters, kept so that a resumed fit has them all."""
+"""The log of a fit: curves, images and counters, saved so that a resumed fit has them all."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ CAPTION_SIZE = 10
 
 
 class CellLog:
-    """The harness's `FitLog`. Tensors are kept as they come and read when something is written."""
+    """The harness's `FitLog`. Tensors are read only when something is written."""
 
     def __init__(self, progress: Callable[[int, int], None] = lambda done, total: None) -> None:
         self._points: list[tuple[int, str, float | Tensor]] = []
@@ -80,7 +80,7 @@ class CellLog:
         self._progress(step, total)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return everything noted so far, as plain lists and tensors."""
+        """Return everything reported so far, as plain lists and tensors."""
         self._read_points()
         return {
             "points": [list(point) for point in self._points],
@@ -92,7 +92,7 @@ class CellLog:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take up what an interrupted fit had noted."""
+        """Restore what an interrupted fit had reported."""
         self._points = [tuple(point) for point in state["points"]]
         self._images = {name: (x, tuple(c), n) for name, (x, c, n) in state["images"].items()}
         self.counters = dict(state["counters"])
@@ -111,7 +111,7 @@ class CellLog:
         }
 
     def write(self, folder: Path) -> None:
-        """Write `curve.parquet` and `images/*.png` into a folder, where there are any."""
+        """Write `curve.parquet` and `images/*.png` into a folder, if there are any."""
         if self._points:
             write_parquet(folder / "curve.parquet", self.curve())
         for name, (pixels, captions, columns) in self._images.items():

@@ -22,7 +22,7 @@ MOST_QUERIES = 75
 def pass_seconds(spec: NetSpec, device: torch.device) -> float:
     """Return the seconds per image of predicting tasks with ProtoNet, the median of some samples.
 
-    Nothing is kept beyond this process: a machine that is busy now may be idle at the next plan.
+    The result is not stored: a machine that is busy now may be idle at the next plan.
     """
     return _measured(spec, device).seconds
 
@@ -35,7 +35,7 @@ def slowdown(spec: NetSpec, device: torch.device) -> float:
 
 @functools.cache
 def _measured(spec: NetSpec, device: torch.device) -> Elapsed:
-    """Return what a pass takes per image."""
+    """Return the seconds of a pass per image."""
     net = placed(build_net(spec), device).eval()
     learner = ProtoNet(net.requires_grad_(False), LearnerSettings())
     label = torch.zeros(1, 1, dtype=torch.long, device=device)

@@ -1,4 +1,4 @@
-"""Measured times of cells and what they depend on, from records and from the package's rates.
+"""Measured times of cells and the properties that they depend on, from records and package.
 
 `rates.json` holds the stored results' rates, in forward passes of the meta-model instead of
 seconds, so that one measured pass turns them into another machine's seconds.
@@ -73,7 +73,7 @@ class Took(NamedTuple):
 
 
 def describe_work(source: Cell | Record, image_size: int, architectures: Iterable[str]) -> Work:
-    """Return what decides how long a cell takes, or the cell of a record took.
+    """Return the properties that determine how long a cell, or the cell of a record, takes.
 
     Args:
         source: the cell or the record.
@@ -131,7 +131,7 @@ def took(record: Record, sizes: Mapping[str, int]) -> Took | None:
 
 
 def took_here(runs: Path, device: Device, sizes: Mapping[str, int]) -> list[Took]:
-    """Return what the records of a runs folder say that were made on a device."""
+    """Return the times in the records of a runs folder that were made on a device."""
     found = []
     for path in sorted(runs.glob(f"*/*/{RECORD}")):
         with contextlib.suppress(BenchError):  # what cannot be read tells nothing

@@ -48,7 +48,7 @@ def find_cell(name: str, runs: Path, reading: Reading | None = None) -> StoredRe
     """Return the stored record of a cell: a folder that holds it, or the beginning of its hash.
 
     Raises:
-        BenchError: nothing, or several different cells, under that name.
+        BenchError: no cell, or several different ones, have that name.
     """
     if (Path(name) / RECORD).is_file():
         return open_record(Path(name))
@@ -128,7 +128,7 @@ def open_datasets(
 
 @contextlib.contextmanager
 def fresh_cache(cache: Path, keep: str) -> Iterator[Path]:
-    """Give an empty cache, which shares with another one imported pools and what `keep` says."""
+    """Give an empty cache that shares imported pools, and what `keep` names, with another one."""
     with tempfile.TemporaryDirectory(prefix="purer-bench-") as name:
         imported = ("pools",) if (cache / "pools").is_dir() else ()
         for room in (*imported, *ROOMS[keep]):
@@ -267,7 +267,7 @@ def as_row(outcome: Outcome) -> dict[str, Any]:
 
 
 def sentences(outcome: Outcome) -> list[str]:
-    """Say in lines how a repetition compares with its record."""
+    """Return lines that compare a repetition with its record."""
     a, b = outcome.stored.record, outcome.again.record
     n = a.scored.n
     lines = [

@@ -1,4 +1,4 @@
-"""What a scenario determines for a cell: teachers, images, tasks per data set.
+"""The parts of a cell that follow from its scenario: teachers, images, tasks per data set.
 
 With one data set (SS, SH) all is that set's. With several (MH) the pool cycles through data sets
 and architectures, images keep their own size, and all are normalised alike, by ImageNet's mean and
@@ -18,7 +18,7 @@ from bench.teachers.pool import TeacherSpec, plan_pool
 
 
 def plan_teachers(cell: Cell, data: Mapping[str, ImageData]) -> list[TeacherSpec]:
-    """Return the teachers that a cell's pool consists of; none where it was imported.
+    """Return the teachers of a cell's pool; none if the pool was imported.
 
     With several data sets, teacher number i is one of set i mod D; within a set architectures
     cycle, from another start for each set.
@@ -49,7 +49,7 @@ def plan_teachers(cell: Cell, data: Mapping[str, ImageData]) -> list[TeacherSpec
 
 
 def refused_by_plan(method: type[Method], cell: Cell) -> str | None:
-    """Return why a method cannot serve a cell's pool, as far as the plan tells, or None."""
+    """Return why a method cannot serve a cell's pool, as far as a plan shows it, or None."""
     needs = method.needs_of(method.Config.model_validate(cell.method_config))
     if "same_architecture" in needs and len(set(cell.architectures)) > 1:
         return f"needs teachers of one architecture; the pool has {', '.join(cell.architectures)}"
@@ -70,7 +70,7 @@ def scenario_data(cell: Cell, data: Mapping[str, ImageData]) -> list[ImageData]:
 
 
 def tested_data(cell: Cell, sets: Sequence[ImageData]) -> list[ImageData]:
-    """Return those of the cell's data sets whose test tasks are scored."""
+    """Return the cell's data sets whose test tasks are scored."""
     return [one for one in sets if one.name in cell.tested]
 
 

@@ -28,10 +28,10 @@ def task_list(
 ) -> TaskList:
     """Return the tasks of a split that a learner is scored on.
 
-    Under `frozen` they depend on the data and the task shape alone. Under `redrawn` each
-    evaluation, on validation as on test tasks, meets tasks of its own: their seed is derived from
-    the cell and from the weights that are evaluated. So the test tasks that a checkpoint was chosen
-    on under `test_max` are the ones that it is reported on, as published.
+    With `frozen` they depend only on the data and the task shape. With `redrawn` each evaluation,
+    on validation or test tasks, has its own tasks: their seed is derived from the cell and from the
+    evaluated weights. With `test_max`, a checkpoint is therefore selected and reported on the same
+    test tasks, as published.
     """
     base = TEST_SEED
     if cell.protocol.task_list == "redrawn":
