@@ -67,9 +67,29 @@ class PlainDisplay:
         self.echo(f"[{self.n_done}/{self.n_cells}] {label}: {outcome}")
         self._last.pop(label, None)
 
-    def say(self, line: str) -> None:
+    def say(self, line: str, label: str = "") -> None:
         """Print one line that the user should know."""
         self.echo(line)
+
+
+class QuietDisplay(PlainDisplay):
+    """For output that a program reads: shows only what the user should know, and keeps it.
+
+    Args:
+        n_cells: cells of the suite.
+        tell: prints a line elsewhere, as on standard error.
+    """
+
+    def __init__(self, n_cells: int, tell: Callable[[str], object]) -> None:
+        super().__init__(n_cells, lambda line: None)
+        self._tell = tell
+        self.notices: dict[str, list[str]] = {}
+        """the lines about each cell, by its label"""
+
+    def say(self, line: str, label: str = "") -> None:
+        """Print one line that the user should know, and keep it."""
+        self._tell(line)
+        self.notices.setdefault(label, []).append(line)
 
 
 class LiveDisplay(PlainDisplay):
@@ -153,7 +173,7 @@ class LiveDisplay(PlainDisplay):
         self._bars.console.print(f"[{self.n_done}/{self.n_cells}] {label}: {outcome}", markup=False)
         self._bars.update(self._cells, completed=self.n_done)
 
-    def say(self, line: str) -> None:
+    def say(self, line: str, label: str = "") -> None:
         """Print a line above the bars."""
         self._bars.console.print(line, markup=False)
 
@@ -181,5 +201,5 @@ class _Shown:
 
 
 def make_display(n_cells: int, echo: Callable[[str], object], live: bool) -> PlainDisplay:
-    """Return the display that suits the output."""
+    """Return the display for a reader, on a terminal (`live`) or elsewhere."""
     return LiveDisplay(n_cells, echo) if live else PlainDisplay(n_cells, echo)

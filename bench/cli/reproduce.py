@@ -6,7 +6,6 @@ import contextlib
 import functools
 import json
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -20,10 +19,6 @@ from bench.cli.options import (
     preparing,
 )
 from bench.paths import UserPath
-
-
-def _shown(as_json: bool) -> Callable[..., None]:
-    return (lambda *_, **__: None) if as_json else click.echo
 
 
 @click.command()
@@ -73,7 +68,7 @@ def reproduce(
     CELL is the folder of a record, such as results/glyphs/122e9dea0bfaa2f2, or the beginning of a
     cell's hash in --runs. For a cell of a submission, a badge with the verdict is written.
     """
-    from bench.cli.display import make_display
+    from bench.cli.display import QuietDisplay, make_display
     from bench.execute.reproduce import (
         as_row,
         cell_of,
@@ -95,12 +90,14 @@ def reproduce(
     with contextlib.ExitStack() as stack:
         place = output or Path(stack.enter_context(tempfile.TemporaryDirectory()))
         fresh = stack.enter_context(fresh_cache(cache, keep))
-        with make_display(1, _shown(as_json), False) as display:
+        quiet = QuietDisplay(1, functools.partial(click.echo, err=True))
+        with quiet if as_json else make_display(1, click.echo, False) as display:
             again = run_again(stored, data, fresh, place, device, threads, display)
         outcome = judge(stored, again)
         badge = write_badge(stored, as_row(outcome), again.record)
         if as_json:
-            click.echo(json.dumps(as_row(outcome), indent=1))
+            notices = [line for lines in quiet.notices.values() for line in lines]
+            click.echo(json.dumps({**as_row(outcome), "notices": notices}, indent=1))
         else:
             for line in sentences(outcome):
                 click.echo(line)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -93,8 +94,8 @@ def run(
     check_plan(resolved, request)
     view = _mlflow_view(resolved, request) if mlflow else None
     try:
-        stored = _run(resolved, request, executor, view, live, as_json)
-        _close(context, resolved.suite.name, request, stored, view, figures, as_json)
+        stored, notices = _run(resolved, request, executor, view, live, as_json)
+        _close(context, resolved, request, stored, notices, view, figures, as_json)
     except KeyboardInterrupt as stopped:
         click.echo(f"interrupted: {_kept(resolved, request, stopped)}", err=True)
         raise
@@ -106,19 +107,20 @@ def run(
 
 def _close(
     context: click.Context,
-    suite: str,
+    resolved: ResolvedSuite,
     request: Request,
     stored: Sequence[StoredRecord],
+    notices: Mapping[str, list[str]],
     view: MlflowView | None,
     figures: bool,
     as_json: bool,
 ) -> None:
     """Print the records or their report, write what the MLflow store lacks, name the places."""
+    suite = resolved.suite.name
     folder = request.runs / suite
     report = None
     if as_json:
-        rows = [{"folder": str(one.folder), **one.record.model_dump(mode="json")} for one in stored]
-        click.echo(json.dumps(rows, indent=1))
+        click.echo(json.dumps([_row(one, resolved, notices) for one in stored], indent=1))
     elif stored:
         report = _report(context, folder, figures)
     ui_command = view.close(suite, stored, report) if view else None
@@ -149,17 +151,29 @@ def _run(
     view: MlflowView | None,
     live: bool,
     as_json: bool,
-) -> list[StoredRecord]:
-    from bench.cli.display import make_display
+) -> tuple[list[StoredRecord], dict[str, list[str]]]:
+    """Run the cells; return their records, and what was said of cells with `--json`, by label."""
+    from bench.cli.display import QuietDisplay, make_display
     from bench.execute.run import Executor, run_here, run_plan
 
     execute: Executor = run_here
     if executor == "dask":
         from bench.execute.dask import run_dask as execute
     finished = view.ingest if view else _nothing
-    echo = _nothing if as_json else click.echo
-    with make_display(len(resolved.cells), echo, live) as display:
-        return run_plan(resolved, request, execute, display, finished)
+    quiet = QuietDisplay(len(resolved.cells), functools.partial(click.echo, err=True))
+    display = quiet if as_json else make_display(len(resolved.cells), click.echo, live)
+    with display:
+        return run_plan(resolved, request, execute, display, finished), quiet.notices
+
+
+def _row(
+    stored: StoredRecord, resolved: ResolvedSuite, notices: Mapping[str, list[str]]
+) -> dict[str, Any]:
+    """Return a record as JSON, with its folder and what was said of its cell."""
+    name = stored.record.cell_hash
+    label = next(cell.label for cell in resolved.cells if cell.hash(resolved.digests) == name)
+    said = {"folder": str(stored.folder), "notices": notices.get(label, [])}
+    return {**said, **stored.record.model_dump(mode="json")}
 
 
 def _report(context: click.Context, folder: Path, figures: bool) -> Path | None:

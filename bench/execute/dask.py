@@ -169,7 +169,10 @@ class Workers:
     def _end(self, future: Any) -> Ended:
         worker, unit = self._at.pop(future)
         if future.status == "finished":
-            return replace(future.result(), unit=unit)
+            ended = future.result()
+            for line in ended.said:
+                self._display.say(line, unit.cell.label)
+            return replace(ended, unit=unit)
         error = future.exception(timeout=1) if future.status == "error" else None
         future.cancel()
         if isinstance(error, BenchError | OSError):
@@ -280,6 +283,8 @@ def _stop_of(run_id: str) -> Stop:
 
 _STATES: dict[str, RunState] = {}
 """In a worker: what it keeps between the cells of the last run that it worked for."""
+_SAID: list[str] = []
+"""In a worker: what the user should know of the unit under way."""
 
 
 def _request_stop(run_id: str, signum: int) -> None:
@@ -290,8 +295,10 @@ def _work(setup: Setup, unit: Unit, run_id: str) -> Ended:
     """In a worker: do a unit, and say how it ended."""
     if run_id not in _STATES:
         _STATES.clear()
-        keeping = Keeping(setup.request.checkpoint_every, _stop_of(run_id))
+        keeping = Keeping(setup.request.checkpoint_every, _stop_of(run_id), _SAID.append)
         _STATES[run_id] = open_state(
             setup.suite, setup.datasets, setup.request, Progress(), keeping
         )
-    return run_unit(unit, _STATES[run_id])
+    _SAID.clear()
+    ended = run_unit(unit, _STATES[run_id])
+    return replace(ended, said=tuple(_SAID))

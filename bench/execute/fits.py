@@ -222,7 +222,7 @@ def obtain_fit(run: FitRun, method: Method, context: FitContext) -> Fit:
         if reason is None:
             return run.load()
         if reason:
-            run.judge.say(f"{reason}; fitting again")
+            run.judge.say(f"{run.what}: {reason}; fitting again")
         run.make(method, context, lease)
         return _load(run.folder, False, run.judge)
 

@@ -154,7 +154,7 @@ class Processes:
             if unit is not None:
                 yield Ended(unit, lost=self._lost(one))
         elif isinstance(event, str):
-            self._display.say(event)
+            self._display.say(event, unit.cell.label if unit else "")
         elif isinstance(event, Ended) and unit is not None:
             one.unit = None
             yield replace(event, unit=unit)

@@ -97,8 +97,8 @@ class Display(Protocol):
     def end_cell(self, label: str, outcome: str) -> None:
         """Say how a cell ended."""
 
-    def say(self, line: str) -> None:
-        """Say one thing that the user should know."""
+    def say(self, line: str, label: str = "") -> None:
+        """Say one thing that the user should know; `label` names the cell that it concerns."""
 
 
 class Progress:

@@ -103,14 +103,16 @@ class _Here:
     def __init__(self, state: RunState, display: Display) -> None:
         self._state, self._label = state, ""
         self._unit: Unit | None = None
+        self._about = ""
         state.progress = Progress(lambda standing: display.stage(self._label, standing))
+        state.keeping = replace(state.keeping, say=lambda line: display.say(line, self._about))
 
     @property
     def is_free(self) -> bool:
         return self._unit is None
 
     def start(self, unit: Unit) -> None:
-        self._unit, self._label = unit, unit.label
+        self._unit, self._label, self._about = unit, unit.label, unit.cell.label
 
     def ended(self, seconds: float) -> list[Ended]:
         if self._unit is None:
@@ -160,8 +162,10 @@ def run_here(
     keeping: Keeping,
 ) -> Iterator[tuple[Cell, Path]]:
     """Run cells in as many processes of this machine as `capacity` says; see `run_inline`."""
+    if request.jobs == 1:  # nothing to find out
+        yield from run_inline(plan, cells, request, display, keeping)
+        return
     from bench.execute.capacity import capacity
-    from bench.execute.jobs import run_jobs
 
     found = capacity(plan, cells, request)
     if len(found.devices) > 1 or (len(cells) > 1 and request.jobs is None):
@@ -170,6 +174,8 @@ def run_here(
         request = replace(request, device=found.devices[0])
         yield from run_inline(plan, cells, request, display, keeping)
     else:
+        from bench.execute.jobs import run_jobs
+
         yield from run_jobs(plan, cells, request, display, keeping, found)
 
 
@@ -205,10 +211,10 @@ def run_plan(
         if state.doubt and state.is_finished:
             add_warning(state.folder, trusted(state.doubt))
         elif state.doubt:
-            display.say(f"{cell.label}: {state.doubt}; running it again")
+            display.say(f"{cell.label}: {state.doubt}; running it again", cell.label)
         elif state.problem:
             what = "left out" if state.is_finished else "running the cell again"
-            display.say(f"{state.problem}; {what}")
+            display.say(f"{state.problem}; {what}", cell.label)
     todo = [cell for cell, state in states if not state.is_finished]
     folders = {cell.hash(plan.digests): state.folder for cell, state in states}
     for cell, folder in _executed(plan, todo, request, execute, display) if todo else ():

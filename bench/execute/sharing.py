@@ -128,7 +128,7 @@ class _Work:
         if ended.folder is None:
             self._display.leave_cell(unit.label)
         if ended.lost:
-            self._display.say(f"{unit.label}: {ended.lost}; the others go on")
+            self._display.say(f"{unit.label}: {ended.lost}; the others go on", unit.cell.label)
         if not unit.helps:
             self._end_cell(ended)
 

@@ -44,7 +44,7 @@ class Ended:
 
     `busy`: another process is at something that it needs. `signum`: the signal that asked for the
     end; `kept`: what was saved then, perhaps nothing. `lost`: how the process ended that had it.
-    `error`: what ends the run.
+    `error`: what ends the run. `said`: what the user should know and was not told yet.
     """
 
     unit: Unit
@@ -54,6 +54,7 @@ class Ended:
     kept: str = ""
     lost: str = ""
     error: Exception | None = None
+    said: tuple[str, ...] = ()
 
 
 def open_state(

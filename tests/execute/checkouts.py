@@ -112,7 +112,7 @@ class Checkout:
         runs, said = self.folder / place / "runs", self.folder / "said.txt"
         command = ["run", str(self.folder / "tie.yaml"), "--runs", str(runs)]
         command += ["--cache", str(self.folder / place / "cache"), "--device", "cpu"]
-        command += ["--no-figures", "--no-mlflow", *(words or ("--threads", "1"))]
+        command += ["--no-figures", "--no-mlflow", "--jobs", "1", *(words or ("--threads", "1"))]
         process = PROCESSES.Process(target=_run, args=(self.code, command, said))
         process.start()
         process.join()

@@ -28,6 +28,7 @@ class Shown:
 
     def __init__(self) -> None:
         self.lines: list[str] = []
+        self.about: list[tuple[str, str]] = []
         self.under_way: list[str] = []
 
     def start_cell(self, label: str) -> None:
@@ -42,8 +43,9 @@ class Shown:
     def end_cell(self, label: str, outcome: str) -> None:
         self.under_way.remove(label)
 
-    def say(self, line: str) -> None:
+    def say(self, line: str, label: str = "") -> None:
         self.lines.append(line)
+        self.about.append((line, label))
 
 
 class Crew:
