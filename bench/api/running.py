@@ -100,7 +100,7 @@ class _Said:
         self._n_cells, self._say = n_cells, say
         self._n_done = 0
 
-    def say(self, line: str) -> None:
+    def say(self, line: str, label: str = "") -> None:
         """Say one line that the user should know."""
         self._say(line)
 

@@ -1,18 +1,14 @@
-"""Copies of the packages that are edited and run, each time in a process of its own.
-
-Other packages' modules are imported once, in a process that is forked for each run.
-"""
+"""Copies of the packages that are edited and run, each time in a process of its own."""
 
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
-import runpy
 import shutil
-import sys
 from pathlib import Path
 from typing import Any
+
+from tests import processes
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("bench", "baselines", "purer", "reports")
@@ -56,10 +52,7 @@ def scaled(state):
 }
 """A method, a helper of it, and a helper of that."""
 
-PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(
-    ["torch._dynamo", "torch.func", "pandas", "pyarrow.parquet", "pydantic", "click", "yaml"]
-)
+RUN = "import sys; sys.path[:0] = [sys.argv.pop(1)]; from bench.cli.main import main; main()"
 
 
 class Checkout:
@@ -109,16 +102,15 @@ class Checkout:
             words: more options.
             place: the folder of runs and cache.
         """
-        runs, said = self.folder / place / "runs", self.folder / "said.txt"
-        command = ["run", str(self.folder / "tie.yaml"), "--runs", str(runs)]
-        command += ["--cache", str(self.folder / place / "cache"), "--device", "cpu"]
-        command += ["--no-figures", "--no-mlflow", "--jobs", "1", *(words or ("--threads", "1"))]
-        process = PROCESSES.Process(target=_run, args=(self.code, command, said))
-        process.start()
-        process.join()
-        assert process.exitcode == 0, said.read_text(encoding="utf-8")
+        runs = self.folder / place / "runs"
+        command = [str(self.code), "run", str(self.folder / "tie.yaml"), "--runs", str(runs)]
+        command += ["--cache", str(self.folder / place / "cache"), "--device", "cpu", "--jobs", "1"]
+        command += ["--no-figures", "--no-mlflow", *(words or ("--threads", "1"))]
+        surroundings = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+        done = processes.run(command, RUN, surroundings, self.folder)
+        assert done.returncode == 0, done.stdout + done.stderr
         found = [json.loads(p.read_text("utf-8")) for p in runs.glob("tie/[!.]*/record.json")]
-        return {record["method"]: record for record in found}, said.read_text(encoding="utf-8")
+        return {record["method"]: record for record in found}, done.stdout
 
     def reference(self, decoded: bool) -> dict[str, dict[str, Any]]:
         """Return the records of the code as it is, made in new folders.
@@ -130,14 +122,3 @@ class Checkout:
             data = "cache/data"
             shutil.copytree(self.folder / "kept" / data, self.folder / "fresh" / data)
         return self.run(place="fresh")[0]
-
-
-def _run(code: Path, command: list[str], said: Path) -> None:
-    """Run the command line of some code in this process, which has imported none of it."""
-    with said.open("wb") as file:
-        for stream in (1, 2):
-            os.dup2(file.fileno(), stream)
-    sys.path.insert(0, str(code))
-    sys.argv = ["bench", *command]
-    assert "bench" not in sys.modules
-    runpy.run_module("bench", run_name="__main__")
