@@ -73,18 +73,18 @@ def test_a_run_over_nothing_but_damaged_files_ends_with_the_same_results(
 
 
 @pytest.mark.faults
-def test_each_damage_to_each_kind_is_noticed_or_made_again_by_a_run(
-    left: Left, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_damage_to_each_kind_alone_is_noticed_or_made_again_by_a_run(
+    left: Left, tmp_path: Path, capsys: pytest.CaptureFixture[str], damage: Callable[[Path], None]
 ) -> None:
-    """Also with the records gone, so that what the cache holds is used."""
+    """Of what the cache holds with the records gone, so that it is used."""
     for number, name in enumerate(kinds(left)):
-        for damage in DAMAGES:
-            folder = tmp_path / f"{number}-{damage.__name__}"
-            mine = left.copied(folder)
-            damage(kinds(mine)[name])
-            if name.startswith("cache/"):
-                shutil.rmtree(mine.runs)
-            assert mine.run() == 0, (name, damage.__name__, capsys.readouterr())
-            assert mine.results() == left.results(), (name, damage.__name__)
-            assert damaged(mine.cache, mine.runs) == []
-            shutil.rmtree(folder)
+        folder = tmp_path / str(number)
+        mine = left.copied(folder)
+        damage(kinds(mine)[name])
+        if name.startswith("cache/"):
+            shutil.rmtree(mine.runs)
+        assert mine.run() == 0, (name, capsys.readouterr())
+        assert mine.results() == left.results(), name
+        assert damaged(mine.cache, mine.runs) == []
+        shutil.rmtree(folder)
