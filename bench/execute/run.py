@@ -69,14 +69,6 @@ def _check_precision(cell: Cell, request: Request) -> None:
     check_precision(cell.protocol.precision, choose_device(request.device))
 
 
-def _needs_only_what_is_cached(plan: ResolvedSuite, request: Request) -> bool:
-    """Tell whether all teachers and fits of a plan's unfinished cells are in the cache."""
-    from bench.execute.estimate import is_cached
-
-    todo = unfinished(plan, request)
-    return request.cache.is_dir() and all(is_cached(c, plan.data, request.cache) for c in todo)
-
-
 def _check_writable(name: str, folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
