@@ -60,6 +60,8 @@ def _line(path: Path, check: Check) -> str | None:
         return check(path)
     except BenchError as error:
         return str(error)
+    except FileNotFoundError as error:
+        return f"{error.filename} is missing"
     except OSError as error:
         return file_problem(error)
 
