@@ -61,3 +61,8 @@ def is_of_storage(error: OSError) -> bool:
 def is_of_input(error: OSError) -> bool:
     """Tell whether another path or other rights mend it, as in a wrong request."""
     return errno.errorcode.get(error.errno or 0, "") in _OF_INPUT
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an exception's text, or its type where it has none."""
+    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)

@@ -69,6 +69,7 @@ def cuda() -> torch.device:
 def _quiet_surroundings() -> None:
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("DO_NOT_TRACK", "true")
+    os.environ.pop("MLFLOW_TRACKING_URI", None)
 
 
 @pytest.fixture(scope="session")
@@ -115,3 +116,14 @@ def _read_only(folder: Path) -> Iterator[None]:
             os.seteuid(0)
         for path, mode in modes.items():
             path.chmod(mode)
+
+
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An MLflow store without runs, which takes seconds to make; copy it to change it."""
+    from bench.results.mlflow import Tracker
+    from bench.results.mlflow_store import DATABASE, Store
+
+    runs = tmp_path_factory.mktemp("store")
+    Tracker(Store(runs))
+    return runs / DATABASE

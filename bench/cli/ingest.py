@@ -1,92 +1,85 @@
-"""`bench ingest`, and how a run writes its records into the MLflow store."""
+"""`bench ingest`: the records that the MLflow store lacks, written into it."""
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from bench.cli.options import runs_option
-from bench.errors import BenchError
+from bench.cli.options import mlflow_option, runs_option
+from bench.errors import BenchError, first_line
 
 if TYPE_CHECKING:
+    from bench.results.mlflow import Tracker
     from bench.results.store import StoredRecord
+
+MOST_FAILURES = 3
+"""Records that cannot be written before no more are tried: the store is away."""
 
 
 @click.command()
 @runs_option
-@click.option("--rebuild", is_flag=True, help="Start from an empty store.")
+@mlflow_option
+@click.option("--rebuild", is_flag=True, help="Delete the store's file first.")
 @click.pass_context
-def ingest(context: click.Context, runs: Path, rebuild: bool) -> None:
-    """Write the records that are new into the MLflow store; exit 1 if one could not be written."""
+def ingest(context: click.Context, runs: Path, mlflow_uri: str | None, rebuild: bool) -> None:
+    """Write the records that the MLflow store lacks; exit 1 if one could not be written.
+
+    The store itself is asked what it holds. Runs that a process which is gone left open are closed.
+    """
+    from bench.execute.progress import under_way
     from bench.results.find import find_records, reading_told
-    from bench.results.mlflow import pending, store_uri
+    from bench.results.mlflow_store import Store
 
     with reading_told(functools.partial(click.echo, err=True)) as reading:
         stored = find_records(runs, reading)
     if not stored:
         raise BenchError(f"no finished record below '{runs}'; run a suite first, or name --runs")
+    store = Store(runs, mlflow_uri)
+    if rebuild and store.database is None:
+        raise BenchError(f"--rebuild deletes a file, and {store.shown} is none; leave it out")
     if rebuild:
-        (runs / "mlflow.db").unlink(missing_ok=True)
-    todo = pending(runs, stored)
-    view = MlflowView(runs)
-    written = [one for one in todo if view.ingest(one)]
-    for suite in sorted({one.record.suite for one in written}):
-        view.attach_report(suite, runs / suite / "report")
-    click.echo(f"{len(written)} of {len(stored)} records written to {store_uri(runs)}")
-    if len(written) < len(todo):
+        store.remove()
+    from bench.results.mlflow import Tracker
+    from bench.results.store import place_of
+
+    tracker = Tracker(store)
+    tracker.close_abandoned(place_of(folder) for folder, _ in under_way(runs))
+    written, problem = write_all(tracker, stored)
+    for suite in sorted({one.record.suite for one in stored} if written and not problem else ()):
+        tracker.attach_report(suite, runs / suite / "report")
+    click.echo(f"{written} of {len(stored)} records written to {store.shown}")
+    if problem:
+        click.echo(problem, err=True)
         context.exit(1)
 
 
-class MlflowView:
-    """The MLflow store of a runs folder, opened when it is first needed.
+def write_all(tracker: Tracker, stored: Sequence[StoredRecord]) -> tuple[int, str]:
+    """Write the records that a store lacks, then the times of their suites.
 
-    It shows what the records hold, so nothing that breaks it stops a run.
+    Returns:
+        How many were written, and one line that says why not all were; empty if all were.
     """
-
-    def __init__(self, runs: Path) -> None:
-        self._runs = runs
-        self._tracker: Any = None
-
-    def open(self) -> None:
-        """Open the store.
-
-        Raises:
-            BenchError: it cannot be opened.
-        """
-        from bench.results.mlflow import open_tracker
-
-        self._tracker = self._tracker or open_tracker(self._runs)
-
-    def ingest(self, stored: StoredRecord) -> bool:
-        """Write a record, or say that it could not be written; tell whether it was."""
-        self.open()
-        try:
-            self._tracker.ingest(stored)
-        except Exception as error:
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
-            click.echo(
-                f"MLflow store: {stored.record.cell_hash} was not written ({reason}); its record "
-                f"was, and bench ingest --runs {self._runs} tries again",
-                err=True,
-            )
-            return False
-        return True
-
-    def attach_report(self, suite: str, folder: Path) -> None:
-        """Attach a rendered report to its suite, where there is one and the store is open."""
-        if self._tracker is not None and folder.is_dir():
-            self._tracker.attach_report(suite, folder)
-
-    def close(self, suite: str, stored: Sequence[StoredRecord], report: Path | None) -> str:
-        """Write what the store lacks, attach a suite's report, return the command that shows it."""
-        from bench.results.mlflow import pending, ui_command
-
-        for one in pending(self._runs, stored):
-            self.ingest(one)
-        if report is not None:
-            self.attach_report(suite, report)
-        return ui_command(self._runs)
+    written, reasons = 0, []
+    try:
+        known = tracker.cells()
+        for one in sorted(stored, key=lambda one: one.record.started):
+            try:
+                written += tracker.ingest(one, known)
+            except Exception as error:
+                reasons.append(first_line(error))
+                if len(reasons) == MOST_FAILURES:
+                    break
+        for suite in sorted({one.record.suite for one in stored} if not reasons else ()):
+            tracker.close_suite(suite, stored)
+    except Exception as error:
+        reasons.append(first_line(error))
+    if not reasons:
+        return written, ""
+    return written, (
+        f"MLflow store {tracker.store.shown}: not all was written ({reasons[0]}); the records are "
+        f"kept, and {tracker.store.ingest_command} tries again"
+    )

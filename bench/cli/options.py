@@ -44,6 +44,12 @@ runs_option = click.option(
     show_default=True,
     help="Where results go.",
 )
+mlflow_option = click.option(
+    "--mlflow-uri",
+    envvar="MLFLOW_TRACKING_URI",
+    metavar="ADDRESS",
+    help="MLflow server or store.  [default: mlflow.db in --runs]",
+)
 checkpoint_option = click.option(
     "--checkpoint-every",
     type=click.FloatRange(min=0),

@@ -11,13 +11,19 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bench.cli.options import checkpoint_option, json_option, resolve, suite_options
+from bench.cli.options import (
+    checkpoint_option,
+    json_option,
+    mlflow_option,
+    resolve,
+    suite_options,
+)
 from bench.cli.streams import outlive_reader
 from bench.errors import BrokenOff, file_problem
 from bench.stops import Stopped
 
 if TYPE_CHECKING:
-    from bench.cli.ingest import MlflowView
+    from bench.cli.mlflow_writer import MlflowWriter
     from bench.execute.plan import Request, ResolvedSuite
     from bench.results.store import StoredRecord
 
@@ -73,6 +79,7 @@ def plan(as_json: bool, n_tasks: int | None, time: str | None, **options: Any) -
     help="Take teachers, fits and cells of other code or threads; records say so.",
 )
 @click.option("--mlflow/--no-mlflow", default=True, help="Write the MLflow store.")
+@mlflow_option
 @click.option("--figures/--no-figures", default=True, help="Draw the closing report's figures.")
 @json_option
 @click.pass_context
@@ -81,6 +88,7 @@ def run(
     /,
     executor: str,
     mlflow: bool,
+    mlflow_uri: str | None,
     figures: bool,
     as_json: bool,
     **options: Any,
@@ -92,11 +100,13 @@ def run(
     live = sys.stdout.isatty() and not as_json
     resolved, request = resolve(options, quiet=not live)
     check_plan(resolved, request)
-    view = _mlflow_view(resolved, request) if mlflow else None
+    writer = _mlflow_writer(resolved, request, mlflow_uri) if mlflow else None
     try:
-        stored, notices = _run(resolved, request, executor, view, live, as_json)
-        _close(context, resolved, request, stored, notices, view, figures, as_json)
+        stored, notices = _run(resolved, request, executor, writer, live, as_json)
+        _close(context, resolved, request, stored, notices, writer, figures, as_json)
     except KeyboardInterrupt as stopped:
+        if writer is not None:
+            writer.stop()
         click.echo(f"interrupted: {_kept(resolved, request, stopped)}", err=True)
         raise
     except OSError as error:
@@ -111,7 +121,7 @@ def _close(
     request: Request,
     stored: Sequence[StoredRecord],
     notices: Mapping[str, list[str]],
-    view: MlflowView | None,
+    writer: MlflowWriter | None,
     figures: bool,
     as_json: bool,
 ) -> None:
@@ -123,32 +133,34 @@ def _close(
         click.echo(json.dumps([_row(one, resolved, notices) for one in stored], indent=1))
     elif stored:
         report = _report(context, folder, figures)
-    ui_command = view.close(suite, stored, report) if view else None
+    if writer is not None:
+        writer.close(stored, report)
     if not as_json:
         click.echo(f"records  {folder}/<cell>/record.json")
-        if ui_command:
-            click.echo(f"runs     {ui_command}")
+        if writer is not None:
+            for label, way in zip(("runs    ", "page    "), writer.store.ways_in(), strict=False):
+                click.echo(f"{label} {way}")
 
 
-def _mlflow_view(resolved: ResolvedSuite, request: Request) -> MlflowView:
-    """Return the store, open where a cell will be run.
-
-    One that cannot be opened stops the run before the first cell.
-    """
-    from bench.cli.ingest import MlflowView
+def _mlflow_writer(
+    resolved: ResolvedSuite, request: Request, mlflow_uri: str | None
+) -> MlflowWriter:
+    """Return what writes the MLflow store, at work where a cell will be run."""
+    from bench.cli.mlflow_writer import MlflowWriter
     from bench.execute.run import unfinished
+    from bench.results.mlflow_store import Store
 
-    view = MlflowView(request.runs)
+    writer = MlflowWriter(Store(request.runs, mlflow_uri), resolved.suite.name)
     if unfinished(resolved, request):
-        view.open()
-    return view
+        writer.start()
+    return writer
 
 
 def _run(
     resolved: ResolvedSuite,
     request: Request,
     executor: str,
-    view: MlflowView | None,
+    writer: MlflowWriter | None,
     live: bool,
     as_json: bool,
 ) -> tuple[list[StoredRecord], dict[str, list[str]]]:
@@ -159,7 +171,7 @@ def _run(
     execute: Executor = run_here
     if executor == "dask":
         from bench.execute.dask import run_dask as execute
-    finished = view.ingest if view else _nothing
+    finished = writer.ingest if writer else _nothing
     quiet = QuietDisplay(len(resolved.cells), functools.partial(click.echo, err=True))
     display = quiet if as_json else make_display(len(resolved.cells), click.echo, live)
     with display:

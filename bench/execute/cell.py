@@ -137,10 +137,11 @@ def _run(
     logger.info("cell %s: %s", name, cell.label)
     if again:
         logger.info("%s; running it again", again)
-    state.progress.begin(folder, cell.label)
+    began = datetime.datetime.fromisoformat(started).timestamp()
+    state.progress.begin(folder, cell.label, began)
     parts: dict[str, Any] = {}
     method = registry.load("method", cell.method)
-    with SystemSampler(state.device) as sampler:
+    with SystemSampler(state.device, state.progress.sampled) as sampler:
         try:
             with computing_in(cell.protocol.precision, state.device):
                 parts = {} if failed else _fit_and_test(cell, folder, state, logger)

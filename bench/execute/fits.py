@@ -106,6 +106,7 @@ class FitRun:
         self._clock = Stopwatch(device)
         self._pace = Pace(self._clock)
         self._before = Elapsed()
+        self._total = 0
 
     def resume(self) -> dict[str, Any] | None:
         """Take up what an interrupted fit had saved; return the method's state, None without."""
@@ -169,6 +170,7 @@ class FitRun:
             self._checkpoints.clear()
             raise
         lease.check()
+        self._show_curve(self._total)
         self._drop_older()
         tensors = {name: t.detach().cpu().contiguous() for name, t in fitted.items()}
         write_bytes(self.folder / "fit.safetensors", serialise_safetensors(tensors))
@@ -199,7 +201,15 @@ class FitRun:
 
     def _advance(self, done: int, total: int) -> None:
         self._pace.step(done, self.log.counters)
+        self._total = total
+        if self._progress.curve_is_due():
+            with self._clock.paused():
+                self._show_curve(total)
         self._progress("fit", done, total)
+
+    def _show_curve(self, total: int) -> None:
+        """Let others see the points of the curves that are new."""
+        self._progress.curve(self.log.new_points(), total)
 
 
 def obtain_fit(run: FitRun, method: Method, context: FitContext) -> Fit:

@@ -31,6 +31,7 @@ class CellLog:
 
     def __init__(self, progress: Callable[[int, int], None] = lambda done, total: None) -> None:
         self._points: list[tuple[int, str, float | Tensor]] = []
+        self._n_read = self._n_given = 0
         self._images: dict[str, tuple[Tensor, tuple[str, ...], int | None]] = {}
         self._progress = progress
         self.counters: dict[str, int] = {}
@@ -94,6 +95,7 @@ class CellLog:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore what an interrupted fit had reported."""
         self._points = [tuple(point) for point in state["points"]]
+        self._n_read = self._n_given = 0
         self._images = {name: (x, tuple(c), n) for name, (x, c, n) in state["images"].items()}
         self.counters = dict(state["counters"])
         self.backends = dict(state.get("backends", {}))
@@ -110,6 +112,12 @@ class CellLog:
             "value": np.asarray(values, dtype=np.float64),
         }
 
+    def new_points(self) -> list[tuple[int, str, float]]:
+        """Return the points (step, name, value) that were noted since this was last asked."""
+        self._read_points()
+        start, self._n_given = self._n_given, len(self._points)
+        return [(step, name, float(value)) for step, name, value in self._points[start:]]
+
     def write(self, folder: Path) -> None:
         """Write `curve.parquet` and `images/*.png` into a folder, if there are any."""
         if self._points:
@@ -122,13 +130,15 @@ class CellLog:
     def _read_points(self) -> None:
         """Read the tensors among the points, those of one type at once."""
         places: defaultdict[torch.dtype, list[int]] = defaultdict(list)
-        for place, (_, _, value) in enumerate(self._points):
+        for place in range(self._n_read, len(self._points)):
+            value = self._points[place][2]
             if isinstance(value, Tensor):
                 places[value.dtype].append(place)
         for chosen in places.values():
             values = torch.stack([torch.as_tensor(self._points[place][2]) for place in chosen])
             for place, value in zip(chosen, values.tolist(), strict=True):
                 self._points[place] = (*self._points[place][:2], value)
+        self._n_read = len(self._points)
 
 
 def save_grid(

@@ -1,8 +1,9 @@
 """How far work is: for the display of this process, and in a file that another one may read.
 
-`<cell>/.progress.json` is written at most once a second while a cell runs, and deleted when it is
-finished; `<suite>/.run-<host>-<pid>.json` names the cells of a run until that has ended. Neither
-belongs to a result. Reading them needs no torch.
+`<cell>/.progress.json` is written at most once a second while a cell runs, and beside it grow the
+points of its curves (`curve_file`); both are deleted when it is finished.
+`<suite>/.run-<host>-<pid>.json` names the cells of a run until that has ended. None of them belongs
+to a result. Reading them needs no torch.
 """
 
 from __future__ import annotations
@@ -10,11 +11,12 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Protocol
 
+from bench.execute.curve_file import CurveWriter, Row
 from bench.processes import holder, this_process
 
 __all__ = [
@@ -28,12 +30,17 @@ __all__ = [
     "holder",
     "read",
     "standing_of",
+    "under_way",
 ]
 
 PROGRESS = ".progress.json"
 RUN_FILES = ".run-*.json"
 WRITE_EVERY = 1.0
 """Least seconds between two writings of a file."""
+SILENT = 3600.0
+"""Seconds after which a process on another machine that is not heard of counts as gone."""
+CURVE_EVERY = 10.0
+"""Least seconds between two additions to the points of curves."""
 
 
 @dataclass(frozen=True)
@@ -120,11 +127,21 @@ class Progress:
         self._file: Path | None = None
         self._facts: dict[str, Any] = {}
         self._written = -WRITE_EVERY
+        self._curve: CurveWriter | None = None
+        self._added = -CURVE_EVERY
 
-    def begin(self, folder: Path, label: str) -> None:
-        """Begin a cell, whose file is written to its folder."""
+    def begin(self, folder: Path, label: str, started: float | None = None) -> None:
+        """Begin a cell, whose files are written to its folder.
+
+        Args:
+            folder: of the cell.
+            label: its name in words.
+            started: when, in seconds since 1970; now without.
+        """
         self._file, self._written = folder / PROGRESS, -WRITE_EVERY
-        self._facts = {"label": label, "started": time.time(), **this_process()}
+        self._curve, self._added = CurveWriter(folder), -CURVE_EVERY
+        self._facts = {"label": label, "started": started or time.time(), **this_process()}
+        self._facts["system"] = None
         self._first, self._validation = ("", 0, 0.0), None
 
     def __call__(self, stage: str, done: int, total: int) -> None:
@@ -144,12 +161,53 @@ class Progress:
         """Take note of a validation accuracy, a fraction."""
         self._validation = accuracy
 
+    def sampled(self, seconds: float, number: int, sample: Mapping[str, float]) -> None:
+        """Take note of a sample of the system, for the file.
+
+        Args:
+            seconds: since the cell began.
+            number: how many samples came before.
+            sample: values by name.
+        """
+        self._facts["system"] = {"seconds": seconds, "number": number, "values": dict(sample)}
+
+    def curve_is_due(self) -> bool:
+        """Tell whether it is time to add points of curves to the file of a cell."""
+        return self._curve is not None and self._clock() - self._added >= CURVE_EVERY
+
+    def curve(self, rows: Iterable[Row], total: int) -> None:
+        """Add points (step, name, value) of a fit of so many steps to the file of the cell."""
+        if self._curve is not None:
+            self._curve.add(rows, total)
+            self._added = self._clock()
+
     def end(self) -> None:
-        """End a cell: its file is deleted."""
+        """End a cell: its files are deleted."""
         if self._file is not None:
             self._file.unlink(missing_ok=True)
             _new(self._file).unlink(missing_ok=True)
             self._file = None
+        if self._curve is not None:
+            self._curve.remove()
+            self._curve = None
+
+
+def under_way(runs: Path, suite: str = "*") -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Yield the folder of each cell whose process is not gone, and what its file says.
+
+    Args:
+        runs: the folder of runs.
+        suite: one of its suites; all without.
+    """
+    for path in sorted(runs.glob(f"{suite}/*/{PROGRESS}")):
+        if (facts := read(path)) is not None and not _is_left(facts):
+            yield path.parent, facts
+
+
+def _is_left(facts: Mapping[str, Any]) -> bool:
+    """Tell whether a cell's process is gone, or is on another machine and silent for long."""
+    found = holder(facts)
+    return found == "gone" or (found == "elsewhere" and time.time() - facts["updated"] > SILENT)
 
 
 @contextlib.contextmanager

@@ -6,7 +6,7 @@ import contextlib
 import math
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import psutil
@@ -149,10 +149,19 @@ class SystemSampler:
     `rows` holds a sample every five seconds; `peak_memory_bytes` is the peak of the accelerator's
     allocator where it says, else the largest resident size of the process, looked at ten times a
     second; what the cells before have freed does not count.
+
+    Args:
+        device: that is sampled beside the processor.
+        seen: gets each sample: the seconds since the first, its number from 0, and its values.
     """
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(
+        self,
+        device: torch.device,
+        seen: Callable[[float, int, Mapping[str, float]], object] = lambda *sample: None,
+    ) -> None:
         self.device = device
+        self._seen = seen
         self.rows: dict[str, list[float]] = {}
         self._process = psutil.Process()
         self._peak = 0
@@ -201,3 +210,4 @@ class SystemSampler:
                 sample["gpu_percent"] = float(torch.cuda.utilization(self.device))
         for name, value in sample.items():
             self.rows.setdefault(name, []).append(value)
+        self._seen(seconds, len(self.rows["seconds"]) - 1, sample)

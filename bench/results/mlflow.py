@@ -1,265 +1,300 @@
-"""MLflow: a view of the records, written by one process only. The only importer of mlflow."""
+"""Writes records, and cells under way, into an MLflow store. The only importer of mlflow."""
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from datetime import datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from bench.errors import BenchError
 from bench.leases import waiting
-from bench.results.files import file_sha256, read_parquet, write_text
-from bench.results.store import ARTIFACTS, CURVE, DONE, SIMILARITY, TASKS, StoredRecord
+from bench.results.mlflow_store import EXPERIMENT, MARK, Store, version_of
+from bench.results.mlflow_view import (
+    Point,
+    artifacts,
+    curve_points,
+    data_sets,
+    experiment_tags,
+    final_tags,
+    key_of,
+    milliseconds,
+    parameters,
+    report_artifacts,
+    run_name,
+    summary_points,
+    system_points,
+    tags,
+)
+from bench.results.store import ARTIFACTS, StoredRecord
 
 if TYPE_CHECKING:
+    from mlflow.entities import DatasetInput, Run
+
     from bench.results.record import Record
 
-os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-MARK = ".ingested"
-EXPERIMENT = "purer-bench"
-MAX_METRICS = 1000
-"""MLflow's bound on the metrics of one batch."""
+for _name, _value in {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "15",  # seconds; MLflow's own values hold a run for minutes
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+}.items():
+    os.environ.setdefault(_name, _value)
+VERSION = "record"
+"""The tag of a run that holds the digest of the record that it shows; it shows all once closed."""
+BATCH = 1000  # MLflow's bound on the entries of one request
+Place = tuple[str, str]
+"""Suite and hash of a cell; the hash of a suite's own run is empty."""
 
 
-def store_uri(runs: Path) -> str:
-    """Return the absolute sqlite address of the store of a runs folder."""
-    return f"sqlite:///{runs.resolve() / 'mlflow.db'}"
-
-
-def ui_command(runs: Path) -> str:
-    """Return the command that shows the store, with the mlflow of this environment."""
-    program = Path(sys.executable).with_name("mlflow")
-    if program.is_relative_to(Path.cwd()):
-        program = program.relative_to(Path.cwd())
-    return f"{program} ui --backend-store-uri {store_uri(runs)} --workers 1"
-
-
-def pending(runs: Path, stored: Sequence[StoredRecord]) -> list[StoredRecord]:
-    """Return the records that the store does not hold yet; needs no mlflow."""
-    if not (runs / "mlflow.db").exists():
-        return list(stored)
-    return [s for s in stored if _mark(s) != _read_mark(s)]
-
-
-def _mark(stored: StoredRecord) -> str:
-    path = stored.folder / DONE
-    return file_sha256(path if path.exists() else stored.folder / "record.json")
-
-
-def _read_mark(stored: StoredRecord) -> str | None:
-    path = stored.folder / MARK
-    return path.read_text(encoding="utf-8").strip() if path.exists() else None
+def load() -> None:
+    """Load what writing needs of mlflow, in the thread that calls this."""
+    import mlflow.entities
+    import mlflow.store.artifact.artifact_repository_registry
+    import mlflow.tracking  # noqa: F401
 
 
 class Tracker:
-    """Writes records into the store: one parent run a suite, one child run a cell.
+    """Writes one parent run per suite, one child run per cell.
 
-    One process writes at a time: a fresh store does not survive two that create it together.
+    Its methods may raise whatever MLflow, the disk or the network raise.
+
+    Raises:
+        BenchError: the store cannot be opened, and why.
     """
 
-    def __init__(self, runs: Path) -> None:
-        from mlflow.tracking import MlflowClient
-
+    def __init__(self, store: Store) -> None:
         for name in ("mlflow.store.db.utils", "alembic"):
             logging.getLogger(name).setLevel(logging.WARNING)
-        runs.mkdir(parents=True, exist_ok=True)
-        self.runs = runs
-        with self._alone():
-            self.client = MlflowClient(tracking_uri=store_uri(runs))
-            self.experiment = self._experiment()
-            self._close_abandoned()
+        store.runs.mkdir(parents=True, exist_ok=True)
+        self.store = store
+        self._parents: dict[str, Run] = {}
+        try:
+            with self._alone():
+                self.client, self.experiment = store.opened(self._open)
+        except Exception as error:
+            raise BenchError(store.cannot_be_opened(error)) from error
 
     def _alone(self) -> AbstractContextManager[object]:
         """Keep other processes from writing during the block."""
-        return waiting(self.runs / ".mlflow.lease", "the MLflow store")
+        return waiting(self.store.runs / ".mlflow.lease", "the MLflow store")
 
-    def _experiment(self) -> str:
-        found = self.client.get_experiment_by_name(EXPERIMENT)
-        if found is not None:
-            if found.lifecycle_stage == "deleted":  # in MLflow's page; its runs come back with it
-                self.client.restore_experiment(found.experiment_id)
-            return found.experiment_id
-        for mark in self.runs.glob(f"*/*/{MARK}"):  # a fresh store holds nothing
-            mark.unlink()
-        location = (self.runs.resolve() / ARTIFACTS).as_uri()
-        return self.client.create_experiment(EXPERIMENT, artifact_location=location)
+    def _open(self, uri: str) -> tuple[Any, str]:
+        from mlflow.tracking import MlflowClient
 
-    def _close_abandoned(self) -> None:
-        """Close the runs that a killed process left RUNNING."""
-        for run in self._search("attributes.status = 'RUNNING'"):
-            self.client.set_terminated(run.info.run_id, status="KILLED")
+        client = MlflowClient(tracking_uri=uri)
+        found = client.get_experiment_by_name(EXPERIMENT)
+        if found is None:
+            for mark in self.store.runs.glob(f"*/*/{MARK}"):
+                mark.unlink()
+            location = (self.store.runs.resolve() / ARTIFACTS).as_uri()
+            own = None if self.store.is_server else location
+            return client, client.create_experiment(EXPERIMENT, own, experiment_tags())
+        if found.lifecycle_stage == "deleted":  # in MLflow's page; its runs come back with it
+            client.restore_experiment(found.experiment_id)
+        for key, value in experiment_tags().items():
+            if found.tags.get(key) != value:
+                client.set_experiment_tag(found.experiment_id, key, value)
+        return client, found.experiment_id
 
-    def _search(self, condition: str) -> list[Any]:
-        return list(self.client.search_runs([self.experiment], condition, max_results=5000))
+    def runs(self, condition: str) -> list[Run]:
+        """Return this folder's runs that meet a condition of MLflow."""
+        condition += self.store.folder_condition()
+        search = functools.partial(self.client.search_runs, [self.experiment], condition)
+        page = search(max_results=BATCH)
+        found = list(page)
+        while page.token:
+            page = search(max_results=BATCH, page_token=page.token)
+            found += page
+        return found
 
-    def ingest(self, stored: StoredRecord) -> None:
-        """Write one record that is not written yet; an older version of the cell is replaced."""
+    def cells(self) -> dict[Place, list[Run]]:
+        """Return all runs of cells, by suite and hash."""
+        found: dict[Place, list[Run]] = {}
+        for run in self.runs("tags.kind = 'cell'"):
+            found.setdefault(_place(run), []).append(run)
+        return found
+
+    def ingest(self, stored: StoredRecord, known: Mapping[Place, list[Run]] | None = None) -> bool:
+        """Write one record unless the store holds it; an older version of it is replaced.
+
+        Args:
+            stored: the record.
+            known: `cells()`, where many records are written.
+
+        Returns:
+            Whether anything was written.
+        """
+        record, version = stored.record, version_of(stored)
         with self._alone():
-            if pending(self.runs, [stored]):
-                self._write(stored)
+            is_marked = not self.store.pending([stored])
+            if known is None and is_marked:
+                return False
+            runs = (known or {}).get((record.suite, record.cell_hash), [])
+            written = not any(_shows(run, version) for run in runs)
+            if written and (known is None or is_marked):  # another wrote it since `known`
+                runs = self._runs_of(record)
+                written = not any(_shows(run, version) for run in runs)
+            if written:
+                self._write(stored, runs)
+            if not is_marked:
+                self.store.mark(stored)
+        return written
 
-    def _write(self, stored: StoredRecord) -> None:
-        record = stored.record
-        parent = self._parent(record.suite)
-        same = f"tags.cell_hash = '{record.cell_hash}' and tags.`mlflow.parentRunId` = '{parent}'"
-        for run in self._search(same):
-            self.client.delete_run(run.info.run_id)
-        run_id = self._create(stored, parent)
-        self._log_metrics(run_id, stored)
-        self._log_artifacts(run_id, stored.folder)
-        ended = int(datetime.fromisoformat(record.ended).timestamp() * 1000)
-        status = "FAILED" if record.status == "failed" else "FINISHED"
-        self.client.set_terminated(run_id, status=status, end_time=ended)
-        write_text(stored.folder / MARK, _mark(stored) + "\n")
+    def begin(self, record: Record, started: float) -> tuple[str, list[Point]]:
+        """Show a cell that has begun as a run under way.
 
-    def _parent(self, suite: str) -> str:
-        for run in self._search(f"tags.suite = '{suite}' and tags.kind = 'suite'"):
-            return run.info.run_id
-        tags = {"suite": suite, "kind": "suite"}
-        run = self.client.create_run(self.experiment, run_name=suite, tags=tags)
-        self.client.set_terminated(run.info.run_id)
-        return run.info.run_id
+        Args:
+            record: what is known of it, as `begun` gives it.
+            started: when, in seconds since 1970.
+
+        Returns:
+            The run's id, and what it shows already: that of a process that was killed is taken up.
+        """
+        with self._alone():
+            at = int(1000 * started)
+            taken = next((run for run in self._runs_of(record) if _is_open(run)), None)
+            if taken is None:
+                new = self._create(record, at, {}).info.run_id
+                self.log(new, [], params=parameters(record))
+                return new, []
+            self._parent(record.suite, at)
+            self.client.update_run(taken.info.run_id, status="RUNNING")
+            return taken.info.run_id, self._points(taken)
+
+    def log(
+        self,
+        run_id: str,
+        points: Sequence[Point],
+        tags: Mapping[str, str] = MappingProxyType({}),
+        params: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
+        """Log points in as few requests as MLflow allows; the last has the tags and parameters."""
+        from mlflow.entities import Metric, Param, RunTag
+
+        metrics = [Metric(*point) for point in points]
+        own = [RunTag(key, value) for key, value in tags.items()]
+        values = [Param(key, value) for key, value in sorted(params.items())]
+        last = max(0, len(metrics) - (BATCH - len(own) - len(values)))
+        for start in range(0, last, BATCH):
+            self.client.log_batch(run_id, metrics[start : min(start + BATCH, last)])
+        self.client.log_batch(run_id, metrics[last:], values, own)
+
+    def interrupt(self, run_id: str) -> None:
+        """Close the run of a cell that was stopped on request."""
+        self.client.set_terminated(run_id, "KILLED")
+
+    def close_abandoned(self, running: Iterable[Place]) -> None:
+        """Close the runs that a process which is gone left RUNNING.
+
+        Args:
+            running: suite and hash of the cells under way.
+        """
+        cells = set(running)
+        alive = cells | {(suite, "") for suite, _ in cells}
+        with self._alone():
+            for run in self.runs("attributes.status = 'RUNNING'"):
+                if "suite" in run.data.tags and _place(run) not in alive:
+                    last = max((one.timestamp for one in self._points(run)), default=0)
+                    end = max(last, run.info.start_time)
+                    self.client.set_terminated(run.info.run_id, "KILLED", end)
+
+    def close_suite(self, suite: str, stored: Iterable[StoredRecord]) -> None:
+        """Give a suite's run the time from the start of its first cell to the end of its last."""
+        records = [one.record for one in stored if one.record.suite == suite]
+        if records:
+            with self._alone():
+                run = self._parent(suite, min(milliseconds(one.started) for one in records))
+                end = max(milliseconds(one.ended) for one in records)
+                if run.info.end_time != end or run.info.status != "FINISHED":
+                    self.client.set_terminated(run.info.run_id, "FINISHED", end)
 
     def attach_report(self, suite: str, folder: Path) -> None:
         """Attach a rendered report, page, tables and figures, to the suite's parent run."""
         with self._alone():
             parent = self._parent(suite)
-        for path in sorted(folder.rglob("*")):
-            inner = path.relative_to(folder)
-            if path.is_file() and not any(part.startswith(".") for part in inner.parts):
-                place = (Path("report") / inner).parent.as_posix()
-                self.client.log_artifact(parent, str(path), place)
+        self._attach(parent, report_artifacts(folder))
 
-    def _create(self, stored: StoredRecord, parent: str) -> str:
-        from mlflow.entities import Param
-
-        record = stored.record
-        tags = {
-            "mlflow.parentRunId": parent,
-            "kind": "cell",
-            "suite": record.suite,
-            "scenario": record.scenario,
-            "dataset": "+".join(record.tested),
-            "method": record.method,
-            "learner": record.learner,
-            "calibration": record.calibration,
-            "knowledge": record.knowledge,
-            "inference": record.inference,
-            "protocol": record.protocol_label,
-            "status": record.status,
-            "cell_hash": record.cell_hash,
-            "commit": record.environment.git_commit or "unknown",
-            "device": record.device.name,
-        }
-        if record.reason:
-            tags["reason"] = record.reason[:5000]
-        shots = f"{record.n_way}w{record.k_shot}s"
-        preset = "" if record.preset == "released" else f" ({record.preset})"
-        calibration = "" if record.calibration == "none" else f"+{record.calibration}"
-        learner = record.learner + calibration
-        name = f"{record.method}{preset} {learner} {tags['dataset']} {shots} s{record.seed}"
-        run = self.client.create_run(
-            self.experiment,
-            start_time=int(datetime.fromisoformat(record.started).timestamp() * 1000),
-            tags=tags,
-            run_name=name,
+    def _runs_of(self, record: Record) -> list[Run]:
+        return self.runs(
+            f"tags.kind = 'cell' and tags.cell_hash = '{record.cell_hash}' "
+            f"and tags.suite = '{record.suite}'"
         )
-        params = [Param(key, value) for key, value in sorted(parameters(record).items())]
-        self.client.log_batch(run.info.run_id, params=params)
-        return run.info.run_id
 
-    def _log_metrics(self, run_id: str, stored: StoredRecord) -> None:
-        from mlflow.entities import Metric
-
+    def _write(self, stored: StoredRecord, runs: Sequence[Run]) -> None:
         record = stored.record
-        at = int(datetime.fromisoformat(record.ended).timestamp() * 1000)
-        metrics = [Metric(name, value, at, 0) for name, value in summary_metrics(record).items()]
-        system = stored.folder / "system.parquet"
-        if stored.has(CURVE):
-            columns = read_parquet(stored.folder / CURVE)
-            rows = zip(columns["name"], columns["value"], columns["step"], strict=True)
-            metrics += [Metric(f"curve/{n}", float(v), at, int(s)) for n, v, s in rows]
-        if system.exists():
-            columns = read_parquet(system)
-            start = int(datetime.fromisoformat(record.started).timestamp() * 1000)
-            for name in sorted(set(columns) - {"seconds"}):
-                pairs = zip(columns["seconds"], columns[name], strict=True)
-                metrics += [
-                    Metric(f"system/{name}", float(v), start + int(1000 * s), i)
-                    for i, (s, v) in enumerate(pairs)
-                ]
-        for start in range(0, len(metrics), MAX_METRICS):
-            self.client.log_batch(run_id, metrics=metrics[start : start + MAX_METRICS])
+        wanted = parameters(record).items()
+        kept = next((r for r in runs if _is_open(r) and r.data.params.items() <= wanted), None)
+        for run in runs:
+            if run is not kept:
+                self.client.delete_run(run.info.run_id)
+        points = [*summary_points(record), *curve_points(stored), *system_points(stored)]
+        final = final_tags(record) | {VERSION: version_of(stored)}
+        run = kept or self._create(record, milliseconds(record.started), final)
+        shown = set(map(key_of, self._points(kept))) if kept else set()
+        points = [point for point in points if key_of(point) not in shown]
+        self.log(run.info.run_id, points, final if kept else {}, parameters(record))
+        self.client.log_inputs(run.info.run_id, _inputs(record))
+        self._attach(run, artifacts(stored.folder))
+        status = "FAILED" if record.status == "failed" else "FINISHED"
+        self.client.set_terminated(run.info.run_id, status, milliseconds(record.ended))
 
-    def _log_artifacts(self, run_id: str, folder: Path) -> None:
-        for name in ("record.json", "config.json", TASKS, SIMILARITY, "log.txt"):
-            if (folder / name).exists():
-                self.client.log_artifact(run_id, str(folder / name))
-        for path in sorted(folder.glob("images/*.png")):
-            self.client.log_artifact(run_id, str(path), "images")
+    def _create(self, record: Record, started: int, final: dict[str, str]) -> Run:
+        parent = self._parent(record.suite, started)
+        own = tags(record) | {"mlflow.parentRunId": parent.info.run_id} | self.store.folder_tags()
+        return self.client.create_run(self.experiment, started, own | final, run_name(record))
 
+    def _parent(self, suite: str, started: int | None = None) -> Run:
+        """Return the run of a suite, made where there is none."""
+        if suite not in self._parents:
+            found = self.runs(f"tags.suite = '{suite}' and tags.kind = 'suite'")
+            own = {"suite": suite, "kind": "suite"} | self.store.folder_tags()
+            self._parents[suite] = (
+                found[0] if found else self.client.create_run(self.experiment, started, own, suite)
+            )
+        return self._parents[suite]
 
-def parameters(record: Record) -> dict[str, str]:
-    """Return the parameters of a cell by name: what tells cells apart in a comparison.
+    def _points(self, run: Run) -> list[Point]:
+        """Return all points that a run shows."""
+        return [
+            Point(one.key, one.value, one.timestamp, one.step)
+            for name in run.data.metrics
+            for one in self.client.get_metric_history(run.info.run_id, name)
+        ]
 
-    Constants of the protocol and counts of the budget are in their names, and in full in the
-    artifacts `config.json` and `record.json`.
-    """
-    shown = {
-        "method": record.method,
-        "preset": record.preset,
-        "learner": record.learner,
-        "calibration": record.calibration,
-        "scenario": record.scenario,
-        "dataset": "+".join(record.tested),
-        "teachers": "+".join(record.architectures),
-        "n_way": record.n_way,
-        "k_shot": record.k_shot,
-        "seed": record.seed,
-        "protocol": record.protocol_label,
-        "meta_iterations": record.budget.get("meta_iterations"),
-        "n_test_tasks": record.n_test_tasks,
-    }
-    if record.variant:
-        shown["variant"] = record.variant
-    shown |= {f"{record.method}.{key}": value for key, value in record.method_config.items()}
-    shown |= {f"{record.calibration}.{k}": v for k, v in record.calibration_config.items()}
-    return {key: str(value)[:6000] for key, value in shown.items()}
+    def _attach(self, run: Run, files: Iterable[tuple[Path, str | None]]) -> None:
+        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+        repository = get_artifact_repository(run.info.artifact_uri, self.store.uri)
+        for path, folder in files:
+            repository.log_artifact(str(path), folder)
 
 
-METRICS: dict[str, Callable[[Record], float | None]] = {
-    "accuracy": lambda r: r.accuracy.mean if r.accuracy else None,
-    "accuracy_ci95": lambda r: r.accuracy.ci95 if r.accuracy else None,
-    "fit_seconds": lambda r: r.timing.fit_s,
-    "fit_tasks_per_second": lambda r: r.timing.train_tasks_per_s,
-    "pseudo_images_per_second": lambda r: r.timing.pseudo_images_per_s,
-    "test_tasks_per_second": lambda r: r.timing.test_tasks_per_s,
-    "peak_memory_bytes": lambda r: r.timing.peak_memory_bytes,
-    "parameters": lambda r: r.cost.params,
-    "macs_per_query_image": lambda r: r.cost.macs_per_query_image,
-    "pool_accuracy": lambda r: r.pool.mean_accuracy if r.pool else None,
-}
-"""What a cell's row shows; the rest is in its record."""
+def _place(run: Run) -> Place:
+    return run.data.tags["suite"], run.data.tags.get("cell_hash", "")
 
 
-def summary_metrics(record: Record) -> dict[str, float]:
-    """Return accuracy, interval, throughput and cost; what was not measured is absent."""
-    found = {name: read(record) for name, read in METRICS.items()}
-    return {name: float(value) for name, value in found.items() if value is not None}
+def _is_open(run: Run) -> bool:
+    """Tell whether a run waits for its record, or for the rest of it."""
+    return run.info.status not in ("FINISHED", "FAILED")
 
 
-def open_tracker(runs: Path) -> Tracker:
-    """Return a tracker of a runs folder, or say in one line why there is none."""
-    try:
-        return Tracker(runs)
-    except Exception as error:
-        first = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise BenchError(
-            f"MLflow store {store_uri(runs)} cannot be opened ({first}); "
-            "delete mlflow.db and run bench ingest"
-        ) from error
+def _shows(run: Run, version: str) -> bool:
+    return run.data.tags.get(VERSION) == version and not _is_open(run)
+
+
+def _inputs(record: Record) -> list[DatasetInput]:
+    """Return a cell's data sets as MLflow knows them."""
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    return [
+        DatasetInput(
+            Dataset(name, digest[:36], "purer-bench", source),
+            [InputTag("mlflow.data.context", use)],
+        )
+        for name, digest, source, use in data_sets(record)
+    ]

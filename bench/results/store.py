@@ -245,6 +245,11 @@ def open_record(folder: Path) -> StoredRecord:
     return stored
 
 
+def place_of(folder: Path) -> tuple[str, str]:
+    """Return the suite and the hash of the cell whose folder, or its successor's, this is."""
+    return folder.parent.name, folder.name.removeprefix(".").removesuffix(".new")
+
+
 def beside(folder: Path) -> Path:
     """Return a new empty folder where the successor of a cell's folder is made."""
     new = folder.with_name(f".{folder.name}.new")

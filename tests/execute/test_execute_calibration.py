@@ -9,7 +9,7 @@ import torch
 from bench.execute.cell import run_cell
 from bench.execute.plan import make_plan
 from bench.execute.state import RunState
-from bench.results.mlflow import parameters
+from bench.results.mlflow_view import parameters
 from bench.results.store import read_record
 
 SUITE = """title: with and without
