@@ -137,8 +137,7 @@ def _run(
     logger.info("cell %s: %s", name, cell.label)
     if again:
         logger.info("%s; running it again", again)
-    began = datetime.datetime.fromisoformat(started).timestamp()
-    state.progress.begin(folder, cell.label, began)
+    state.progress.begin(folder, cell.label, started.replace(microsecond=0).timestamp())
     parts: dict[str, Any] = {}
     method = registry.load("method", cell.method)
     with SystemSampler(state.device, state.progress.sampled) as sampler:
