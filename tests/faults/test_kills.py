@@ -106,9 +106,10 @@ def test_kills_at_random_moments_change_nothing(
 
 def _assert_mlflow_is_equal(runs: Path) -> None:
     from bench.results.mlflow import Tracker
+    from bench.results.mlflow_store import Store
 
     stored = by_method(runs)
-    found = Tracker(runs)._search("tags.kind = 'cell'")
+    found = Tracker(Store(runs)).runs("tags.kind = 'cell'")
     assert sorted(run.data.tags["cell_hash"] for run in found) == sorted(
         one.record.cell_hash for one in stored.values()
     )
