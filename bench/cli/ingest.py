@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from bench.cli.options import mlflow_option, runs_option
-from bench.errors import BenchError, first_line
+from bench.errors import BenchError
 
 if TYPE_CHECKING:
     from bench.results.mlflow import Tracker
@@ -70,13 +70,13 @@ def write_all(tracker: Tracker, stored: Sequence[StoredRecord]) -> tuple[int, st
             try:
                 written += tracker.ingest(one, known)
             except Exception as error:
-                reasons.append(first_line(error))
+                reasons.append(tracker.store.reason(error))
                 if len(reasons) == MOST_FAILURES:
                     break
         for suite in sorted({one.record.suite for one in stored} if not reasons else ()):
             tracker.close_suite(suite, stored)
     except Exception as error:
-        reasons.append(first_line(error))
+        reasons.append(tracker.store.reason(error))
     if not reasons:
         return written, ""
     return written, (

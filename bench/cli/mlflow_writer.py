@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bench.errors import BenchError, first_line
+from bench.errors import BenchError
 from bench.leases import Busy, Lease
 
 if TYPE_CHECKING:
@@ -139,7 +139,7 @@ class MlflowWriter:
     def _complain(self, error: Exception) -> None:
         if not self._said:
             self._said = True
-            text = f"MLflow store {self.store.shown}: {first_line(error)}"
+            text = f"MLflow store {self.store.shown}: {self.store.reason(error)}"
             text = str(error) if isinstance(error, BenchError) else text
             self._say(
                 f"{text}; the run goes on, and {self.store.ingest_command} writes what is missing"

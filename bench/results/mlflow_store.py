@@ -104,9 +104,15 @@ class Store:
         address = [] if self.is_own else ["--mlflow-uri", self.shown]
         return shlex.join(["bench", "ingest", "--runs", str(self.runs), *address])
 
+    def reason(self, error: BaseException) -> str:
+        """Return why something failed, in few words; of a server, what the network says."""
+        while self.is_server and (cause := error.__cause__ or error.__context__) is not None:
+            error = cause
+        return first_line(error)
+
     def cannot_be_opened(self, error: Exception) -> str:
         """Say why the store cannot be opened, and where it can be mended, how."""
-        reason, remedy = first_line(error), ""
+        reason, remedy = self.reason(error), ""
         if "mlflow db upgrade" in str(error):
             reason = "another version of MLflow made it"
             remedy = f"; run mlflow db upgrade {self.shown}"
