@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from bench.cli.main import main
 from bench.execute.integrity import damaged
 from tests.faults.left_by_a_run import DAMAGES, Left, empty, flip, kinds, lose
 
@@ -51,6 +52,24 @@ def test_a_bit_anywhere_in_what_is_json_is_noticed(left: Left, where: float) -> 
             os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
             harmless = where == 1.0  # the line break at the end
             assert len(lines) == 1 or harmless, (name, lines)
+
+
+def test_doctor_names_what_is_damaged_and_exits_with_1(
+    left: Left, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def doctor() -> tuple[object, list[str]]:
+        with pytest.raises(SystemExit) as end:
+            main(["doctor", "--deep", f"--cache={left.cache}", f"--runs={left.runs}"])
+        return end.value.code, capsys.readouterr().out.splitlines()
+
+    assert doctor()[0] == 0
+    path = next(left.cache.glob("teachers/*/teacher.json"))
+    intact = path.read_bytes()
+    flip(path)
+    status, lines = doctor()
+    path.write_bytes(intact)
+    assert status == 1
+    assert f"damaged: {path} is damaged: it is not what was written" in lines
 
 
 @pytest.mark.parametrize("damage", [flip, empty])
