@@ -12,7 +12,7 @@ from bench.nets.base import initialise
 from bench.nets.conv4 import Conv4, plain_block
 from bench.nets.fast.batch_blocks import batch_block
 from bench.nets.fast.frozen_blocks import FrozenStatisticsNorm
-from bench.nets.fast.operations import fast_statistics
+from bench.nets.fast.operations import fast_statistics, maxima
 from bench.nets.norm import RecordingNorm, batch_norm, batch_statistics
 from bench.nets.resnet import ResNet10
 
@@ -158,6 +158,22 @@ def test_batch_block_serves_function_transforms():
         results.append([*inner.values(), *torch.autograd.grad(total, list(parameters.values()))])
     for expected, found in zip(*results, strict=True):
         torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("size", [(6, 6), (5, 7)])
+def test_without_gradients_a_block_has_the_same_bits(size: tuple[int, int]):
+    conv, bn = block(3)
+    x = drawn(4, 3, *size).float().contiguous(memory_format=torch.channels_last)
+    conv, bn = conv.float(), bn.float()
+    assert (bn.weight < 0).any()
+    recorded = batch_block(conv, bn, x)
+    with torch.no_grad():
+        found = batch_block(conv, bn, x)
+    assert recorded.requires_grad
+    assert not found.requires_grad
+    assert torch.equal(found, recorded)
+    z = drawn(2, 5, *size)
+    assert torch.equal(maxima(z), F.max_pool2d(z, 2))
 
 
 def test_further_derivatives_are_refused_rather_than_wrong():

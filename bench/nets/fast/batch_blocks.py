@@ -12,11 +12,13 @@ from bench.nets.fast.operations import (
     cast_like,
     conv_backward,
     fast_statistics,
+    maxima,
     per_channel,
     per_filter,
     refuse_graph,
     sign_of,
     sign_turned,
+    signed_once,
     unpool,
 )
 from bench.nets.norm import at_least_float32
@@ -30,16 +32,14 @@ class _BatchBlock(torch.autograd.Function):
     """
 
     @staticmethod
+    @signed_once
     def forward(
         x: Tensor, weight: Tensor, bias: Tensor, gamma: Tensor, beta: Tensor, eps: float
     ) -> tuple[Tensor, ...]:
-        z = F.conv2d(x, sign_turned(weight, gamma), padding=1)
-        mean, variance = fast_statistics(z)
-        inverse = torch.rsqrt(variance + eps)
+        z, mean, inverse = _convolved(x, weight, gamma, eps)
         pooled, index = F.max_pool2d(z, 2, return_indices=True)
         pooled = at_least_float32(pooled).sub_(per_channel(mean))
-        y = torch.addcmul(per_channel(beta), pooled, per_channel(gamma.abs() * inverse)).relu_()
-        return y.to(z.dtype), z, index, pooled, mean, inverse
+        return _activated(pooled, inverse, gamma, beta).to(z.dtype), z, index, pooled, mean, inverse
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -77,6 +77,7 @@ class _BatchBlockGradient(torch.autograd.Function):
     """
 
     @staticmethod
+    @signed_once
     def forward(
         gy: Tensor,
         x: Tensor,
@@ -148,6 +149,27 @@ class _BatchBlockGradient(torch.autograd.Function):
         return g_gy, gx, gw * per_filter(sign), g_gamma, *[None] * 7
 
 
+def _convolved(
+    x: Tensor, weight: Tensor, gamma: Tensor, eps: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the convolution's output, signs turned, its mean (C,) and (variance + eps)^(-1/2)."""
+    z = F.conv2d(x, sign_turned(weight, gamma), padding=1)
+    mean, variance = fast_statistics(z)
+    return z, mean, torch.rsqrt(variance + eps)
+
+
+def _activated(centred: Tensor, inverse: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:
+    """Return what BN and ReLU make of maxima less the mean."""
+    return torch.addcmul(per_channel(beta), centred, per_channel(gamma.abs() * inverse)).relu_()
+
+
+def _without_graph(x: Tensor, weight: Tensor, gamma: Tensor, beta: Tensor, eps: float) -> Tensor:
+    """Return the value of `_BatchBlock`, bit by bit, without what only its gradient needs."""
+    z, mean, inverse = _convolved(x, weight, gamma, eps)
+    centred = at_least_float32(maxima(z)).sub_(per_channel(mean))
+    return _activated(centred, inverse, gamma, beta).to(z.dtype)
+
+
 def _conv(x: Tensor | None, weight: Tensor | None, dtype: torch.dtype) -> Tensor | None:
     if x is None or weight is None:
         return None
@@ -176,4 +198,6 @@ def batch_block(conv: nn.Conv2d, layer: nn.BatchNorm2d, x: Tensor) -> Tensor:
 
     The same as `bench.nets.conv4.conv_block` with `batch_norm`, differentiable twice.
     """
+    if not torch.is_grad_enabled():
+        return _without_graph(x, conv.weight, layer.weight, layer.bias, layer.eps)
     return _BatchBlock.apply(x, conv.weight, conv.bias, layer.weight, layer.bias, layer.eps)[0]

@@ -22,13 +22,26 @@ The frozen blocks are differentiable once (`frozen_blocks.py`), the blocks of th
 
 from __future__ import annotations
 
-from typing import Any
+import inspect
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from bench.nets.norm import batch_statistics
+
+AnyFunction = TypeVar("AnyFunction", bound=Callable[..., Any])
+
+
+def signed_once(forward: AnyFunction) -> AnyFunction:
+    """Keep the signature of a `forward` with the function.
+
+    `torch.autograd.Function.apply` asks for it at each call, which takes longer than some kernels.
+    """
+    vars(forward)["__signature__"] = inspect.signature(forward)
+    return forward
 
 
 def fast_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -94,6 +107,16 @@ def cast_like(x: Tensor, *others: Tensor) -> tuple[Tensor, ...]:
 def per_channel(x: Tensor) -> Tensor:
     """Return values (C,) in the shape (1, C, 1, 1) of activations."""
     return x.view(1, -1, 1, 1)
+
+
+def maxima(z: Tensor) -> Tensor:
+    """Return the maxima (B, C, H // 2, W // 2) of z (B, C, H, W) over 2×2 pixels.
+
+    The values of `max_pool2d`, which also notes where they are: less than half of its time.
+    """
+    height, width = z.shape[2] // 2 * 2, z.shape[3] // 2 * 2
+    rows = torch.maximum(z[:, :, :height, 0:width:2], z[:, :, :height, 1:width:2])
+    return torch.maximum(rows[:, :, 0::2], rows[:, :, 1::2])
 
 
 def unpool(gradient: Tensor, z: Tensor, index: Tensor) -> Tensor:
