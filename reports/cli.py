@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from bench.errors import BenchError
+from bench.errors import BenchError, unknown_name
 from bench.paths import UserPath
+from reports.tables.table import SCREEN
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from bench.results.find import Reading
     from reports.tables.collection import Report
-    from reports.tables.table import Table
 
 
 @click.command()
@@ -39,6 +41,21 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--figures/--no-figures", default=True, show_default=True, help="Draw figures, or leave them."
+)
+@click.option(
+    "--formats",
+    default="svg",
+    show_default=True,
+    help="File formats of the figures, with commas: svg, pdf, png.",
+)
+@click.option(
+    "--tables",
+    "printed",
+    default=SCREEN,
+    show_default=True,
+    metavar="KINDS",
+    help="What is printed: one screen, all tables, or kinds of tables with commas, as "
+    "accuracy,paired,cost. The files hold all.",
 )
 @click.option("--check", is_flag=True, help="With --update: exit 1 if a file would change.")
 @click.option(
@@ -69,6 +86,8 @@ def report(
     pictures: Path | None,
     beside: tuple[Path, ...],
     strict: bool,
+    formats: str,
+    printed: str,
 ) -> None:
     """Make tables, figures and one HTML page from records.
 
@@ -89,7 +108,8 @@ def report(
         elif pictures is not None:
             _draw_pictures(runs, pictures, only, reading)
         else:
-            make_report(runs, output, as_json, only, figures, reading, beside)
+            wanted = parse_formats(formats) if figures else ()
+            make_report(runs, output, as_json, only, wanted, reading, beside, printed)
     if strict and reading.left_out:
         context.exit(1)
 
@@ -102,9 +122,19 @@ def _draw_pictures(runs: Path, folder: Path, only: tuple[str, ...], reading: Rea
         click.echo(f"{path} drawn")
 
 
-def close_suite(folder: Path, output: Path | None, figures: bool = True) -> None:
-    """Print and write the report of one suite's records: what `bench run` ends with."""
-    make_report(folder, output, figures=figures)
+def parse_formats(text: str) -> tuple[str, ...]:
+    """Return the file formats that a text names with commas, SVG first: the page needs it.
+
+    Raises:
+        BenchError: a format that is not drawn.
+    """
+    from reports.figures.style import FORMATS
+
+    wanted = text.split(",")
+    for name in wanted:
+        if name not in FORMATS:
+            raise unknown_name("format", name, FORMATS)
+    return tuple(name for name in FORMATS if name in wanted or name == "svg")
 
 
 def make_report(
@@ -112,19 +142,33 @@ def make_report(
     output: Path | None = None,
     as_json: bool = False,
     only: tuple[str, ...] = (),
-    figures: bool = True,
+    formats: tuple[str, ...] = (),
     reading: Reading | None = None,
     beside: tuple[Path, ...] = (),
+    printed: str = SCREEN,
 ) -> list[Path]:
-    """Print the tables of the records below a folder, write the files and return their paths.
+    """Print tables of the records below a folder, write the files and return their paths.
 
-    What cannot be read is left out, and noted in `reading`.
+    The tables come first, since figures take a while. What cannot be read is left out, and noted
+    in `reading`.
+
+    Args:
+        runs: the records.
+        output: where the files go; None takes the folder `report` of the records.
+        as_json: print JSON instead of tables.
+        only: KEY=VALUE conditions.
+        formats: of the figures, see `parse_formats`; none draws no figure.
+        reading: takes note of records that are left out; None warns of them.
+        beside: folders of the community's results, see `load_records`.
+        printed: `screen`, `all`, or kinds of tables with commas.
 
     Raises:
-        BenchError: no folder, no readable record, or a condition that nothing meets.
+        BenchError: no folder, no readable record, a condition that nothing meets, or a kind of
+            table that there is not.
     """
     from bench.results.memo import Memo
     from bench.results.select import load_records
+    from reports.closing import print_places, print_report
     from reports.offered import warn
     from reports.report import MEMO, write_report
     from reports.tables.collection import compute
@@ -132,24 +176,24 @@ def make_report(
     folder = output or runs / "report"
     leave_out = warn if reading is None else reading.leave_out
     report = compute(load_records(runs, only, reading, beside), Memo(folder / MEMO), leave_out)
-    paths = write_report(report, folder, figures, leave_out)
     if as_json:
+        paths = write_report(report, folder, formats, leave_out)
         click.echo(_json(report, paths))
-    else:
-        _print(report.all_tables, paths)
+        return paths
+    print_report(report, printed, _console())
+    paths = write_report(report, folder, formats, leave_out)
+    print_places(report, runs, paths, printed, _console())
     return paths
 
 
-def _print(tables: list[Table], paths: list[Path]) -> None:
+def _console() -> Console:
     import sys
 
     from rich.console import Console
 
-    from reports.text.terminal import console_width, print_tables
+    from reports.text.terminal import console_width
 
-    print_tables(tables, Console(file=sys.stdout, width=console_width()))
-    for number, path in enumerate(paths):
-        click.echo(f"{'' if number else 'report':<9}{path}")
+    return Console(file=sys.stdout, width=console_width())
 
 
 def _json(report: Report, paths: list[Path]) -> str:

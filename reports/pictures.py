@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from bench.results.files import atomic_path, content_hash, write_text
 from bench.results.store import StoredRecord
+from reports.figures import frontier
 from reports.figures.budgets import budgets_drawing, shown_records
 from reports.figures.drawing import Drawing
 from reports.figures.style import as_bytes, laid_out
@@ -20,7 +22,16 @@ def _budgets(stored: Sequence[StoredRecord]) -> Made:
     return budgets_drawing(shown, "cifar_fs"), shown
 
 
-PICTURES: dict[str, Callable[[Sequence[StoredRecord]], Made]] = {"budgets": _budgets}
+def _frontier(stored: Sequence[StoredRecord], dark: bool = False) -> Made:
+    shown = frontier.shown_records(stored, "cifar_fs")
+    return frontier.frontier_drawing(shown, dark), shown
+
+
+PICTURES: dict[str, Callable[[Sequence[StoredRecord]], Made]] = {
+    "budgets": _budgets,
+    "frontier": _frontier,
+    "frontier-dark": functools.partial(_frontier, dark=True),
+}
 """By name of the file, without ending."""
 
 

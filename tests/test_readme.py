@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 from pathlib import Path
+from types import ModuleType
 
 import pytest
+from packaging.requirements import Requirement
 
 from bench.cli.main import cli, main
 from bench.registry import names
@@ -34,6 +37,38 @@ def test_tables_are_rendered_from_the_stored_records() -> None:
 def test_pictures_are_drawn_from_the_stored_records() -> None:
     stale = stale_pictures(load_records(ROOT / "results"), ROOT / "docs" / "figures")
     assert stale == [], "run tox -e report"
+
+
+def drawn_pictures() -> ModuleType:
+    path = ROOT / "docs/site/draw_pictures.py"
+    spec = importlib.util.spec_from_file_location("draw_pictures", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("name", ["pseudo-images", "report-page"])
+def test_pictures_of_fits_and_pages_are_of_what_they_would_be_made_of_now(name: str) -> None:
+    expected = drawn_pictures().DIGESTS[name]()
+    kept = (ROOT / f"docs/figures/{name}.sha256").read_text(encoding="utf-8").strip()
+    assert kept == expected, f"run tox -e pictures -- {name}"
+
+
+def test_the_readme_shows_at_least_four_small_pictures() -> None:
+    shown = set(re.findall(r"(?:\]\(|src=\"|srcset=\")([^)\"]+\.(?:svg|png))", TEXT))
+    assert len(shown) >= 4
+    for name in shown:
+        assert (ROOT / name).stat().st_size <= 150_000, name
+
+
+def test_the_constraints_permit_torch_with_and_without_cuda() -> None:
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    for name in ("torch", "torchvision"):
+        (line,) = [one for one in lines if one.startswith(f"{name}==")]
+        wanted = Requirement(line).specifier
+        version = str(wanted).removeprefix("==")
+        assert wanted.contains(version)
+        assert wanted.contains(f"{version}+cpu")
 
 
 def test_the_report_environment_renders_every_page_with_tables() -> None:

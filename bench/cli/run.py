@@ -81,6 +81,13 @@ def plan(as_json: bool, n_tasks: int | None, time: str | None, **options: Any) -
 @click.option("--mlflow/--no-mlflow", default=True, help="Write the MLflow store.")
 @mlflow_option
 @click.option("--figures/--no-figures", default=True, help="Draw the closing report's figures.")
+@click.option(
+    "--tables",
+    default="screen",
+    show_default=True,
+    metavar="KINDS",
+    help="What is printed at the end: one screen, all tables, or kinds of tables.",
+)
 @json_option
 @click.pass_context
 def run(
@@ -90,6 +97,7 @@ def run(
     mlflow: bool,
     mlflow_uri: str | None,
     figures: bool,
+    tables: str,
     as_json: bool,
     **options: Any,
 ) -> None:
@@ -103,7 +111,7 @@ def run(
     writer = _mlflow_writer(resolved, request, mlflow_uri) if mlflow else None
     try:
         stored, notices = _run(resolved, request, executor, writer, live, as_json)
-        _close(context, resolved, request, stored, notices, writer, figures, as_json)
+        _close(context, resolved, request, stored, notices, writer, figures, tables, as_json)
     except KeyboardInterrupt as stopped:
         if writer is not None:
             writer.stop()
@@ -123,6 +131,7 @@ def _close(
     notices: Mapping[str, list[str]],
     writer: MlflowWriter | None,
     figures: bool,
+    tables: str,
     as_json: bool,
 ) -> None:
     """Print the records or their report, write what the MLflow store lacks, name the places."""
@@ -132,13 +141,13 @@ def _close(
     if as_json:
         click.echo(json.dumps([_row(one, resolved, notices) for one in stored], indent=1))
     elif stored:
-        report = _report(context, folder, figures)
+        report = _report(context, folder, figures, tables)
     if writer is not None:
         writer.close(stored, report)
     if not as_json:
         click.echo(f"records  {folder}/<cell>/record.json")
         if writer is not None:
-            for label, way in zip(("runs    ", "page    "), writer.store.ways_in(), strict=False):
+            for label, way in zip(("runs    ", "at      "), writer.store.ways_in(), strict=False):
                 click.echo(f"{label} {way}")
 
 
@@ -188,14 +197,14 @@ def _row(
     return {**said, **stored.record.model_dump(mode="json")}
 
 
-def _report(context: click.Context, folder: Path, figures: bool) -> Path | None:
-    """Print the closing tables and write the report of a suite; None where nothing offers one."""
+def _report(context: click.Context, folder: Path, figures: bool, tables: str) -> Path | None:
+    """Print the closing screen or tables of a suite and write its report; None without a verb."""
     root = context.find_root()
     group = root.command
     report = group.get_command(root, "report") if isinstance(group, click.Group) else None
     if report is None:
         return None
-    context.invoke(report, runs=folder, output=folder / "report", figures=figures)
+    context.invoke(report, runs=folder, output=folder / "report", figures=figures, printed=tables)
     return folder / "report"
 
 

@@ -36,20 +36,27 @@ def write_drawing(
 ) -> list[Path]:
     """Write a figure's files into a folder unless they are there, and return their paths.
 
+    A file of another format that was drawn from something else is deleted.
+
     Args:
         folder: where the files go, and `.NAME.key`, which says from what they were drawn.
         drawing: the figure.
         key: what it follows from, see `drawing_key`.
-        formats: of the files.
+        formats: of `FORMATS`.
     """
     paths = [folder / f"{drawing.name}.{kind}" for kind in formats]
     mark = folder / f".{drawing.name}.key"
     known = recall(mark)
-    if known.get("key") == key and known["files"] == _digests(paths):
+    same = known.get("key") == key
+    digests = _digests(paths)
+    if same and len(digests) == len(paths) and digests.items() <= known["files"].items():
         return paths
+    for kind in () if same else FORMATS:
+        (folder / f"{drawing.name}.{kind}").unlink(missing_ok=True)
     for path, content in zip(paths, drawing.files(formats).values(), strict=True):
         write_bytes(path, content)
-    remember(mark, {"key": key, "files": _digests(paths)})
+    kept = known["files"] if same else {}
+    remember(mark, {"key": key, "files": {**kept, **_digests(paths)}})
     return paths
 
 

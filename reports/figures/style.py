@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -107,12 +107,14 @@ def labels(frame: pandas.DataFrame) -> list[str]:
     ]
 
 
-def knowledge_legend(figure: Figure, kinds: Sequence[str]) -> None:
+def knowledge_legend(
+    figure: Figure, kinds: Sequence[str], colours: Mapping[str, str] = KNOWLEDGE
+) -> None:
     """Explain below a figure the colours and markers of the kinds of knowledge that occur."""
     from matplotlib.lines import Line2D
 
     handles = [
-        Line2D([], [], color=KNOWLEDGE[k], marker=MARKERS[k], linestyle="none", label=WORDS[k])
+        Line2D([], [], color=colours[k], marker=MARKERS[k], linestyle="none", label=WORDS[k])
         for k in KNOWLEDGE
         if k in kinds
     ]

@@ -13,8 +13,8 @@ from bench.results.record import Record
 from bench.results.store import StoredRecord
 from bench.stats import Interval
 from reports.figures.drawing import Drawing
-from reports.rows.groups import INFERENCE, Group
-from reports.rows.results import Row
+from reports.rows.groups import Group
+from reports.sentences import sentences, shown_row
 from reports.tables.cost import amount, rate
 from reports.tables.paired import signed
 from reports.tables.summary import Leader, leaders, over_classes, over_seeds
@@ -122,12 +122,6 @@ def _leader_line(group: Group, leader: Leader) -> dict[str, str]:
     }
 
 
-def shown_row(row: Row, group: Group) -> str:
-    """Return a method, with its learner where the group has it with several."""
-    several = {other.head for other in group.rows if other.name == row.name}
-    return f"{row.name} · {row.head}" if len(several) > 1 or "+" in row.head else row.name
-
-
 def _price(records: Sequence[Record]) -> str:
     fit = [r.timing.fit_s for r in records if r.timing.fit_s is not None]
     macs = [r.cost.macs_per_query_image for r in records if r.cost.macs_per_query_image]
@@ -168,31 +162,10 @@ def _oracle(leader: Leader) -> str:
     return f"{percent(result.mean)} ({row.name})"
 
 
-def headline(groups: Sequence[Group]) -> list[str]:
-    """Return one sentence per method that leads a setting: how many settings, and which."""
-    found = []
-    for inference in INFERENCE:
-        won: dict[str, list[tuple[Group, Leader]]] = {}
-        for group in groups:
-            for one in leaders(group):
-                if one.row.inference == inference:
-                    won.setdefault(shown_row(one.row, group), []).append((group, one))
-        n_settings = sum(map(len, won.values()))
-        found += [
-            _headline(f"{inference.capitalize()}: {name}", wins, n_settings)
-            for name, wins in sorted(won.items(), key=lambda item: -len(item[1]))
-        ]
-    return found
-
-
-def _headline(name: str, wins: Sequence[tuple[Group, Leader]], n_settings: int) -> str:
-    clear = sum(one.lead is not None and not one.ties for _, one in wins)
-    surely = "all clearly" if clear == len(wins) else f"{clear} clearly"
-    places: dict[str, list[str]] = {}
-    for group, one in wins:
-        places.setdefault(protocol_name(group), []).append(one.setting.data)
-    where = "; ".join(f"{', '.join(dict.fromkeys(d))} ({p})" for p, d in places.items())
-    return f"{name} is best in {len(wins)} of {n_settings} settings, {surely}: {where}."
+def answer(groups: Sequence[Group]) -> list[tuple[str, str]]:
+    """Return what the page says first, each with its heading; nothing without a data-free row."""
+    headings = ("What is best", "What it costs", "What not to conclude")
+    return list(zip(headings, sentences(groups) or (), strict=False))
 
 
 def warnings(groups: Sequence[Group], stored: Sequence[StoredRecord]) -> list[str]:

@@ -23,6 +23,7 @@ def render_page(
     parts: Sequence[Part],
     across: Sequence[Picture] = (),
     offered: Sequence[Picture] = (),
+    hero: Picture | None = None,
     title: str = "Data-free meta-learning: results",
 ) -> str:
     """Return the page as one HTML text that needs nothing else.
@@ -32,6 +33,7 @@ def render_page(
         parts: tables and figures of the groups shown.
         across: figures over all groups.
         offered: figures of other packages.
+        hero: the figure beside the answer, at the top.
         title: the page's title.
     """
     from markupsafe import Markup
@@ -44,7 +46,8 @@ def render_page(
             title=title,
             style=Markup((FOLDER / "page.css").read_text(encoding="utf-8")),
             script=Markup((FOLDER / "page.js").read_text(encoding="utf-8")),
-            headline=content.headline(content.compared(report.shown)),
+            answer=content.answer(content.compared(report.shown)),
+            hero=hero,
             lines=[
                 line
                 for group in content.compared(report.shown)

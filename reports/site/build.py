@@ -134,7 +134,7 @@ def _pages(
     pages: dict[str, dict[str, Any]] = {
         "index.html": {
             "template": "index.html.j2",
-            "headline": content.headline(content.compared(report.shown)),
+            "answer": content.answer(content.compared(report.shown)),
             "lines": content.all_leader_lines(report.shown),
             "warnings": content.warnings(report.groups, stored),
             "overview": report.overview,

@@ -15,11 +15,14 @@ from reports.tables.caption import (
     protocol_sentence,
     seeds_sentence,
 )
+from reports.tables.chance import chance_note
 from reports.tables.table import Column, Entry, Footnotes, Section, Table, label
 
 NAMES = [Column("method", numeric=False), Column("learner", numeric=False)]
 ORIGIN = Column("results", numeric=False)
 """Whose: ours, or of the community; a column where there are some of the community."""
+OVER_SEEDS = "over seeds"
+"""Header of the columns of the seeds' spread."""
 BEST = (
     "the best data-free mean of its column, once among the inductive rows and once among the "
     "transductive ones"
@@ -86,7 +89,7 @@ def _columns(group: Group, seeds: bool) -> list[Column]:
         name = group.setting_header(setting)
         columns.append(Column(name, name, setting.data))
         if seeds:
-            columns.append(Column("over seeds", name, setting.data))
+            columns.append(Column(OVER_SEEDS, name, setting.data))
     return columns
 
 
@@ -114,6 +117,8 @@ def _entry(result: Result | None, mark: str | None, notes: Footnotes) -> Entry:
         numbers = {notes.number(f"{r.status}: {r.reason}") for r in result.missed}
         return Entry("failed" if failed else "–", notes=tuple(sorted(numbers)))
     reasons = [f"without seed {r.seed}, {r.status}: {r.reason}" for r in result.missed]
+    if note := chance_note(result):
+        reasons.append(note)
     return Entry(
         f"{100 * result.mean:.1f} ± {100 * result.ci95:.1f}",
         strong=mark == "best",

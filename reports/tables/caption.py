@@ -17,6 +17,10 @@ from reports.rows.results import paired
 _ONE = re.compile(r"\b1 (core|thread)s\b")
 
 
+CONSTANTS_ABOVE = "Protocol and budget: see the accuracy table."
+"""What the captions of a group's other tables say of the constants."""
+
+
 def protocol_sentence(group: Group) -> str:
     """Name the protocol, its pool and its main constants."""
     record = group.first

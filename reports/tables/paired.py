@@ -11,9 +11,9 @@ from reports.rows.groups import Group
 from reports.rows.results import Pair, Row, Setting, paired
 from reports.tables.accuracy import name_columns, row_names
 from reports.tables.caption import (
+    CONSTANTS_ABOVE,
     detectable_sentence,
     origin_sentence,
-    protocol_sentence,
     seeds_sentence,
 )
 from reports.tables.table import Column, Entry, Footnotes, Section, Table, label
@@ -189,7 +189,7 @@ def _caption(group: Group, n: int) -> str:
         f"({FLIPS:,} flips), Holm-adjusted over the comparisons of this table (n = {n}). "
         f"{detectable_sentence(group)}"
         f"{seeds_sentence(group).split(':')[0].rstrip('.')}. "
-        f"{protocol_sentence(group)} {origin_sentence(group.stored)}"
+        f"{CONSTANTS_ABOVE} {origin_sentence(group.stored)}"
     )
 
 

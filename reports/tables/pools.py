@@ -7,7 +7,7 @@ from typing import Any
 
 from bench.results.record import PoolSummary, Record
 from reports.rows.groups import Group
-from reports.tables.caption import protocol_sentence
+from reports.tables.caption import CONSTANTS_ABOVE
 from reports.tables.table import Column, Entry, Section, Table, label
 
 COLUMNS = [
@@ -43,7 +43,7 @@ def pools_table(group: Group) -> Table | None:
         title=f"Teacher pools: {group.name}",
         columns=COLUMNS,
         sections=[Section("", lines)],
-        caption=f"Held-out accuracy of teachers on their own classes. {protocol_sentence(group)}",
+        caption=f"Held-out accuracy of teachers on their own classes. {CONSTANTS_ABOVE}",
     )
 
 

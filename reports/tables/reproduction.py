@@ -10,7 +10,7 @@ from pathlib import Path
 
 from reports.rows.groups import Group
 from reports.rows.results import Result, Row, Setting
-from reports.tables.caption import origin_sentence, protocol_sentence
+from reports.tables.caption import CONSTANTS_ABOVE, origin_sentence
 from reports.tables.table import Column, Entry, Footnotes, Section, Table, label
 
 FILE = Path(__file__).parents[1] / "published" / "published.csv"
@@ -120,7 +120,7 @@ def reproduction_table(group: Group, figures: tuple[Published, ...] | None = Non
         caption="Consistent: the two differ by no more than their 95 % half-widths over tasks, "
         "added in quadrature; else higher or lower. Not comparable: another protocol, budget or "
         "network. No source: no published figure could be traced to a page. Grade secondary: "
-        f"quoted by another page. {protocol_sentence(group)} {origin_sentence(group.stored)}",
+        f"quoted by another page. {CONSTANTS_ABOVE} {origin_sentence(group.stored)}",
         notes=notes.texts,
     )
 

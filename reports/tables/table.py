@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+SCREEN = "screen"
+"""What is printed unless kinds of tables are asked for; see `reports.closing`."""
+
 
 @dataclass(frozen=True)
 class Entry:

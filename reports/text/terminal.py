@@ -31,22 +31,42 @@ def console_width() -> int | None:
     return None if sys.stdout.isatty() or "COLUMNS" in os.environ else 100
 
 
-def print_tables(tables: Sequence[Table], console: Console) -> None:
-    """Print the tables, each with its legend, caption and footnotes, at the console's width."""
+def print_tables(tables: Sequence[Table], console: Console, spaced: bool = True) -> None:
+    """Print the tables, each with its legend, caption and footnotes, at the console's width.
+
+    Args:
+        tables: what to print, one below the other.
+        console: where.
+        spaced: with an empty line between a table and its caption.
+    """
     for table in tables:
-        _print_text(console, table.title, "bold")
+        print_text(console, table.title, "bold")
         for chosen in split(table, console.width):
             _print_part(table, chosen, console)
+            if spaced:
+                console.print()
         legend = f"*: {table.strong_means}. " if table.strong_means else ""
-        _print_text(console, legend + table.caption, "dim")
+        print_text(console, legend + table.caption, "dim")
         for number, note in enumerate(table.notes, start=1):
-            _print_text(console, f"[{number}] {note}", "dim")
+            print_text(console, f"[{number}] {note}", "dim")
         console.print()
 
 
-def _print_text(console: Console, text: str, style: str) -> None:
-    for line in textwrap.wrap(text, console.width, break_on_hyphens=False):
-        console.print(Text(line, style), soft_wrap=True)
+def print_text(
+    console: Console, text: str, style: str = "", name: str = "", indent: int = 0
+) -> None:
+    """Print text, broken between words at the console's width.
+
+    Args:
+        console: where.
+        text: one paragraph.
+        style: of all lines.
+        name: stands before the first line, in the columns of the indent.
+        indent: columns that are left free before each line.
+    """
+    for line in textwrap.wrap(text, console.width - indent, break_on_hyphens=False):
+        console.print(Text(f"{name:<{indent}}{line}", style), soft_wrap=True)
+        name = ""
 
 
 def split(table: Table, width: int) -> list[Chosen]:
@@ -124,7 +144,6 @@ def _print_part(table: Table, chosen: Chosen, console: Console) -> None:
         for row in section.rows:
             for text in _lines(row, chosen, columns, widths):
                 console.print(text, soft_wrap=True)
-    console.print()
 
 
 def _header(columns: Sequence[Column], widths: Sequence[int]) -> list[str]:

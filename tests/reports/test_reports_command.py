@@ -15,7 +15,7 @@ from report_records import accuracies, make_record, standard_suite
 
 from bench.cli.main import main as cli
 from bench.errors import BenchError
-from reports.cli import close_suite, report, update_file
+from reports.cli import make_report, report, update_file
 
 TEXTS = ["report.html", "results.csv", "summary.csv", "tables.md", "tables.tex"]
 FILES = [".resampled.json", *TEXTS]
@@ -62,7 +62,7 @@ def test_output_folder_and_suite_folder(runs, tmp_path):
 
 
 def test_bench_run_closes_with_it(runs, tmp_path, capsys):
-    close_suite(runs / "cifar_fs_ss", tmp_path / "out", figures=False)
+    make_report(runs / "cifar_fs_ss", tmp_path / "out")
     assert "Accuracy: SS" in capsys.readouterr().out
     assert (tmp_path / "out" / "tables.md").exists()
 
@@ -211,7 +211,7 @@ def test_a_bad_marker_changes_nothing(runs, tmp_path, marker, end, words):
 def test_a_fresh_interpreter_reports_without_heavy_imports(runs):
     code = (
         "import sys, reports.cli as c; light = set(sys.modules)\n"
-        f"from pathlib import Path; c.make_report(Path({str(runs)!r}), figures=False)\n"
+        f"from pathlib import Path; c.make_report(Path({str(runs)!r}))\n"
         "heavy = {'torch', 'mlflow', 'pandas', 'matplotlib', 'scipy.stats'}\n"
         "assert not heavy & set(sys.modules), heavy & set(sys.modules)\n"
         "assert not {'scipy', 'numpy', 'rich', 'pyarrow'} & light"
@@ -223,7 +223,7 @@ def test_another_verb_can_invoke_it_with_its_defaults(runs, tmp_path):
     @click.command()
     @click.pass_context
     def closing(context):
-        context.invoke(report, runs=runs / "cifar_fs_ss", output=tmp_path / "out", figures=False)
+        context.invoke(report, runs=runs / "cifar_fs_ss", output=tmp_path / "out")
 
     result = CliRunner().invoke(closing, catch_exceptions=False)
     assert result.exit_code == 0

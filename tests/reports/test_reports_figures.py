@@ -206,7 +206,9 @@ def test_files_are_the_same_each_time_and_drawn_once(tmp_path):
     assert paths[1].read_bytes().startswith(b"%PDF")
     paths[0].write_text("kept")
     assert write_drawing(tmp_path / "figures", one, "key")[0].read_text() == "kept"
-    assert write_drawing(tmp_path / "figures", one, "other")[0].read_text() != "kept"
+    assert write_drawing(tmp_path / "figures", one, "key", ["svg"])[0].read_text() == "kept"
+    assert write_drawing(tmp_path / "figures", one, "other", ["svg"])[0].read_text() != "kept"
+    assert not paths[1].exists(), "a file of the older records would look current"
 
 
 def test_similarity_is_drawn_once_a_pool_by_the_names_that_tell_teachers_apart(tmp_path):

@@ -187,7 +187,7 @@ def test_a_named_protocol_is_the_reference_of_equals(tmp_path: Path) -> None:
 def test_every_output_holds_the_table_and_no_group_repeats_it(tmp_path: Path) -> None:
     write(tmp_path / "runs")
     write(tmp_path / "runs", k_shot=5)
-    paths = make_report(tmp_path / "runs", tmp_path / "out", figures=False)
+    paths = make_report(tmp_path / "runs", tmp_path / "out")
     assert {path.name for path in paths} == {
         "tables.md",
         "tables.tex",

@@ -18,7 +18,7 @@ from reports.report import write_report
 from reports.rows.groups import make_groups
 from reports.tables.collection import compute
 
-WIDTHS = (400, 700, 1000, 1600)
+WIDTHS = (400, 700, 1000, 1280, 1600)
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +64,10 @@ def test_the_summary_comes_first_and_says_it_all(page):
     text = text_of(page)
     top = re.sub(r"<[^>]+>", " ", text[text.index("<main>") : text.index('class="warnings"')])
     top = " ".join(top.split())
-    assert "ensemble_centroids is best in 2 of 2 settings, 0 clearly: cifar_fs (SS" in top
+    assert "What is best ensemble_centroids: 47.5 ± 2.1 % (cifar_fs 5-way 1-shot, tied with" in top
+    assert "What it costs" in top
+    assert "What not to conclude" in top
+    assert 'id="figure-ss-short-cvpr23-cifar-fs-1-frontier"' in text
     assert "cifar_fs 5-way 1-shot" in top
     assert "47.5 ±" in top
     assert "tied with purer (tuned)" in top
@@ -99,7 +102,7 @@ def test_warnings_name_what_weakens_numbers(tmp_path):
     assert any("one seed" in text for text in found)
     assert "1 cell failed; the tables say why" in found
     assert "only 20 test tasks (1 cell)" in found
-    write_report(report, tmp_path / "out", figures=False)
+    write_report(report, tmp_path / "out", ())
     text = text_of(tmp_path / "out" / "report.html")
     assert "&lt;b&gt;memory&lt;/b&gt;" in text
     assert "<b>memory" not in text
@@ -229,10 +232,11 @@ def test_the_summary_names_variants_and_passes_untrained_pools_over(tmp_path):
     ]
     label = groups[0].first.protocol_label
     assert sorted(named) == [f"SS, {label}", f"SS, {label}, shared_initialisation=True"]
-    assert content.headline(content.compared(groups)) == [
-        f"Inductive: purer is best in 2 of 2 settings, all clearly: cifar_fs (SS, {label}); "
-        f"cifar_fs (SS, {label}, shared_initialisation=True)."
-    ]
+    (heading, text), *rest = content.answer(content.compared(groups))
+    assert heading == "What is best"
+    assert text.count("purer: ") == 1
+    assert text.count("5-way 1-shot") == 2, "the untrained teachers' row counts for nothing"
+    assert len(rest) == 2
     alone = [group for group in groups if group.first.protocol["teachers"] == "untrained"]
     assert content.compared(alone) == alone
 
@@ -247,13 +251,14 @@ for (const width of %s) {
   document.body.append(frame);
   await new Promise((done) => { frame.onload = done; });
   const inner = frame.contentDocument, box = document.createRange();
-  const summary = inner.getElementById('summary-t').getBoundingClientRect();
+  const answer = inner.querySelector('.answer').getBoundingClientRect();
+  const hero = inner.querySelector('.answer img').getBoundingClientRect();
   const small = [...inner.querySelectorAll('img')].every(
     (i) => i.getBoundingClientRect().width <= width);
   const field = inner.querySelector('#summary-t td'), name = getComputedStyle(field, '::before');
   const named = name.content === 'none' || parseFloat(getComputedStyle(field).paddingLeft)
     + parseFloat(name.marginLeft) >= 0;
-  sizes.push([width, inner.documentElement.scrollWidth, small && named, summary.top]);
+  sizes.push([width, inner.documentElement.scrollWidth, small && named, answer.top, hero.bottom]);
   frame.remove();
 }
 return {sizes, problems: window.problems};
@@ -265,10 +270,11 @@ def test_nothing_is_wider_than_the_window(page):
     found = evaluate(page, WIDE % list(WIDTHS), width=1700)
     assert found["problems"] == []
     assert [size[0] for size in found["sizes"]] == list(WIDTHS)
-    for width, content_width, seen, top in found["sizes"]:
+    for width, content_width, seen, top, hero in found["sizes"]:
         assert content_width <= width
         assert seen  # pictures fit, and names of fields stand within the window
-        assert top < 520  # the summary's table begins on the first screen
+        assert top < 520  # the answer begins on the first screen
+        assert width < 1280 or hero < 800, "and there the figure is in sight, too"
 
 
 AXE = """

@@ -9,8 +9,9 @@ import pytest
 from bench.results.files import write_parquet
 from bench.results.select import load_records
 from reports.cli import report
+from reports.figures import frontier
 from reports.figures.budgets import budgets_drawing, shown_records
-from reports.pictures import digest, stale_pictures, write_pictures
+from reports.pictures import PICTURES, digest, stale_pictures, write_pictures
 from tests.reports.report_records import BUDGET, accuracies, make_record
 
 LONG = {**BUDGET, "name": "long", "meta_iterations": 6000}
@@ -57,13 +58,16 @@ def test_a_point_per_budget_lines_for_references_and_the_longest_curve(runs):
 def test_one_number_of_meta_iterations_is_no_picture(runs):
     stored = [one for one in load_records(runs) if one.record.budget["name"] == "short"]
     assert budgets_drawing(shown_records(stored, "cifar_fs"), "cifar_fs") is None
-    assert write_pictures(stored, runs / "out") == []
+    assert "budgets" not in {path.stem for path in write_pictures(stored, runs / "out")}
 
 
 def test_files_are_written_beside_the_digest_of_their_records(runs, capsys):
     out = runs / "out"
     report([str(runs), "--pictures", str(out)], standalone_mode=False)
-    assert {path.name for path in out.iterdir()} == {"budgets.svg", "budgets.txt", "budgets.sha256"}
+    kinds = ("svg", "txt", "sha256")
+    assert {p.name for p in out.iterdir()} == {
+        f"{name}.{kind}" for name in PICTURES for kind in kinds
+    }
     assert ElementTree.parse(out / "budgets.svg").getroot().tag.endswith("svg")
     assert "budgets.svg drawn" in capsys.readouterr().out
     stored = load_records(runs)
@@ -77,10 +81,57 @@ def test_another_result_makes_them_stale(runs):
     out = runs / "out"
     write_pictures(load_records(runs), out)
     make_record(runs / "refs", "average", accuracies(0.25, "average"))
-    assert stale_pictures(load_records(runs), out) == ["budgets"]
+    assert stale_pictures(load_records(runs), out) == list(PICTURES)
 
 
 def test_the_digest_knows_no_order_and_no_folder(runs):
     stored = load_records(runs)
     assert digest(stored) == digest(stored[::-1])
     assert digest(stored) != digest(stored[1:])
+
+
+def frame_of(*rows):
+    """Rows of one setting: method, knowledge, mean, operations."""
+    import pandas
+
+    names = ["method", "knowledge", "mean", "macs_per_query_image"]
+    frame = pandas.DataFrame(rows, columns=names)
+    return frame.assign(setting="cifar_fs 5-way 1-shot", learner="maml", ci95=0.01)
+
+
+def test_the_front_is_data_free_and_its_names_are_bold():
+    frame = frame_of(
+        ("cheap", "parameters", 0.4, 4e6),
+        ("beaten", "features", 0.45, 60e6),
+        ("dear", "features", 0.5, 50e6),
+        ("oracle", "real_data", 0.9, 1e6),
+    )
+    (axes,) = frontier.frontier_figure(frame).axes
+    bold = {text.get_text() for text in axes.texts if text.get_weight() == "bold"}
+    assert bold == {"cheap", "dear"}
+    assert {text.get_text() for text in axes.texts} == set(frame["method"])
+    line = next(one for one in axes.lines if len(one.get_xdata()) == 2)
+    assert list(line.get_xdata()) == [4e6, 50e6]
+    assert list(line.get_ydata()) == pytest.approx([40, 50])
+
+
+def test_the_dark_picture_differs_in_colours_only():
+    frame = frame_of(("a", "parameters", 0.4, 4e6), ("b", "features", 0.5, 50e6))
+    light, dark = (frontier.frontier_figure(frame, dark) for dark in (False, True))
+    assert light.get_facecolor() != dark.get_facecolor()
+    places = [[text.get_position() for text in one.axes[0].texts] for one in (light, dark)]
+    assert places[0] == places[1]
+    colours = [one.axes[0].texts[0].get_color() for one in (light, dark)]
+    assert colours == ["black", "#e6edf3"]
+
+
+def test_each_method_is_shown_with_its_best_learner():
+    frame = frame_of(("a", "parameters", 0.4, 4e6), ("a", "parameters", 0.6, 4e6))
+    frame["learner"] = ["maml", "protonet"]
+    best = frontier.best_of_each_method(frame)
+    assert list(best["learner"]) == ["protonet"]
+
+
+def test_one_data_free_method_with_known_cost_is_no_frontier(runs):
+    stored = [one for one in load_records(runs) if one.record.method == "random"]
+    assert frontier.frontier_drawing(stored, dark=False) is None

@@ -1,0 +1,220 @@
+"""Accuracy against the operations of a prediction: the first picture of README and page."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bench.results.record import Record
+from bench.results.store import StoredRecord
+from reports.figures.drawing import Drawing
+from reports.figures.names import FONT, spread_out
+from reports.figures.names import HEIGHT as LINE
+from reports.figures.style import KNOWLEDGE, MARKERS, axes_grid, knowledge_legend, look
+from reports.rows.groups import Group, make_groups
+from reports.tables.cost import pareto_front
+from reports.tables.summary import summary_rows
+
+if TYPE_CHECKING:
+    import pandas
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.typing import RcKeyType
+
+COST = "macs_per_query_image"
+PROTOCOL, BUDGET = "cvpr23", "short"
+PRESETS = ("released", "tuned")
+PANELS = 2
+"""Settings of a group that are drawn."""
+WIDTH, HEIGHT = 3.7, 4.1
+"""Inches of a panel: two side by side are read at 800 pixels."""
+AXES_HEIGHT = 3.0
+"""Inches of a panel that its axes take, less than they do."""
+BESIDE = 1.5
+"""Where names stand beside points, in times of their operations."""
+DARK_KNOWLEDGE = {
+    "parameters": "#4aa8e0",
+    "inversion": "#f0883e",
+    "features": "#3fc79a",
+    "real_data": "#a5adb6",
+}
+"""The colours of `KNOWLEDGE`, lighter, for a dark page."""
+_INK, _PAPER = "#e6edf3", "#0d1117"
+_DARK: dict[RcKeyType, object] = {
+    "figure.facecolor": _PAPER,
+    "axes.facecolor": _PAPER,
+    "axes.edgecolor": _INK,
+    "axes.labelcolor": _INK,
+    "text.color": _INK,
+    "xtick.color": _INK,
+    "ytick.color": _INK,
+    "grid.color": "#30363d",
+}
+
+
+def shown_records(stored: Sequence[StoredRecord], dataset: str) -> list[StoredRecord]:
+    """Return the records that the picture of a data set is made of."""
+    return [one for one in stored if _is_shown(one.record, dataset)]
+
+
+def _is_shown(record: Record, dataset: str) -> bool:
+    p = record.protocol
+    plain = p["name"] == PROTOCOL and not record.variant and record.budget["name"] == BUDGET
+    usual = p.get("precision", "float32") == "float32" and not p.get("shared_initialisation")
+    trained = p["teachers"] == "trained" and record.preset in PRESETS
+    where = (record.scenario, record.datasets) == ("SS", [dataset])
+    return plain and usual and trained and where and record.status == "done"
+
+
+def frontier_drawing(stored: Sequence[StoredRecord], dark: bool) -> Drawing | None:
+    """Return the picture of some records; None where nothing is to be drawn.
+
+    Args:
+        stored: records, see `shown_records`.
+        dark: for a dark page.
+    """
+    rows = [row for group in make_groups(stored) for row in summary_rows(group)]
+    return _drawing(rows, "frontier-dark" if dark else "frontier", dark)
+
+
+def group_frontier(group: Group, prefix: str) -> Drawing | None:
+    """Return the picture of the first settings of a group; None where nothing is to be drawn.
+
+    Args:
+        group: records that share tables.
+        prefix: beginning of the file name.
+    """
+    names = [group.setting_name(setting) for setting in group.settings[:PANELS]]
+    rows = [row for row in summary_rows(group) if row["setting"] in names]
+    return _drawing(rows, f"{prefix}-frontier", False)
+
+
+def _drawing(rows: Sequence[dict[str, Any]], name: str, dark: bool) -> Drawing | None:
+    import pandas
+
+    known = [row for row in rows if row[COST]]
+    if len({row["method"] for row in known if row["knowledge"] != "real_data"}) < 2:
+        return None
+    frame = best_of_each_method(pandas.DataFrame(known))
+    front = "; ".join(
+        f"{setting}: "
+        + ", ".join(f"{one.method} {100 * one.mean:.1f} % at {one.macs / 1e6:.3g}M" for one in ones)
+        for setting, ones in _fronts(frame).items()
+    )
+    return Drawing(
+        name,
+        "Accuracy against multiply-accumulates",
+        "Percent with 95 % interval over test tasks, the best learner of each method. The line "
+        "joins data-free methods that no other beats in both.",
+        f"Accuracy against multiply-accumulates per query image. Pareto front, {front}.",
+        lambda: frontier_figure(frame, dark),
+    )
+
+
+def best_of_each_method(frame: pandas.DataFrame) -> pandas.DataFrame:
+    """Return the rows of each method's learner with the highest mean over the settings."""
+    means = frame.groupby(["method", "learner"])["mean"].mean().reset_index()
+    best = means.sort_values("mean").groupby("method").tail(1)[["method", "learner"]]
+    return frame.merge(best, on=["method", "learner"])
+
+
+def _fronts(frame: pandas.DataFrame) -> Mapping[str, list[Point]]:
+    """Return the points of each setting's front, cheapest first."""
+    return {
+        setting: [points[i] for i in front_of(points)]
+        for setting, part in frame.groupby("setting", sort=False)
+        if (points := points_of(part))
+    }
+
+
+class Point:
+    """A method's place: accuracy and half-width, fractions; operations of one query image."""
+
+    def __init__(self, method: str, knowledge: str, mean: float, ci95: float, macs: float) -> None:
+        self.method, self.knowledge = method, knowledge
+        self.mean, self.ci95, self.macs = mean, ci95, macs
+
+
+def points_of(part: pandas.DataFrame) -> list[Point]:
+    """Return the points of the rows of one setting."""
+    rows = part.to_dict("records")
+    return [Point(*(row[k] for k in ("method", "knowledge", "mean", "ci95", COST))) for row in rows]
+
+
+def front_of(points: Sequence[Point]) -> list[int]:
+    """Return the numbers of the data-free points that no other beats in both, cheapest first."""
+    free = np.array([i for i, one in enumerate(points) if one.knowledge != "real_data"], dtype=int)
+    x, y = (np.array([getattr(points[i], key) for i in free]) for key in ("macs", "mean"))
+    return [int(free[i]) for i in pareto_front(x, y)]
+
+
+def frontier_figure(frame: pandas.DataFrame, dark: bool = False) -> Figure:
+    """Draw accuracy in percent against operations on a log axis, one panel per setting.
+
+    Args:
+        frame: rows of `summary_rows` of one group, one per method and setting.
+        dark: light ink on dark paper.
+    """
+    settings = list(dict.fromkeys(frame["setting"]))
+    with _look(dark):
+        figure, panels = axes_grid(len(settings), WIDTH, HEIGHT)
+        for axes, setting in zip(panels, settings, strict=True):
+            _draw(axes, points_of(frame[frame["setting"] == setting]), dark)
+            axes.set_title(setting)
+        knowledge_legend(figure, list(frame["knowledge"]), DARK_KNOWLEDGE if dark else KNOWLEDGE)
+    return figure
+
+
+@contextmanager
+def _look(dark: bool) -> Iterator[None]:
+    import matplotlib
+
+    with look(), matplotlib.rc_context(_DARK if dark else {}):
+        yield
+
+
+def _draw(axes: Axes, points: Sequence[Point], dark: bool) -> None:
+    from matplotlib.ticker import EngFormatter
+
+    colours = DARK_KNOWLEDGE if dark else KNOWLEDGE
+    front = front_of(points)
+    line = [(points[i].macs, 100 * points[i].mean) for i in front]
+    axes.plot(*zip(*line, strict=True), color=_INK if dark else "#333333", lw=1, zorder=1)
+    for one in points:
+        axes.errorbar(
+            one.macs, 100 * one.mean, yerr=100 * one.ci95, fmt=MARKERS[one.knowledge],
+            color=colours[one.knowledge], markersize=5.5, elinewidth=1.2,
+        )  # fmt: skip
+    axes.set(xscale="log", xlabel="multiply-accumulates per query image", ylabel="accuracy %")
+    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+    axes.margins(x=0.12, y=0.12)
+    axes.minorticks_off()
+    _name(axes, points, front)
+
+
+def _name(axes: Axes, points: Sequence[Point], front: Collection[int]) -> None:
+    """Write names: right of the cheap points, one below the other; left above the costly ones."""
+    low, high = axes.get_ylim()
+    least = (high - low) * 0.9 * LINE / (72 * AXES_HEIGHT)
+    middle = float(np.sqrt(min(one.macs for one in points) * max(one.macs for one in points)))
+    cheap = [i for i, one in enumerate(points) if one.macs <= middle]
+    places = spread_out([100 * points[i].mean for i in cheap], least)
+    for i, place in zip(cheap, places, strict=True):
+        one = points[i]
+        axes.annotate(
+            one.method, (one.macs, 100 * one.mean), xytext=(one.macs * BESIDE, place),
+            fontsize=FONT, va="center", weight="bold" if i in front else "normal",
+            arrowprops={"arrowstyle": "-", "lw": 0.4, "color": "#8b949e", "relpos": (0, 0.5)},
+        )  # fmt: skip
+    highest = max(one.mean for one in points)
+    for i in set(range(len(points))) - set(cheap):
+        one, above = points[i], points[i].mean == highest
+        axes.annotate(
+            one.method.replace(" (", "\n("), (one.macs, 100 * one.mean), fontsize=FONT,
+            xytext=(4, 7) if above else (0, -7), textcoords="offset points",
+            ha="right" if above else "center", va="bottom" if above else "top",
+            weight="bold" if i in front else "normal",
+        )  # fmt: skip

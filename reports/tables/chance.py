@@ -1,0 +1,63 @@
+"""Why a row is near chance: what a reader should know before blaming the method."""
+
+from __future__ import annotations
+
+from bench.results.record import Record
+from reports.claims.claims import PUBLISHED_META_ITERATIONS
+from reports.rows.results import Result
+
+NEAR = 0.02
+"""A result is near chance where its interval reaches down to so little above it, a fraction."""
+ADAPTS = ("maml", "anil")
+"""Learners that predict with weights changed by gradient steps on the support images."""
+
+
+def chance_note(result: Result) -> str | None:
+    """Return the footnote of a result whose 95 % interval over tasks reaches chance, or nearly.
+
+    Args:
+        result: with at least one finished record.
+
+    Returns:
+        How near, and what the records say of the reason; None for a result that is clearly above.
+    """
+    record = result.done[0].record
+    chance = 1 / record.n_way
+    if result.mean - result.ci95 > chance + NEAR:
+        return None
+    reason = _reason(record)
+    where = f"within {100 * NEAR:g} points of chance ({100 * chance:.3g} %)"
+    return f"{where}: {reason}" if reason else where
+
+
+def _reason(record: Record) -> str:
+    """Return why, as far as the record knows."""
+    if record.protocol.get("teachers") == "untrained":
+        return "the teachers are untrained"
+    if record.timing.train_tasks_per_s is not None:
+        return _few(record)
+    if record.learner in ADAPTS:
+        steps = record.protocol.get("inner_steps_test", 1)
+        plural = "s" * (steps != 1)
+        return f"{steps} gradient step{plural} on weights without meta-training"
+    return ""
+
+
+def _few(record: Record) -> str:
+    """Name the meta-iterations of a fit, beside the published ones of PURER."""
+    iterations = meta_iterations(record)
+    if record.method != "purer":
+        return f"{iterations:,} meta-iterations"
+    share = 100 * iterations / PUBLISHED_META_ITERATIONS
+    return (
+        f"{iterations:,} meta-iterations are {share:.2g} % of the published "
+        f"{PUBLISHED_META_ITERATIONS:,}"
+    )
+
+
+def meta_iterations(record: Record) -> int:
+    """Return the meta-iterations of a record's fit: the method's own, or the budget's."""
+    config = record.method_config
+    name = "oracle_iterations" if record.knowledge == "real_data" else "meta_iterations"
+    times = config.get("meta_iterations_factor") or 1
+    return int(config.get("meta_iterations") or record.budget[name] * times)
