@@ -25,6 +25,9 @@ FILES = ROOT_PAGES | {"bench/results/record.schema.json": "record.schema.json"}
 """Files outside docs/ by their path in the repository, and their path on the website."""
 _LINK = re.compile(r"\[(?P<text>[^\]]+)\]\((?!https?:|mailto:|#)(?P<target>[^)\s]+)\)")
 
+_SOURCE = re.compile(r'(?P<name>src|srcset)="(?!https?:|data:)(?P<target>[^"\s]+)"')
+"""A picture in HTML, as Markdown has no `<picture>`."""
+
 
 def on_files(files: Files, *, config: MkDocsConfig) -> Files:
     """Add one generated file for each of `FILES`."""
@@ -75,4 +78,10 @@ def site_links(text: str, folder: Path, root: Path) -> str:
         link = Path(os.path.relpath(goal, here)).as_posix()
         return f"[{match['text']}]({link}{'#' + anchor if anchor else ''})"
 
-    return _LINK.sub(rewrite, text)
+    def placed(match: re.Match[str]) -> str:
+        target = (place / match["target"]).resolve()
+        if not (target.exists() and target.is_relative_to(docs)):
+            return match[0]
+        return f'{match["name"]}="{Path(os.path.relpath(target, here)).as_posix()}"'
+
+    return _SOURCE.sub(placed, _LINK.sub(rewrite, text))
