@@ -64,7 +64,7 @@ def test_the_summary_comes_first_and_says_it_all(page):
     text = text_of(page)
     top = re.sub(r"<[^>]+>", " ", text[text.index("<main>") : text.index('class="warnings"')])
     top = " ".join(top.split())
-    assert "What is best ensemble_centroids: 47.5 ± 2.1 % (cifar_fs 5-way 1-shot, tied with" in top
+    assert "What is best ensemble_centroids: 47.5 ± 2.1 % (5-way 1-shot, tied with" in top
     assert "What it costs" in top
     assert "What not to conclude" in top
     assert 'id="figure-ss-short-cvpr23-cifar-fs-1-frontier"' in text
