@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
+
+from bench.cli.filling import FillingTable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from bench.execute.progress import Standing
+    from bench.suites.cell import Cell
 
 PLAIN_INTERVAL = 10.0
 """Seconds between two plain lines of one cell."""
@@ -22,6 +25,8 @@ BAR_WIDTH = 24
 BESIDE_LABEL = BAR_WIDTH + 36
 """Columns of a bar, counts of five digits, two times, and the spaces between."""
 LEAST_LABEL = 12
+LEAST_ROWS, BELOW_TABLE = 3, 6
+"""Rows of the table, where there is less room for it it is left out; lines that stand around it."""
 MOST_SHOWN = 8
 """Cells under way that are shown, with three lines each."""
 
@@ -93,18 +98,24 @@ class QuietDisplay(PlainDisplay):
 
 
 class LiveDisplay(PlainDisplay):
-    """A progress bar of the suite's cells; of each cell under way its name, a bar and notes.
+    """The accuracy table so far, a progress bar of the cells; of each under way a bar and notes.
 
     Args:
         n_cells: cells of the suite.
         echo: as elsewhere; not used, lines go above the bars.
         console: a `rich.console.Console`; None takes the terminal's.
+        cells: what will be run, for the table; without them each outcome is a line above the bars.
     """
 
     def __init__(
-        self, n_cells: int, echo: Callable[[str], object], console: Console | None = None
+        self,
+        n_cells: int,
+        echo: Callable[[str], object],
+        console: Console | None = None,
+        cells: Sequence[Cell] = (),
     ) -> None:
         super().__init__(n_cells, echo)
+        from rich import get_console
         from rich.progress import (
             BarColumn,
             MofNCompleteColumn,
@@ -116,6 +127,8 @@ class LiveDisplay(PlainDisplay):
 
         display = self
         self._shown: dict[str, _Shown] = {}
+        self._table = FillingTable(cells) if cells else None
+        self._console = console or get_console()
 
         class Bars(Progress):
             """Bars and an empty line below, because tox forwards only whole lines."""
@@ -133,7 +146,7 @@ class LiveDisplay(PlainDisplay):
             TextColumn("left"),
             TimeRemainingColumn(),
             transient=True,
-            console=console,
+            console=self._console,
         )
         self._cells = self._bars.add_task("cells", total=n_cells)
 
@@ -167,10 +180,16 @@ class LiveDisplay(PlainDisplay):
             self._bars.remove_task(shown.bar)
 
     def end_cell(self, label: str, outcome: str) -> None:
-        """Print the outcome above the bars and advance the first."""
+        """Advance the first bar, and fill the table; where there is none, print the outcome.
+
+        What is no accuracy is printed in any case: the table has no room for a reason.
+        """
         self.n_done += 1
         self.leave_cell(label)
-        self._bars.console.print(f"[{self.n_done}/{self.n_cells}] {label}: {outcome}", markup=False)
+        if self._table is not None:
+            self._table.fill(label, outcome)
+        if self._table is None or not outcome[:1].isdigit():
+            self.say(f"[{self.n_done}/{self.n_cells}] {label}: {outcome}")
         self._bars.update(self._cells, completed=self.n_done)
 
     def say(self, line: str, label: str = "") -> None:
@@ -178,9 +197,13 @@ class LiveDisplay(PlainDisplay):
         self._bars.console.print(line, markup=False)
 
     def _rendered(self, bars: dict[TaskID, Table]) -> Iterator[Any]:
-        """Yield the bar of the cells, and of each cell under way its name, bar and notes."""
+        """Yield the table, the bar of the cells, and of each under way its name, bar and notes."""
         from rich.text import Text
 
+        room = self._console.height - 3 * min(len(self._shown), MOST_SHOWN) - BELOW_TABLE
+        if self._table is not None and room >= LEAST_ROWS:
+            yield self._table.rendered(room)
+            yield ""
         own = {shown.bar for shown in self._shown.values()}
         yield from (bar for number, bar in bars.items() if number not in own)
         for label, shown in [*self._shown.items()][:MOST_SHOWN]:
@@ -200,6 +223,8 @@ class _Shown:
     notes: str = ""
 
 
-def make_display(n_cells: int, echo: Callable[[str], object], live: bool) -> PlainDisplay:
-    """Return the display for a reader, on a terminal (`live`) or elsewhere."""
-    return LiveDisplay(n_cells, echo) if live else PlainDisplay(n_cells, echo)
+def make_display(
+    n_cells: int, echo: Callable[[str], object], live: bool, cells: Sequence[Cell] = ()
+) -> PlainDisplay:
+    """Return the display for a reader, on a terminal (`live`, see there for the cells) or not."""
+    return LiveDisplay(n_cells, echo, cells=cells) if live else PlainDisplay(n_cells, echo)

@@ -175,14 +175,15 @@ def _run(
 ) -> tuple[list[StoredRecord], dict[str, list[str]]]:
     """Run the cells; return their records, and what was said of cells with `--json`, by label."""
     from bench.cli.display import QuietDisplay, make_display
-    from bench.execute.run import Executor, run_here, run_plan
+    from bench.execute.run import Executor, run_here, run_plan, unfinished
 
     execute: Executor = run_here
     if executor == "dask":
         from bench.execute.dask import run_dask as execute
     finished = writer.ingest if writer else _nothing
     quiet = QuietDisplay(len(resolved.cells), functools.partial(click.echo, err=True))
-    display = quiet if as_json else make_display(len(resolved.cells), click.echo, live)
+    cells = unfinished(resolved, request) if live else ()
+    display = quiet if as_json else make_display(len(resolved.cells), click.echo, live, cells)
     with display:
         return run_plan(resolved, request, execute, display, finished), quiet.notices
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import io
 
 import pytest
-from rich.console import Console
+from rich.console import Console, Group
 
+from bench.cli.display import LiveDisplay
 from bench.cli.filling import PENDING, FillingTable
 from bench.suites.cell import Cell
 from bench.suites.expand import expand
@@ -58,3 +59,21 @@ def test_seeds_share_a_field_and_a_failure_is_said_in_a_word(cells: list[Cell]) 
     (line,) = shown(table, 9)[1:]
     assert "31.0 ± 1.0 (2)" in line
     assert line.endswith("failed")
+
+
+def test_the_live_display_shows_it_and_prints_only_what_it_cannot_hold(cells: list[Cell]) -> None:
+    file = io.StringIO()
+    console = Console(width=100, height=40, file=file, force_terminal=True, color_system=None)
+    display = LiveDisplay(len(cells), print, console, cells)
+    display.start_cell(cells[1].label)
+    display.end_cell(cells[0].label, "24.0 ± 0.5 %, fit 0.0 s, test 1.0 s")
+    display.end_cell(cells[2].label, "failed: the loss is not finite")
+    with console.capture() as capture:
+        console.print(Group(*display._bars.get_renderables()))
+    assert " 24.0 ± 0.5 " in capture.get()
+    assert "24.0 ± 0.5" not in file.getvalue()
+    assert f"[2/{len(cells)}] {cells[2].label}: failed: the loss is not finite" in file.getvalue()
+    console.height = 8
+    with console.capture() as capture:
+        console.print(Group(*display._bars.get_renderables()))
+    assert "24.0 ± 0.5" not in capture.get(), "a low terminal has no room for the table"
