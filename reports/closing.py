@@ -15,7 +15,7 @@ from reports.page.content import compared, leader_lines, protocol_name
 from reports.rows.groups import Group
 from reports.sentences import sentences
 from reports.tables.accuracy import OVER_SEEDS, accuracy_table
-from reports.tables.caption import budget_sentence, pool_phrase, seeds_sentence
+from reports.tables.caption import pool_phrase, seeds_sentence
 from reports.tables.summary import leaders
 from reports.tables.table import SCREEN, Column, Entry, Section, Table, label
 from reports.text.terminal import print_tables, print_text
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 LINES = 45
 """Lines of the whole screen."""
+BEST = "the best without data, inductive or transductive"
 BELOW = 6
 """Lines of it for the places: three of `print_places`, and three of `bench run`."""
 INDENT = 9
@@ -92,7 +93,7 @@ def main_tables(report: Report) -> list[Table]:
         return [leaders_table(groups)]
     if groups:
         table = without_column(accuracy_table(groups[0]), OVER_SEEDS)
-        return [replace(table, caption=short_caption(groups[0]))]
+        return [replace(table, caption=short_caption(groups[0]), strong_means=BEST)]
     return report.hazards or report.offered
 
 
@@ -132,11 +133,12 @@ def without_column(table: Table, header: str) -> Table:
 def short_caption(group: Group) -> str:
     """Return the caption of an accuracy table without what a first look needs not."""
     record = group.first
-    seeds = seeds_sentence(group).split(";")[0].rstrip(".") + "."
+    seeds = seeds_sentence(group).split(";")[0].rstrip(".")
     return (
-        "†: tied with it (paired t interval contains 0). Percent, ± is the 95 % half-width over "
-        f"{record.n_test_tasks} test tasks. {seeds} {budget_sentence(group)} "
-        f"{pool_phrase(group)}all constants: in the page."
+        "†: tied with it (paired interval contains 0). Percent, ± is the 95 % half-width over "
+        f"{record.n_test_tasks} test tasks. {seeds}; budget {record.budget['name']}, "
+        f"{record.budget['meta_iterations']:,} meta-iterations; {pool_phrase(group)}"
+        "all constants: in the page."
     )
 
 

@@ -72,25 +72,31 @@ def _best(name: str, wins: Wins, n_settings: int) -> str:
     """Say where a row is best, its accuracy, and its lead over the next row."""
     if len(wins) > WRITTEN_OUT:
         return _best_of_many(name, wins, n_settings)
-    texts = []
-    for group, one in wins:
-        shape = f"{one.setting.n_way}-way {one.setting.k_shot}-shot"
-        where = shape if len(group.settings) == n_settings else f"{one.setting.data} {shape}"
-        accuracy = f"{100 * one.result.mean:.1f} ± {100 * one.result.ci95:.1f} %"
-        texts.append(f"{accuracy} ({where}, {_lead(one, group)})")
-    return f"{name}: {' and '.join(texts)}."
+    datasets = {one.setting.data for _, one in wins}
+    shapes = [f"{one.setting.n_way}-way {one.setting.k_shot}-shot" for _, one in wins]
+    of_many = n_settings > len(wins) or len(datasets) > 1
+    where = [f"{one.setting.data} {s}" for (_, one), s in zip(wins, shapes, strict=True)]
+    accuracies = " and ".join(f"{100 * one.result.mean:.1f}" for _, one in wins)
+    leads = [_lead(one, group) for group, one in wins]
+    behind = {other for _, other in leads}
+    if len(behind) == 1:
+        lead = f"{' and '.join(text for text, _ in leads)}{behind.pop()}"
+    else:
+        lead = " and ".join(f"{text}{other}" for text, other in leads)
+    return f"{name} {accuracies} % ({', '.join(where if of_many else shapes)}), {lead}."
 
 
-def _lead(leader: Leader, group: Group) -> str:
+def _lead(leader: Leader, group: Group) -> tuple[str, str]:
+    """Return the lead in points with its interval, and over what it is."""
     if leader.next_row is None:
-        return "nothing to compare with"
+        return "", "nothing to compare with"
     other = shown_row(leader.next_row, group)
     if leader.lead is None:
-        return f"{other} next, on other tasks"
-    low, high = signed(leader.lead.low), signed(leader.lead.high)
+        return "", f"{other} next, on other tasks"
+    text = f"{signed(leader.lead.mean)} [{signed(leader.lead.low)}, {signed(leader.lead.high)}]"
     if leader.next_row in leader.ties:
-        return f"tied with {other}: {signed(leader.lead.mean)} [{low}, {high}]"
-    return f"{signed(leader.lead.mean)} [{low}, {high}] points over {other}"
+        return text, f" points, tied with {other}"
+    return text, f" points over {other}"
 
 
 def _best_of_many(name: str, wins: Wins, n_settings: int) -> str:
@@ -104,18 +110,18 @@ def _best_of_many(name: str, wins: Wins, n_settings: int) -> str:
 
 
 def _cost(firsts: Sequence[tuple[str, Wins]], groups: Sequence[Group]) -> str:
-    """Say what the row with the most wins of each kind costs, and the next, and the longest fit."""
-    prices = {}
+    """Say what the row with the most wins of each kind costs, the first's next, the longest fit."""
+    prices: dict[str, str] = {}
     for name, wins in firsts:
         group, leader = wins[0]
         prices[name] = _price(leader.result)
-        if leader.next_row is not None:
+        if leader.next_row is not None and len(prices) == 1:
             result = group.results[leader.next_row, leader.setting]
             prices.setdefault(shown_row(leader.next_row, group), _price(result))
     longest = max((fit for group in groups for fit in _fits(group)), default=None)
     slow = f" Longest fit: {longest[1]}, {rate(longest[0])} s." if longest else ""
     texts = "; ".join(f"{name}: {price}" for name, price in prices.items())
-    return f"{texts} (multiply-accumulates per query image).{slow}"
+    return f"{texts} per query image.{slow}"
 
 
 def _fits(group: Group) -> list[tuple[float, str]]:
@@ -153,8 +159,6 @@ def _caution(groups: Sequence[Group]) -> str:
         found.insert(0, "The teachers are untrained: accuracies compare nothing.")
     if len(groups) > 1:
         found.append("Numbers of different tables do not compare.")
-    if any(r.knowledge == "real_data" for r in records):
-        found.append("Oracles see real images and are not ranked.")
     return " ".join(filter(None, found))
 
 

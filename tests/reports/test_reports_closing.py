@@ -48,8 +48,14 @@ def test_one_screen_says_what_is_best_what_it_costs_and_what_not_to_conclude(run
     text = " ".join(" ".join(lines).split())
     assert lines[0].startswith("Accuracy: SS")
     assert "ensemble_centroids centroids 47.5 ± 2.1* 62.5 ± 2.2*" in text
-    assert "best ensemble_centroids: 47.5 ± 2.1 % (5-way 1-shot, tied with purer (tuned): " in text
-    assert "cost ensemble_centroids: no training, 5.31M multiply-accumulates per query" in text
+    assert (
+        "best Inductive: ensemble_centroids 47.5 and 62.5 % (5-way 1-shot, 5-way 5-shot), " in text
+    )
+    assert (
+        "Transductive: purer (tuned) 47.3 and 62.3 % (5-way 1-shot, 5-way 5-shot), +14.3 [" in text
+    )
+    assert "points over purer." in text
+    assert "cost ensemble_centroids: no training, 5.31M MACs; teacher_centroids: " in text
     assert "Longest fit: purer" in text
     assert "120 s" in text
     assert "caution One pool, one seed" in text
@@ -162,7 +168,9 @@ def test_sentences_of_several_groups_count_settings(tmp_path: Path) -> None:
                 make_record(tmp_path, method, values, **(changes | {"scenario": scenario}))
     found = sentences(make_groups(load_records(tmp_path)))
     assert found is not None
-    assert found.best.startswith("average: best in 6 of 6 settings, by 10.0 to 10.0 points")
+    assert found.best.startswith(
+        "Transductive: average: best in 6 of 6 settings, by 10.0 to 10.0 points"
+    )
     assert "clearly in 6" in found.best
     assert "Numbers of different tables do not compare." in found.caution
     assert "Only 20 test tasks." in found.caution
