@@ -124,7 +124,7 @@ def best_of_each_method(frame: pandas.DataFrame) -> pandas.DataFrame:
 def _fronts(frame: pandas.DataFrame) -> Mapping[str, list[Point]]:
     """Return the points of each setting's front, cheapest first."""
     return {
-        setting: [points[i] for i in front_of(points)]
+        str(setting): [points[i] for i in front_of(points)]
         for setting, part in frame.groupby("setting", sort=False)
         if (points := points_of(part))
     }
