@@ -51,11 +51,9 @@ def test_one_screen_says_what_is_best_what_it_costs_and_what_not_to_conclude(run
     assert (
         "best Inductive: ensemble_centroids 47.5 and 62.5 % (5-way 1-shot, 5-way 5-shot), " in text
     )
-    assert (
-        "Transductive: purer (tuned) 47.3 and 62.3 % (5-way 1-shot, 5-way 5-shot), +14.3 [" in text
-    )
-    assert "points over purer." in text
-    assert "cost ensemble_centroids: no training, 5.31M MACs; teacher_centroids: " in text
+    assert "+0.2 [-0.7, +1.1] points, tied with purer (tuned). Transductive: average" in text
+    assert "+1.0 [+0.4, +1.6] points over random." in text
+    assert "cost ensemble_centroids: no training, 5.31M MACs; purer (tuned): fit 120 s" in text
     assert "Longest fit: purer" in text
     assert "120 s" in text
     assert "caution One pool, one seed" in text
