@@ -26,7 +26,7 @@ from reports.figures.differences import cliques, critical_difference, mean_ranks
 from reports.figures.drawing import write_drawing
 from reports.figures.fits import similarities
 from reports.figures.gallery import stage_order
-from reports.figures.style import as_bytes, laid_out
+from reports.figures.style import FORMATS, as_bytes, laid_out
 from reports.rows.groups import make_groups
 from reports.tables.summary import rate_rows
 
@@ -204,10 +204,14 @@ def test_files_are_the_same_each_time_and_drawn_once(tmp_path):
     paths = write_drawing(tmp_path / "figures", one, "key")
     assert [path.suffix for path in paths] == [".svg", ".pdf", ".png"]
     assert paths[1].read_bytes().startswith(b"%PDF")
-    paths[0].write_text("kept")
-    assert write_drawing(tmp_path / "figures", one, "key")[0].read_text() == "kept"
-    assert write_drawing(tmp_path / "figures", one, "key", ["svg"])[0].read_text() == "kept"
-    assert write_drawing(tmp_path / "figures", one, "other", ["svg"])[0].read_text() != "kept"
+    drawn = paths[0].stat().st_ino
+    for formats in (FORMATS, ["svg"]):
+        assert write_drawing(tmp_path / "figures", one, "key", formats)[0].stat().st_ino == drawn
+    paths[0].write_text("damaged")
+    assert write_drawing(tmp_path / "figures", one, "key")[0].read_text() != "damaged"
+    paths[0].write_text("of older records")
+    other = write_drawing(tmp_path / "figures", one, "other", ["svg"])
+    assert other[0].read_text() != "of older records"
     assert not paths[1].exists(), "a file of the older records would look current"
 
 
