@@ -207,7 +207,7 @@ def print_places(
     n_more = len(report.all_tables) - len(seen)
     if n_more:
         command = f"{bench} report {shlex.quote(str(source))} --tables all"
-        _print_place("next", f"{command}  ({n_more} more tables)", console)
+        _print_place("next", f"{command}  ({n_more} more table{'s' * (n_more > 1)})", console)
     first = next((one for group in report.groups for one in leaders(group)), None)
     if first is not None:
         method = first.row.method
