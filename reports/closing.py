@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 LINES = 45
 """Lines of the whole screen."""
 BEST = "the best without data, inductive or transductive"
-BELOW = 6
-"""Lines of it for the places: three of `print_places`, and three of `bench run`."""
+BELOW = 7
+"""Lines of it for the places: three of `print_places`, and four of `bench run`."""
 INDENT = 9
 """Columns of the words that begin the lines below the table."""
 LEADERS = "leaders"

@@ -20,8 +20,8 @@ from reports.sentences import sentences
 from reports.tables.build import build_tables
 from reports.tables.collection import compute
 
-OF_THE_RUN = 3
-"""Lines that `bench run` prints below: the records, and the command of MLflow, which may wrap."""
+OF_THE_RUN = 4
+"""Lines that `bench run` prints below: records, MLflow's command, which may wrap, its address."""
 
 
 @pytest.fixture(scope="module")
