@@ -265,9 +265,8 @@ def _after(start: datetime.datetime, seconds: float) -> str:
 
 
 def _reason(error: Exception) -> str:
-    if isinstance(error, OSError) and error.errno is not None:
-        return file_problem(error)
-    return f"{type(error).__name__}: {error}".splitlines()[0]
+    line = f"{type(error).__name__}: {error}".splitlines()[0]
+    return file_problem(error) if isinstance(error, OSError) and error.errno else line
 
 
 class _LogFile(logging.FileHandler):
