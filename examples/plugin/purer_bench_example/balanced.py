@@ -26,6 +26,7 @@ class Balanced(Calibration[BalancedConfig]):
     """
 
     name = "balanced"
+    transductive = True
     Config = BalancedConfig
 
     @classmethod
