@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from itertools import groupby
 
 from bench.results.community import OURS
+from bench.results.record import Record
 from bench.stats import mean_interval
 from reports.rows.groups import Group, section_heading
 from reports.rows.results import Result, Row, Setting, paired
@@ -141,7 +142,7 @@ def _caption(group: Group) -> str:
     return " ".join(
         (
             f"Percent, mean ± 1.96·std/√n over n = {record.n_test_tasks} test tasks with "
-            f"{record.n_query} query images per class.",
+            f"{record.n_query} query images per class{_on_average(record)}.",
             "† tied with the best of its kind: the 95 % t interval of the paired difference "
             "contains 0. Inductive: each query is predicted alone; transductive: with the task's "
             "other queries, be it through batch norm only.",
@@ -151,3 +152,7 @@ def _caption(group: Group) -> str:
             origin_sentence(group.stored),
         )
     )
+
+
+def _on_average(record: Record) -> str:
+    return " on average" * (record.protocol.get("query_counts") == "dirichlet")
