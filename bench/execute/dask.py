@@ -56,7 +56,7 @@ def run_dask(
         Stopped: the end was asked for; each worker saved what it was at.
     """
     try:
-        import dask
+        import dask.config
         from distributed import Client, LocalCluster
     except ImportError:
         raise BenchError(

@@ -188,10 +188,11 @@ def caption_font() -> FreeTypeFont:
 
 def drawable(text: str, font: FreeTypeFont) -> str:
     """Return a text as one line, with `U+65E5` for each letter that a font lacks."""
-    unknown = font.getmask("\uffff").getbbox(), bytes(font.getmask("\uffff"))
+    absent: Any = font.getmask("\uffff")
+    unknown = absent.getbbox(), bytes(absent)
 
     def shown(letter: str) -> str:
-        mask = font.getmask(letter)
+        mask: Any = font.getmask(letter)
         lacks = not letter.isascii() and (mask.getbbox(), bytes(mask)) == unknown
         return f"U+{ord(letter):04X}" if lacks else letter
 

@@ -30,16 +30,19 @@ class Crew(Protocol):
     @property
     def size(self) -> int:
         """How many units it may do at a time."""
+        ...
 
     @property
     def is_free(self) -> bool:
         """Whether it can take a unit now."""
+        ...
 
     def start(self, unit: Unit) -> None:
         """Take a unit."""
 
     def ended(self, seconds: float) -> Sequence[Ended]:
         """Return the units that ended; wait for one at most so many seconds, or while it runs."""
+        ...
 
     def stop(self, signum: int) -> None:
         """Save what is under way, and begin nothing more."""

@@ -167,7 +167,7 @@ def read_checked(path: Path, unsigned: bool = False) -> dict[str, Any]:
         known = value.pop(CHECKSUM, None) if isinstance(value, dict) else ""
         intact = unsigned if known is None else known == content_hash(value)
     except ValueError:
-        intact = False
+        intact, value = False, {}
     if not intact:
         raise BenchError(f"{path} is damaged: it is not what was written")
     return value

@@ -269,7 +269,7 @@ class Tracker:
     def _attach(self, run: Run, files: Iterable[tuple[Path, str | None]]) -> None:
         from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
-        repository = get_artifact_repository(run.info.artifact_uri, self.store.uri)
+        repository = get_artifact_repository(str(run.info.artifact_uri), self.store.uri)
         for path, folder in files:
             repository.log_artifact(str(path), folder)
 

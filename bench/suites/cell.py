@@ -120,7 +120,9 @@ class Cell(Config):
             "net": {self.net, *self.architectures},
             "calibration": {self.calibration} - {UNCALIBRATED},
         }
-        named = ((kind, name) for kind, names in plug_ins.items() for name in names)
+        named: list[tuple[registry.Kind, str]] = [
+            (kind, name) for kind, names in plug_ins.items() for name in names
+        ]
         versions = versions_of(named, version)
         if self.pool is None and TeacherRecipe.version > 1:
             versions["teacher recipe"] = TeacherRecipe.version

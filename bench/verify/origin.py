@@ -77,7 +77,7 @@ def _code(record: Record, code: Code, checked: Checked) -> Iterator[Finding]:
 def _own_files(record: Record) -> list[str]:
     """Return the files that the record's plug-ins of this package stand in."""
     named: list[tuple[registry.Kind, str]] = [("method", record.method)]
-    named += [("learner", record.learner)]
+    named.append(("learner", record.learner))
     if record.calibration != UNCALIBRATED:
         named.append(("calibration", record.calibration))
     return [
