@@ -63,7 +63,7 @@ def run_dask(
             "--executor dask needs the extra 'dask'; pip install 'purer-bench[dask]'"
         ) from None
     logging.getLogger("distributed").setLevel(logging.ERROR)  # what matters is said in a line
-    request, target = _resolved(request), os.environ.get(SCHEDULER)
+    request, target = request.resolved(), os.environ.get(SCHEDULER)
     room = capacity(plan, cells, request)
     names = tuple(sorted({name for cell in cells for name in cell.datasets}))
     with (
@@ -242,17 +242,6 @@ def _client(client: Any, cluster: Any, target: str | None) -> Any:
         raise BenchError(
             f"Dask scheduler '{target}' does not answer ({error}); correct {SCHEDULER}"
         ) from None
-
-
-def _resolved(request: Request) -> Request:
-    """Return a request whose paths mean the same in any working folder."""
-    return replace(
-        request,
-        runs=request.runs.resolve(),
-        cache=request.cache.resolve(),
-        data_dir=request.data_dir and request.data_dir.resolve(),
-        dataset_dirs={name: path.resolve() for name, path in request.dataset_dirs.items()},
-    )
 
 
 def _check_shared(client: Any, workers: Sequence[str], runs: Path) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +72,16 @@ class Request:
     """seconds without a Dask worker after which a run ends"""
     jobs: int | None = None
     """processes of this machine; None takes as many as cores and memory allow"""
+
+    def resolved(self) -> Request:
+        """Return the same request, its paths such that they mean the same in any working folder."""
+        return replace(
+            self,
+            runs=self.runs.resolve(),
+            cache=self.cache.resolve(),
+            data_dir=self.data_dir and self.data_dir.resolve(),
+            dataset_dirs={name: path.resolve() for name, path in self.dataset_dirs.items()},
+        )
 
 
 def make_plan(

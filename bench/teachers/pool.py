@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from bench import registry
-from bench.contract import Budget, Config, NetSpec, ProtocolConstants, TeacherRecipe
+from bench.contract import Budget, Checkpoint, Config, NetSpec, ProtocolConstants, TeacherRecipe
 from bench.errors import BenchError
 from bench.seeds import numpy_generator
 from bench.teachers.train import recipe_for
@@ -50,6 +50,19 @@ class TeacherSpec(Config):
     def spec(self) -> NetSpec:
         """The network to build."""
         return NetSpec(self.architecture, self.n_outputs, self.image_size)
+
+    def with_checkpoint(self, checkpoint: Checkpoint) -> TeacherSpec:
+        """Return the same teacher of another epoch, the best or the last."""
+        recipe = self.recipe.model_copy(update={"checkpoint": checkpoint})
+        return self.model_copy(update={"recipe": recipe})
+
+
+def number_classes(plans: Sequence[TeacherSpec]) -> dict[tuple[str, int], int]:
+    """Number the classes of a pool: data sets in the pool's order, then classes as sorted."""
+    datasets = list(dict.fromkeys(plan.dataset for plan in plans))
+    known = {(plan.dataset, c) for plan in plans for c in plan.classes}
+    ordered = sorted(known, key=lambda pair: (datasets.index(pair[0]), pair[1]))
+    return {pair: number for number, pair in enumerate(ordered)}
 
 
 def disjoint_blocks(n_classes: int, ways: int = WAYS) -> list[tuple[int, ...]]:

@@ -29,16 +29,11 @@ from bench.learners.resized import resize
 from bench.leases import Busy, hold
 from bench.nets.base import initialise, placed
 from bench.nets.build import build_net
-from bench.results.files import (
-    content_hash,
-    file_sha256,
-    write_bytes,
-    write_checked,
-)
+from bench.results.files import content_hash, file_sha256, write_bytes, write_checked
 from bench.results.maker import Judge
 from bench.seeds import torch_generator
 from bench.teachers.cards import CARD, WEIGHTS, trained_card
-from bench.teachers.pool import TeacherSpec
+from bench.teachers.pool import TeacherSpec, number_classes
 from bench.teachers.train import Snapshot, TrainedTeacher, train_teacher
 
 Progress = Callable[[str, int, int], None]
@@ -143,14 +138,6 @@ def shared_start(plan: TeacherSpec) -> dict[str, Tensor]:
     return net.state_dict()
 
 
-def number_classes(plans: Sequence[TeacherSpec]) -> dict[tuple[str, int], int]:
-    """Number the classes of a pool: data sets in the pool's order, then classes as sorted."""
-    datasets = list(dict.fromkeys(plan.dataset for plan in plans))
-    known = {(plan.dataset, c) for plan in plans for c in plan.classes}
-    ordered = sorted(known, key=lambda pair: (datasets.index(pair[0]), pair[1]))
-    return {pair: number for number, pair in enumerate(ordered)}
-
-
 def _lacking(folder: Path, judge: Judge, deep: bool = True) -> str | None:
     """Return None where a teacher is stored, intact and taken, else why not.
 
@@ -187,8 +174,8 @@ def _train_once(
 ) -> None:
     """Train a teacher, and store its best and its last epoch, each under a plan of its own."""
     twins: dict[Checkpoint, TeacherSpec] = {
-        "best": _with_checkpoint(plan, "best"),
-        "last": _with_checkpoint(plan, "last"),
+        "best": plan.with_checkpoint("best"),
+        "last": plan.with_checkpoint("last"),
     }
     if plan.recipe.epochs == 0:
         twins = {plan.recipe.checkpoint: plan}
@@ -228,11 +215,6 @@ def train_planned(
         shared_start(plan) if plan.shared_initialisation else None,
         checkpoints,
     )
-
-
-def _with_checkpoint(plan: TeacherSpec, checkpoint: Checkpoint) -> TeacherSpec:
-    recipe = plan.recipe.model_copy(update={"checkpoint": checkpoint})
-    return plan.model_copy(update={"recipe": recipe})
 
 
 def _store(
@@ -288,11 +270,7 @@ def _join(parts: list[tuple[Tensor, Tensor]], data: ImageData, size: int) -> tup
 
 
 def _load(
-    folder: Path,
-    plan: TeacherSpec,
-    name: str,
-    class_ids: tuple[int, ...],
-    judge: Judge,
+    folder: Path, plan: TeacherSpec, name: str, class_ids: tuple[int, ...], judge: Judge
 ) -> Teacher:
     card, payload = trained_card(folder), (folder / WEIGHTS).read_bytes()
     recorded = card["sha256"]

@@ -27,7 +27,8 @@ from bench.results.files import read_parquet
 from bench.results.store import StoredRecord
 from bench.suites.cell import Cell
 from bench.suites.protocols import PROTOCOLS, differences, protocol
-from bench.teachers.store import build_pool, number_classes
+from bench.teachers.pool import number_classes
+from bench.teachers.store import build_pool
 from tests.helpers import cell_of, run_toy, tiny_net, toy_data
 
 CPU = torch.device("cpu")
