@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import functools
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -112,7 +114,16 @@ def run(
 
 @functools.cache
 def _server_folder() -> Path:
-    return Path(tempfile.mkdtemp(prefix="bench-tests-"))
+    folder = Path(tempfile.mkdtemp(prefix="bench-tests-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
+def _end(server: subprocess.Popen[str]) -> None:
+    """End the server, which reads orders until there can be no more."""
+    with server:
+        assert server.stdin is not None
+        server.stdin.close()
 
 
 @functools.cache
@@ -127,6 +138,7 @@ def _server() -> subprocess.Popen[str]:
         env={**os.environ, **single, "MLFLOW_DISABLE_TELEMETRY": "true"},
     )
     assert server.stdout is not None
+    atexit.register(_end, server)
     threads = server.stdout.readline()
     assert threads == "\n", f"a process with threads must not be forked: {threads}"
     return server
