@@ -21,8 +21,11 @@ def pytest_configure() -> None:
     """Hide the plug-ins of other distributions that happen to be installed.
 
     Runs compute in the process of the test, unless it says otherwise: a new one imports torch.
+    There is no terminal, whose size the processes of pytest-xdist would say to be 80 columns.
     """
     os.environ["PURER_BENCH_JOBS"] = "1"
+    for name in ("COLUMNS", "LINES"):
+        os.environ.pop(name, None)
     groups = [f"purer_bench.{kind}s" for kind in get_args(registry.Kind)]
     points = [point for group in groups for point in entry_points(group=group)]
     foreign = {point.dist.name for point in points if point.dist} - {registry.OWN}

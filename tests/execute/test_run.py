@@ -133,7 +133,7 @@ def _check_mlflow(runs: Path, stored: dict[str, StoredRecord]) -> None:
         assert ("similarity.parquet" in names) == (record.pool is not None)
     purer = next(run for run in found if run.data.tags["method"] == "purer")
     curve = tracker.client.get_metric_history(purer.info.run_id, "curve/outer_loss")
-    assert [point.step for point in curve] == [1, 2, 3, 4, 5, 6]
+    assert sorted(point.step for point in curve) == [1, 2, 3, 4, 5, 6]
     shown = {one.path for one in tracker.client.list_artifacts(purer.info.run_id, "images")}
     assert shown == {f"images/pseudo-images-{when}.png" for when in ("start", "middle", "end")}
     curves = {name.removeprefix("curve/") for name in purer.data.metrics if "curve/" in name}
@@ -308,7 +308,7 @@ def test_the_micro_suite_runs_on_a_gpu(cuda: object, cache: Path, tmp_path: Path
         assert one.record.timing.peak_memory_bytes > 0
 
 
-MODULES_LOADED = 109
+MODULES_LOADED = 111
 """Modules of this project that an `average` cell loads; 90 before they were sorted into layers, and
 before digests of code, checkpoints by the clock, signals and progress."""
 
