@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from importlib.metadata import EntryPoint, entry_points
@@ -102,14 +103,23 @@ def read_only() -> Callable[[Path], AbstractContextManager[None]]:
 
 @contextmanager
 def _read_only(folder: Path) -> Iterator[None]:
+    """As root, become nobody, for whom the folders above and the environment are opened for good.
+
+    They are not closed again: another process of the tests may be in this context as well.
+    """
     below = [folder, *folder.rglob("*")]
-    above = [one for one in folder.parents if one.stat().st_uid == os.geteuid()]
-    modes = {path: path.stat().st_mode for path in (*below, *above)}
+    modes = {path: path.stat().st_mode for path in below}
     is_root = os.geteuid() == 0
+    if is_root:
+        prefix = Path(sys.prefix).resolve()
+        for path in (*folder.parents, prefix, *prefix.parents):
+            mode = path.stat().st_mode
+            if mode & 0o555 != 0o555:
+                if path in (Path.home(), *Path.home().parents):
+                    pytest.skip(f"nobody cannot read {path}, which holds the environment")
+                path.chmod(mode | 0o555)
     for path in below:
         path.chmod(0o555 if path.is_dir() else 0o444)
-    for path in above:
-        path.chmod(modes[path] | 0o555)
     if is_root:
         os.seteuid(65534)
     try:

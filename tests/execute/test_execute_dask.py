@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bench.execute.dask import _resolved
 from bench.execute.plan import Request
 from tests.execute.test_run import arguments, bench, by_method
 
@@ -18,7 +17,7 @@ pytest.importorskip("distributed", reason="the extra 'dask' is not installed")
 
 def test_paths_mean_the_same_to_all_workers() -> None:
     request = Request(Path("runs"), Path("c"), Path("data"), {"x": Path("x")}, "cpu", 1, "bench")
-    found = _resolved(request)
+    found = request.resolved()
     paths = (found.runs, found.cache, found.data_dir, found.dataset_dirs["x"])
     assert all(path.is_absolute() for path in paths)
 
