@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from bench import registry
 from bench.api.cells import Constants, Counts, budget_of, protocol_of
 from bench.api.process import Folder, Told, as_it_was, state_of
-from bench.contract import Backbone, Pool, Teacher
+from bench.contract import Backbone, Pool
 from bench.data.base import ImageData
 from bench.errors import BenchError
 from bench.nets import base
@@ -19,8 +19,7 @@ from bench.nets.imported import check_backbone
 from bench.results.files import content_hash
 from bench.teachers.cards import TeacherCard, validated
 from bench.teachers.pool import plan_pool
-from bench.teachers.store import build_pool
-from bench.teachers.transfer import number_names
+from bench.teachers.transfer import teachers_of
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -62,8 +61,8 @@ def make_pool(
         BenchError: numbers that do not agree, a module that is no such classifier, or that is not
             the network that it is said to be.
     """
-    names = list(architectures or [None] * len(modules))
-    given = {"class names": class_names, "accuracies": accuracies, "architectures": names}
+    kinds = list(architectures or [None] * len(modules))
+    given = {"class names": class_names, "accuracies": accuracies, "architectures": kinds}
     for what, values in given.items():
         if len(values) != len(modules):
             raise BenchError(f"{len(values)} {what} for {len(modules)} modules; give one for each")
@@ -79,28 +78,13 @@ def make_pool(
     with as_it_was():
         made = [
             _teacher(*one, common)
-            for one in zip(modules, class_names, accuracies, names, strict=True)
+            for one in zip(modules, class_names, accuracies, kinds, strict=True)
         ]
-    cards = [card for card, _ in made]
-    numbers = number_names(cards)
-    digests = [_digest(net) for _, net in made]
-    teachers = [
-        Teacher(
-            name=f"python/{index:02d}",
-            dataset=card.dataset,
-            spec=card.spec,
-            class_names=card.class_names,
-            class_ids=tuple(numbers[card.dataset, name] for name in card.class_names),
-            mean=card.mean,
-            std=card.std,
-            accuracy=card.accuracy,
-            sha256=digest,
-            net=net,
-        )
-        for index, ((card, net), digest) in enumerate(zip(made, digests, strict=True))
-    ]
+    cards, nets = zip(*made, strict=True)
+    digests = [_digest(net) for net in nets]
+    names = [f"python/{index:02d}" for index in range(len(made))]
     described = [card.model_dump(mode="json") for card in cards]
-    return Pool(teachers, content_hash([described, digests]))
+    return Pool(teachers_of(names, cards, nets, digests), content_hash([described, digests]))
 
 
 def _teacher(
@@ -123,7 +107,7 @@ def _teacher(
     card = validated(TeacherCard, values, type(module).__name__)
     if architecture is not None:
         _check_is(net, card)
-    return card, net.requires_grad_(False)
+    return card, net
 
 
 def _name_of(module: nn.Module) -> str:
@@ -204,12 +188,4 @@ def train_pool(
         seed,
     )
     with as_it_was(state.device, threads), state.keeping.stop.on_signals():
-        return build_pool(
-            state.cache,
-            plans,
-            state.data,
-            state.device,
-            state.progress,
-            state.keeping,
-            state.makers.teacher,
-        )
+        return state.trained_pool(plans)

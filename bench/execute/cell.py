@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import datetime
 import logging
-import sys
 import time
 import traceback
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from bench import registry
 from bench.errors import BenchError, Skip, file_problem, is_of_storage
 from bench.execute.fits import Fit
 from bench.execute.fitting import FITTED, Fitted, fit_cell
+from bench.execute.log import log_file
 from bench.execute.machine import describe_device, describe_environment
 from bench.execute.record_parts import command_for, summarise_pool, warnings_of
 from bench.execute.state import RunState
@@ -129,52 +130,80 @@ def _run(
         Busy: another process is at something that it needs, or took the cell over.
         Stopped: the end was asked for.
     """
-    name = cell.hash(state.digests)
     (folder / DONE).unlink(missing_ok=True)
     write_json(folder / "config.json", cell.model_dump(mode="json"))
     started, begun = datetime.datetime.now(datetime.UTC), time.monotonic()
-    logger = _file_logger(folder)
-    logger.info("cell %s: %s", name, cell.label)
-    if again:
-        logger.info("%s; running it again", again)
-    state.progress.begin(folder, cell.label, started.replace(microsecond=0).timestamp())
-    parts: dict[str, Any] = {}
-    method = registry.load("method", cell.method)
-    with SystemSampler(state.device, state.progress.sampled) as sampler:
-        try:
-            with computing_in(cell.protocol.precision, state.device):
-                parts = {} if failed else _fit_and_test(cell, folder, state, logger)
-            status, reason = ("failed", failed) if failed else ("done", None)
-            lease.check()
-        except Busy as busy:
-            logger.info("left: %s", busy)
-            _close(logger)
-            state.progress.end()
-            raise
-        except Skip as skipped:
-            status, reason = "skipped", str(skipped)
-        except BenchError as error:
-            status, reason = "failed", str(error)
-        except Exception as error:
-            if isinstance(error, OSError) and is_of_storage(error):
-                _close(logger)
-                raise
-            status, reason = "failed", _reason(error)
-            logger.error("%s", traceback.format_exc())
-        except KeyboardInterrupt as stopped:
-            logger.info("ended on request%s", f": {kept} kept" if (kept := _kept(stopped)) else "")
-            _close(logger)
-            raise
-    if "timing" in parts:
-        parts["timing"].peak_memory_bytes = sampler.peak_memory_bytes
-    logger.info("%s%s", status, f": {reason}" if reason else "")
-    _close(logger)
+    sampler = SystemSampler(state.device, state.progress.sampled)
+    with log_file(folder) as logger, sampler:
+        logger.info("cell %s: %s", cell.hash(state.digests), cell.label)
+        if again:
+            logger.info("%s; running it again", again)
+        state.progress.begin(folder, cell.label, started.replace(microsecond=0).timestamp())
+        outcome = _Outcome("failed", failed) if failed else _try(cell, folder, state, lease, logger)
+        logger.info("%s%s", outcome.status, f": {outcome.reason}" if outcome.reason else "")
+    if "timing" in outcome.parts:
+        outcome.parts["timing"].peak_memory_bytes = sampler.peak_memory_bytes
     state.progress.end()
-    record = Record(
-        status=status,
-        reason=reason,
+    # On a clock of its own, a cell never ends before it starts, even if the clock is set back.
+    ended = started + datetime.timedelta(seconds=time.monotonic() - begun)
+    record = _record(cell, state, outcome, started, ended)
+    write_parquet(folder / "system.parquet", sampler.rows)
+    write_json(folder / RECORD, record.model_dump(mode="json"))
+    mark_done(folder)
+    (folder / FITTED).unlink(missing_ok=True)
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    """How a cell ended: what its record says of that, and its parts that only a scored cell has."""
+
+    status: str
+    reason: str | None = None
+    parts: dict[str, Any] = field(default_factory=dict)
+
+
+def _try(
+    cell: Cell, folder: Path, state: RunState, lease: Lease, logger: logging.Logger
+) -> _Outcome:
+    """Fit and test a cell, and say how that ended; raises what ends more than this cell."""
+    try:
+        with computing_in(cell.protocol.precision, state.device):
+            parts = _fit_and_test(cell, folder, state, logger)
+        lease.check()
+        return _Outcome("done", None, parts)
+    except Busy as busy:
+        logger.info("left: %s", busy)
+        state.progress.end()
+        raise
+    except Skip as skipped:
+        return _Outcome("skipped", str(skipped))
+    except BenchError as error:
+        return _Outcome("failed", str(error))
+    except Exception as error:
+        if isinstance(error, OSError) and is_of_storage(error):
+            raise
+        logger.error("%s", traceback.format_exc())
+        return _Outcome("failed", _reason(error))
+    except KeyboardInterrupt as stopped:
+        logger.info("ended on request%s", f": {kept} kept" if (kept := _kept(stopped)) else "")
+        raise
+
+
+def _record(
+    cell: Cell,
+    state: RunState,
+    outcome: _Outcome,
+    started: datetime.datetime,
+    ended: datetime.datetime,
+) -> Record:
+    """Return the record of a cell that ended."""
+    parts = dict(outcome.parts)
+    method = registry.load("method", cell.method)
+    return Record(
+        status=outcome.status,
+        reason=outcome.reason,
         suite=state.suite,
-        cell_hash=name,
+        cell_hash=cell.hash(state.digests),
         identity=cell.hashed(state.digests),
         dataset_digests={d: state.data[d].digest for d in cell.datasets},
         knowledge=method.knowledge_of(method.Config.model_validate(cell.method_config)),
@@ -188,14 +217,10 @@ def _run(
         code=cell_code(installed_code(), cell),
         warnings=[*warnings_of(cell), *parts.pop("notes", ())],
         started=started.isoformat(timespec="seconds"),
-        ended=_after(started, time.monotonic() - begun),
+        ended=ended.isoformat(timespec="seconds"),
         **cell.model_dump(mode="json", exclude={"pool"}),
         **parts,
     )
-    write_parquet(folder / "system.parquet", sampler.rows)
-    write_json(folder / RECORD, record.model_dump(mode="json"))
-    mark_done(folder)
-    (folder / FITTED).unlink(missing_ok=True)
 
 
 def _fit_and_test(
@@ -259,42 +284,6 @@ def _kept(stopped: KeyboardInterrupt) -> str:
     return stopped.kept if isinstance(stopped, Stopped) else ""
 
 
-def _after(start: datetime.datetime, seconds: float) -> str:
-    """Return the time so much later, which is never before it, even if the clock is set back."""
-    return (start + datetime.timedelta(seconds=seconds)).isoformat(timespec="seconds")
-
-
 def _reason(error: Exception) -> str:
     line = f"{type(error).__name__}: {error}".splitlines()[0]
     return file_problem(error) if isinstance(error, OSError) and error.errno else line
-
-
-class _LogFile(logging.FileHandler):
-    """A log that raises where it cannot be written, as all other files of a cell do."""
-
-    def handleError(self, record: logging.LogRecord) -> None:
-        error = sys.exception()
-        if isinstance(error, OSError):
-            error.filename = error.filename or self.baseFilename
-        if error is not None:
-            raise error
-
-    def close(self) -> None:
-        with contextlib.suppress(OSError):  # what it could not flush was raised when written
-            super().close()
-
-
-def _file_logger(folder: Path) -> logging.Logger:
-    logger = logging.getLogger(f"purer_bench.{folder.name}")
-    logger.setLevel(logging.INFO)
-    logger.propagate = False
-    handler = _LogFile(folder / "log.txt", encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
-    logger.addHandler(handler)
-    return logger
-
-
-def _close(logger: logging.Logger) -> None:
-    for handler in list(logger.handlers):
-        handler.close()
-        logger.removeHandler(handler)

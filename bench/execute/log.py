@@ -1,12 +1,15 @@
-"""The log of a fit: curves, images and counters, saved so that a resumed fit has them all."""
+"""The logs of a cell: what its fit noted (curves, images, counters), and `log.txt`."""
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
+import logging
 import re
+import sys
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -207,3 +210,34 @@ def _shortened(text: str, width: int, length: Callable[[str], float]) -> str:
     while tail and length(f"{head}..{tail}") > width:
         tail = tail[1:]
     return f"{head}..{tail}"
+
+
+class _LogFile(logging.FileHandler):
+    """A log that raises where it cannot be written, as all other files of a cell do."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        error = sys.exception()
+        if isinstance(error, OSError):
+            error.filename = error.filename or self.baseFilename
+        if error is not None:
+            raise error
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):  # what it could not flush was raised when written
+            super().close()
+
+
+@contextlib.contextmanager
+def log_file(folder: Path) -> Iterator[logging.Logger]:
+    """Give the logger of a cell, which writes to `log.txt` in its folder."""
+    logger = logging.getLogger(f"purer_bench.{folder.name}")
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    handler = _LogFile(folder / "log.txt", encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+    logger.addHandler(handler)
+    try:
+        yield logger
+    finally:
+        handler.close()
+        logger.removeHandler(handler)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -118,6 +118,18 @@ class RunState:
         empty = EmbeddingTable(n_images, self.device)
         return self.embeddings.setdefault(f"{key}/{data.name}", empty)
 
+    def trained_pool(self, plans: Sequence[TeacherSpec]) -> Pool:
+        """Return the pool of the planned teachers; those that are not stored are trained."""
+        return build_pool(
+            self.cache,
+            plans,
+            self.data,
+            self.device,
+            self.progress,
+            self.keeping,
+            self.makers.teacher,
+        )
+
 
 def obtain_pool(cell: Cell, state: RunState) -> Pool:
     """Return a cell's pool, trained or imported, taking the cell's images; kept for the next."""
@@ -141,15 +153,7 @@ def own_pool(cell: Cell, state: RunState) -> Pool:
     if cell.pool is None:
         plans = plan_teachers(cell, state.data)
         with computing_in("float32", state.device):
-            return build_pool(
-                state.cache,
-                plans,
-                state.data,
-                state.device,
-                state.progress,
-                state.keeping,
-                state.makers.teacher,
-            )
+            return state.trained_pool(plans)
     from bench.teachers.transfer import load_pool
 
     pool = load_pool(state.cache, cell.pool.name, state.device)

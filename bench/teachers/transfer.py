@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from safetensors.torch import save as serialise_safetensors
 
-from bench.contract import Pool, Teacher
+from bench.contract import Backbone, Pool, Teacher
 from bench.errors import BenchError
 from bench.leases import waiting
 from bench.nets.base import placed
@@ -59,28 +59,48 @@ def read_pool(folder: Path) -> Pool:
     """Return the pool in a folder, on the CPU; see `load_pool`."""
     index = read_index(folder)
     cards = [read_card(folder, stored) for stored in index.teachers]
-    numbers = number_names(cards)
-    teachers = []
+    nets = []
     for stored, card in zip(index.teachers, cards, strict=True):
         path = folder / stored.folder / WEIGHTS
         check_digest(path, stored.weights_sha256)
         net = build_net(card.spec)
         load_state(net, read_state(path), path)
-        teachers.append(
-            Teacher(
-                name=f"{index.name}/{stored.folder}",
-                dataset=card.dataset,
-                spec=card.spec,
-                class_names=card.class_names,
-                class_ids=tuple(numbers[card.dataset, name] for name in card.class_names),
-                mean=card.mean,
-                std=card.std,
-                accuracy=card.accuracy,
-                sha256=stored.weights_sha256,
-                net=net.eval().requires_grad_(False),
-            )
+        nets.append(net.eval())
+    digests = [stored.weights_sha256 for stored in index.teachers]
+    names = [f"{index.name}/{stored.folder}" for stored in index.teachers]
+    return Pool(teachers_of(names, cards, nets, digests), index.sha256)
+
+
+def teachers_of(
+    names: Sequence[str],
+    cards: Sequence[TeacherCard],
+    nets: Sequence[Backbone],
+    digests: Sequence[str],
+) -> list[Teacher]:
+    """Return the teachers of a pool, frozen, their classes numbered through the whole pool.
+
+    Args:
+        names: of each teacher.
+        cards: of each.
+        nets: of each, with its weights.
+        digests: SHA-256 (hex) of the weights of each.
+    """
+    numbers = number_names(cards)
+    return [
+        Teacher(
+            name=name,
+            dataset=card.dataset,
+            spec=card.spec,
+            class_names=card.class_names,
+            class_ids=tuple(numbers[card.dataset, one] for one in card.class_names),
+            mean=card.mean,
+            std=card.std,
+            accuracy=card.accuracy,
+            sha256=digest,
+            net=net.requires_grad_(False),
         )
-    return Pool(teachers, index.sha256)
+        for name, card, net, digest in zip(names, cards, nets, digests, strict=True)
+    ]
 
 
 def number_names(cards: Sequence[TeacherCard]) -> dict[tuple[str, str], int]:
