@@ -63,10 +63,15 @@ def write_all(tracker: Tracker, stored: Sequence[StoredRecord]) -> tuple[int, st
     Returns:
         How many were written, and one line that says why not all were; empty if all were.
     """
+    from bench.results.mlflow_rows import ingest_new
+
     written, reasons = 0, []
     try:
-        known = tracker.cells()
-        for one in sorted(stored, key=lambda one: one.record.started):
+        todo = sorted(stored, key=lambda one: one.record.started)
+        rest = ingest_new(tracker, todo)
+        written += len(todo) - len(rest)
+        known = tracker.cells() if rest else {}
+        for one in rest:
             try:
                 written += tracker.ingest(one, known)
             except Exception as error:

@@ -31,7 +31,7 @@ SHOW_EVERY = 15.0
 TRY_EVERY = 60.0
 """Seconds for which a server that did not answer is left alone."""
 FEW = 20
-"""Records that are looked for one by one; of more, all runs are read at once."""
+"""Records that are written and looked for one by one; more are at once."""
 LONGEST_CLOSE = 60.0
 """Seconds that the end of a run waits for a server."""
 
@@ -161,7 +161,10 @@ class MlflowWriter:
         self._tracker = tracker
 
     def _finish(self, stored: Sequence[StoredRecord], report: Path | None) -> None:
+        from bench.results.mlflow_rows import ingest_new
+
         tracker, todo = self._opened(), self.store.pending(stored)
+        todo = ingest_new(tracker, todo) if len(todo) > FEW else todo
         known = tracker.cells() if len(todo) > FEW else None
         for one in todo:
             tracker.ingest(one, known)

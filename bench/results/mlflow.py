@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.errors import BenchError
 from bench.leases import waiting
-from bench.results.mlflow_store import EXPERIMENT, MARK, Store, version_of
+from bench.results.mlflow_store import EXPERIMENT, MARK, VERSION, Store, version_of
 from bench.results.mlflow_view import (
     Point,
     artifacts,
@@ -44,8 +44,6 @@ for _name, _value in {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
 }.items():
     os.environ.setdefault(_name, _value)
-VERSION = "record"
-"""The tag of a run that holds the digest of the record that it shows; it shows all once closed."""
 BATCH = 1000  # MLflow's bound on the entries of one request
 Place = tuple[str, str]
 """Suite and hash of a cell; the hash of a suite's own run is empty."""
@@ -74,12 +72,12 @@ class Tracker:
         self.store = store
         self._parents: dict[str, Run] = {}
         try:
-            with self._alone():
+            with self.alone():
                 self.client, self.experiment = store.opened(self._open)
         except Exception as error:
             raise BenchError(store.cannot_be_opened(error)) from error
 
-    def _alone(self) -> AbstractContextManager[object]:
+    def alone(self) -> AbstractContextManager[object]:
         """Keep other processes from writing during the block."""
         return waiting(self.store.runs / ".mlflow.lease", "the MLflow store")
 
@@ -130,7 +128,7 @@ class Tracker:
             Whether anything was written.
         """
         record, version = stored.record, version_of(stored)
-        with self._alone():
+        with self.alone():
             is_marked = not self.store.pending([stored])
             if known is None and is_marked:
                 return False
@@ -155,14 +153,14 @@ class Tracker:
         Returns:
             The run's id, and what it shows already: that of a process that was killed is taken up.
         """
-        with self._alone():
+        with self.alone():
             at = int(1000 * started)
             taken = next((run for run in self._runs_of(record) if _is_open(run)), None)
             if taken is None:
                 new = self._create(record, at, {}).info.run_id
                 self.log(new, [], params=parameters(record))
                 return new, []
-            self._parent(record.suite, at)
+            self.parent(record.suite, at)
             self.client.update_run(taken.info.run_id, status="RUNNING")
             return taken.info.run_id, self._points(taken)
 
@@ -196,7 +194,7 @@ class Tracker:
         """
         cells = set(running)
         alive = cells | {(suite, "") for suite, _ in cells}
-        with self._alone():
+        with self.alone():
             for run in self.runs("attributes.status = 'RUNNING'"):
                 if "suite" in run.data.tags and _place(run) not in alive:
                     last = max((one.timestamp for one in self._points(run)), default=0)
@@ -207,16 +205,16 @@ class Tracker:
         """Give a suite's run the time from the start of its first cell to the end of its last."""
         records = [one.record for one in stored if one.record.suite == suite]
         if records:
-            with self._alone():
-                run = self._parent(suite, min(milliseconds(one.started) for one in records))
+            with self.alone():
+                run = self.parent(suite, min(milliseconds(one.started) for one in records))
                 end = max(milliseconds(one.ended) for one in records)
                 if run.info.end_time != end or run.info.status != "FINISHED":
                     self.client.set_terminated(run.info.run_id, "FINISHED", end)
 
     def attach_report(self, suite: str, folder: Path) -> None:
         """Attach a rendered report, page, tables and figures, to the suite's parent run."""
-        with self._alone():
-            parent = self._parent(suite)
+        with self.alone():
+            parent = self.parent(suite)
         self._attach(parent, report_artifacts(folder))
 
     def _runs_of(self, record: Record) -> list[Run]:
@@ -244,11 +242,11 @@ class Tracker:
         self.client.set_terminated(run.info.run_id, status, milliseconds(record.ended))
 
     def _create(self, record: Record, started: int, final: dict[str, str]) -> Run:
-        parent = self._parent(record.suite, started)
+        parent = self.parent(record.suite, started)
         own = tags(record) | {"mlflow.parentRunId": parent.info.run_id} | self.store.folder_tags()
         return self.client.create_run(self.experiment, started, own | final, run_name(record))
 
-    def _parent(self, suite: str, started: int | None = None) -> Run:
+    def parent(self, suite: str, started: int | None = None) -> Run:
         """Return the run of a suite, made where there is none."""
         if suite not in self._parents:
             found = self.runs(f"tags.suite = '{suite}' and tags.kind = 'suite'")

@@ -28,6 +28,8 @@ MARK = ".ingested"
 """The file of a cell that says which version of its record which store holds."""
 DATABASE = "mlflow.db"
 EXPERIMENT = "purer-bench"
+VERSION = "record"
+"""The tag of a run that holds the digest of the record that it shows; it shows all once closed."""
 FOLDER_ID = ".folder-id"
 _SQLITE = "sqlite:///"
 _T = TypeVar("_T")
@@ -176,8 +178,8 @@ class Store:
         return [one for one in stored if self._mark(one) != _read_mark(one)]
 
     def mark(self, stored: StoredRecord) -> None:
-        """Note that the store holds a record."""
-        write_text(stored.folder / MARK, self._mark(stored) + "\n")
+        """Note that the store holds a record; of one without a note the store is asked."""
+        (stored.folder / MARK).write_text(self._mark(stored) + "\n", encoding="utf-8")
 
     def _mark(self, stored: StoredRecord) -> str:
         address = "" if self.is_own else f" {hashlib.sha256(self.uri.encode()).hexdigest()[:16]}"

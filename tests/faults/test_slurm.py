@@ -13,7 +13,7 @@ import pytest
 
 from tests.execute.test_jobs import assert_same
 from tests.execute.test_run import bench, by_method
-from tests.faults.test_kills import SUITE
+from tests.faults.storm import SUITE
 
 
 def slurm(*words: str, text: str | None = None) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.execute.test_run import bench
-from tests.faults.test_kills import SUITE, words
+from tests.faults.storm import SUITE, words
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
