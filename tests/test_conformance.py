@@ -28,6 +28,8 @@ DRAWS = {
     "single_dfkd",
     "distill_average",
     "distill_ensemble",
+    "cross_teacher",
+    "pleas",
 }
 """Methods whose fit depends on the seed; the others take what the pool gives."""
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from baselines.distillation.cross_teacher import CrossTeacher
 from baselines.distillation.distill_average import DistillAverage
 from baselines.distillation.distill_ensemble import DistillEnsemble
 from baselines.merging.fisher import Fisher
@@ -33,6 +34,7 @@ CASES: dict[str, tuple[type[Method], dict[str, Any]]] = {
     "oracle": (OracleMaml, {}),
     "purer": (Purer, {"pixel_warmup": 2, "pixel_every": 2, "gallery_images_per_class": 1}),
     "purer, fixed": (Purer, {"pixels": "fixed"}),
+    "cross_teacher": (CrossTeacher, {**DISTILLING, "steps": 2}),
     "distill_ensemble": (DistillEnsemble, DISTILLING),
     "distill_average": (DistillAverage, DISTILLING),
     "fisher": (Fisher, INVERTING),

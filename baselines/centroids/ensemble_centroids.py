@@ -88,11 +88,13 @@ class EnsembleCentroids(Method[EnsembleConfig]):
 
     Each teacher's features are scaled to length 1 before concatenation, so that all teachers have
     the same weight; the overall scale does not affect the nearest centroid. Classifier: SimpleShot
-    (Wang et al., arXiv 1911.04623), "L2N". The use with a pool of teachers is ours, and so is the
-    preset `tuned`, whose settings were chosen on validation tasks of CIFAR-FS: square roots of
-    features, logits, and square roots of soft labels, each averaged over the image and its mirror
-    image; teachers weighted by their squared held-out accuracy; the classifier combines the nearest
-    centroid and a ridge regression.
+    (Wang et al., arXiv 1911.04623), "L2N". Frozen extractors side by side are prior art: SUR
+    (Dvornik et al., ECCV 2020, arXiv 2003.09338; see `sur`), and Chowdhury et al., "Few-shot Image
+    Classification: Just Use a Library of Pre-trained Feature Extractors and a Simple Classifier",
+    ICCV 2021, arXiv 2101.00562. Ours are the constants, and the preset `tuned`, whose settings were
+    chosen on validation tasks of CIFAR-FS: square roots of features, logits, and square roots of
+    soft labels, each averaged over the image and its mirror image; teachers weighted by their
+    squared held-out accuracy; the classifier combines the nearest centroid and a ridge regression.
     """
 
     name = "ensemble_centroids"
@@ -165,7 +167,7 @@ def own_statistics(
     config = context.config
     if not config.own_statistics:
         return {}
-    change = _signed_root if config.root else lambda features: features
+    change = signed_root if config.root else lambda features: features
     return statistics_of(teachers, change, context.generator("statistics"), context.device)
 
 
@@ -174,6 +176,7 @@ def teachers_learner(
     config: EnsembleConfig,
     fitted: Mapping[str, Tensor] | None = None,
     n_way: int | None = None,
+    classify: Classify | None = None,
 ) -> Learner:
     """Return the learner on some teachers' concatenated parts.
 
@@ -182,6 +185,7 @@ def teachers_learner(
         config: which parts, and what is made of them.
         fitted: from `own_statistics`.
         n_way: see `LearnerSettings`.
+        classify: in place of the classifier that the config names.
     """
     part = _part(config, fitted or {})
 
@@ -195,7 +199,8 @@ def teachers_learner(
         for name, parameter in teacher.net.named_parameters()
         if uses_heads or not name.startswith("head.")
     )
-    classify = _classifier(config, [_width(teacher, config) for teacher in teachers])
+    widths = [part_width(teacher, config) for teacher in teachers]
+    classify = classify or _classifier(config, widths)
     return centroid_learner(embedding, n_parameters, BN_MODES[config.bn], classify, n_way)
 
 
@@ -216,8 +221,8 @@ def _classifier(config: EnsembleConfig, widths: Sequence[int]) -> Classify:
     return classify
 
 
-def _width(teacher: Teacher, config: EnsembleConfig) -> int:
-    """Return the number of dimensions of a teacher's block."""
+def part_width(teacher: Teacher, config: EnsembleConfig) -> int:
+    """Return the number of dimensions of a teacher's block of the embedding."""
     head = teacher.net.head
     sizes = {"features": head.in_features}
     return sum(sizes.get(name, head.out_features) for name in config.parts.split("+"))
@@ -231,7 +236,7 @@ def _part(
 
     def values(number: int, teacher: Teacher, images: Tensor, norm: Norm) -> list[Tensor]:
         features = teacher.net.features(resize(images, teacher.spec.image_size), norm)
-        found = {"features": _signed_root(features) if config.root else features}
+        found = {"features": signed_root(features) if config.root else features}
         if fitted:
             whiten = config.transform == "whitened"
             found["features"] = standardised(found["features"], fitted, number, whiten)
@@ -252,7 +257,8 @@ def _part(
     return part
 
 
-def _signed_root(x: Tensor) -> Tensor:
+def signed_root(x: Tensor) -> Tensor:
+    """Return the square roots of the magnitudes, with the signs of the values."""
     return x.sign() * x.abs().sqrt()
 
 

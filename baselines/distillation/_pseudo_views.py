@@ -19,8 +19,8 @@ CHUNK = 512
 """Views that are made at once."""
 
 
-class ViewSettings(InversionSettings):
-    """How pseudo images are made and augmented."""
+class PseudoImageSettings(InversionSettings):
+    """How pseudo images are made."""
 
     images_per_class: int = Field(64, ge=1)
     """pseudo images of each class of each teacher. Ours."""
@@ -32,6 +32,11 @@ class ViewSettings(InversionSettings):
     inversion_batch: int = Field(160, ge=1)
     """pseudo images inverted together, at 32 px; at other sizes as many as have the same number of
     pixels, but one of each class at least. Ours."""
+
+
+class ViewSettings(PseudoImageSettings):
+    """How pseudo images are made and augmented."""
+
     leaves_share: float = Field(0.3, ge=0, le=1)
     """share of views of fresh dead leaves that no teacher has changed. Ours."""
     shift: int = Field(4, ge=0)
@@ -63,7 +68,7 @@ class TeacherInversions:
 
     def __init__(
         self,
-        context: FitContext[ViewSettings],
+        context: FitContext[PseudoImageSettings],
         teachers: Sequence[Teacher],
         generator: torch.Generator,
     ) -> None:

@@ -72,16 +72,16 @@ class Student(nn.Module):
         super().__init__()
         self.net = net
         device = net.head.weight.device
-        self.to_features = _linear(net.n_features, n_features, device, generator)
-        self.to_logits = _linear(net.n_features, n_logits, device, generator)
+        self.to_features = linear(net.n_features, n_features, device, generator)
+        self.to_logits = linear(net.n_features, n_logits, device, generator)
 
     def trained(self) -> list[nn.Parameter]:
         """Return the parameters that a step changes: all except the meta-model's own head."""
         return [p for name, p in self.named_parameters() if not name.startswith("net.head.")]
 
 
-def _linear(n_in: int, n_out: int, device: torch.device, generator: torch.Generator) -> nn.Linear:
-    """Return a linear layer of fresh weights; torch's own draw is taken back."""
+def linear(n_in: int, n_out: int, device: torch.device, generator: torch.Generator) -> nn.Linear:
+    """Return a linear layer of fresh weights from a CPU generator; torch's own draw is undone."""
     with torch.random.fork_rng(devices=[]):
         layer = nn.Linear(n_in, n_out)
     initialise(layer, generator)

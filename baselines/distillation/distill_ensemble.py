@@ -24,9 +24,11 @@ class DistillEnsemble(Distillation[DistillationConfig]):
     linear map, and their similarities directly, in the space in which centroids are compared (Tung
     and Mori, ICCV 2019, arXiv 1907.09682; Park et al., CVPR 2019, arXiv 1904.05068; see
     `_losses.py`). The teachers' outputs are computed once per view and used several times.
-    Inversion: DeepInversion, Yin et al., CVPR 2020, arXiv 1912.08795. The use with a pool of
-    teachers of different classes is ours, and so are all constants, chosen on validation tasks of
-    CIFAR-FS.
+    Inversion: DeepInversion, Yin et al., CVPR 2020, arXiv 1912.08795. One network distilled from a
+    pool of extractors, on real images of several domains: URL (Li et al., "Universal Representation
+    Learning from Multiple Domains for Few-shot Classification", ICCV 2021, arXiv 2103.13841). The
+    use without data, on teachers of different classes, is ours, and so are all constants, chosen on
+    validation tasks of CIFAR-FS.
 
     Departures from data-free distillation as published: see `SingleDfkd`; soft labels are part of
     the features and have no loss of their own.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -147,6 +147,53 @@ def measure_barriers(
                 f"merge_accuracy_{kind}": _mean([accuracy for _, accuracy in met]),
             },
         )
+
+
+def measure_merges(
+    log: FitLog,
+    net: Backbone,
+    kinds: Mapping[str, Sequence[State]],
+    merge: Callable[[Sequence[State], Tensor], State],
+    images: Sequence[Images],
+    reference: int,
+) -> None:
+    """Log barriers as `measure_barriers`, and beside them those of merges that are no mean.
+
+    Under the kind `merged` stand the same names, for what a function makes of two teachers, or of
+    all, in place of the midpoint of a line: `barrier_merged`, `pair_barrier_merged` and so on.
+
+    Args:
+        log: where scalars go.
+        net: of the architecture.
+        kinds: see `measure_barriers`; the last kind is what is merged.
+        merge: (states, images of their teachers) → the merged state.
+        images: every teacher's.
+        reference: number of the teacher that is in every pair.
+    """
+    measure_barriers(log, net, kinds, images, reference)
+    states = list(kinds.values())[-1]
+    barriers, accuracies = [], []
+    for other in (number for number in range(len(states)) if number != reference):
+        pair = [reference, other]
+        body = merge([states[i] for i in pair], torch.cat([images[i][0] for i in pair]))
+        met = [answers(net, body, states[i], images[i]) for i in pair]
+        own = [answers(net, states[i], states[i], images[i]) for i in pair]
+        (loss, accuracy), (own_loss, _) = (_mean_of(*both) for both in _numbers([met, own]))
+        log.scalars(other, {"pair_barrier_merged": loss - own_loss})
+        barriers.append(loss - own_loss)
+        accuracies.append(accuracy)
+    whole = merge(states, torch.cat([shown for shown, _ in images]))
+    shown = zip(states, images, strict=True)
+    (met_by_all,) = _numbers([[answers(net, whole, state, one) for state, one in shown]])
+    log.scalars(
+        50,
+        {
+            "barrier_merged": _mean(barriers),
+            "interpolation_accuracy_merged": _mean(accuracies),
+            "merge_loss_merged": _mean([loss for loss, _ in met_by_all]),
+            "merge_accuracy_merged": _mean([accuracy for _, accuracy in met_by_all]),
+        },
+    )
 
 
 def _mean(values: Sequence[float]) -> float:

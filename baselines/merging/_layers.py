@@ -78,6 +78,27 @@ def input_rows(layer: nn.Conv2d | nn.Linear, x: Tensor) -> Tensor:
     return x if layer.bias is None else torch.cat([x, torch.ones_like(x[..., :1])], dim=-1)
 
 
+def sample_rows(seen: Watched) -> Tensor:
+    """Return a layer's inputs, one row per sample, in the order of `layer_weight`.
+
+    Convolutions and linear layers: (samples, d); batch norm, channel by channel: (C, samples, 2).
+    """
+    if not isinstance(seen.layer, nn.BatchNorm2d):
+        return input_rows(seen.layer, seen.input).flatten(0, 1)
+    values = normalised(seen.layer, seen.input).movedim(1, 0).flatten(1)
+    return torch.stack([values, torch.ones_like(values)], dim=-1)
+
+
+def output_rows(seen: Watched) -> Tensor:
+    """Return a layer's outputs, one row per sample of `sample_rows`.
+
+    Convolutions and linear layers: (samples, outputs); batch norm: (C, samples, 1).
+    """
+    if isinstance(seen.layer, nn.BatchNorm2d):
+        return seen.output.movedim(1, 0).flatten(1)[..., None]
+    return seen.output.movedim(1, -1).flatten(0, -2)
+
+
 def layer_weight(layer: Layer) -> Tensor:
     """Return a layer's weight as (…, d, outputs), float64, inputs in the order of `input_rows`.
 

@@ -8,30 +8,25 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from baselines.merging._barrier import measure_barriers
-from baselines.merging._channels import State, channel_axes, permute, present
+from baselines.merging._channels import State, permute
+from baselines.merging._matched import MatchedConfig, MatchedMerge
 from baselines.merging._matching import identity, inner_products, layerwise_match, weight_match
-from baselines.merging._merging import Merge, MergeConfig, states_of
-from baselines.merging._pseudo_images import InversionSettings, invert_teachers
-from bench.contract import FitContext, Need, Teacher, added
+from bench.contract import FitContext
 from bench.nets.channels import Axis
 from bench.training.initialisation import average_state
 
 
-class GitRebasinConfig(MergeConfig):
-    """Limits of the search for matches, and whether the loss barrier is measured."""
+class GitRebasinConfig(MatchedConfig):
+    """Limits of the search for matches."""
 
     max_sweeps: int = Field(100, ge=1)
     """sweeps over all channel groups in one match at most; a match ends by itself before. Ours."""
     max_rounds: int = Field(20, ge=1)
     """rounds of matching each teacher to the mean of the others at most; ends by itself when
     nothing moves any more. Ours."""
-    measure_barrier: bool = added(False)
-    """whether the log gets the loss between teachers, with and without the match, on pseudo images
-    that are inverted for it; the fit is the same. See `baselines/merging/_barrier.py`"""
 
 
-class GitRebasin(Merge[GitRebasinConfig]):
+class GitRebasin(MatchedMerge[GitRebasinConfig]):
     """Weight matching by coordinate descent over linear assignments, then the mean.
 
     Ainsworth, Hayase and Srinivasa, "Git Re-Basin: Merging Models modulo Permutation Symmetries",
@@ -48,33 +43,16 @@ class GitRebasin(Merge[GitRebasinConfig]):
     name = "git_rebasin"
     Config = GitRebasinConfig
 
-    @classmethod
-    def needs_of(cls, config: GitRebasinConfig) -> frozenset[Need]:
-        """Pseudo images for the barrier ask for batch norm statistics."""
-        extra: frozenset[Need] = frozenset({"bn_statistics"} if config.measure_barrier else ())
-        return super().needs_of(config) | extra
-
-    def merge(
-        self, context: FitContext[GitRebasinConfig], teachers: Sequence[Teacher]
-    ) -> dict[str, Tensor]:
-        """Match the teachers and average them."""
-        measured = context.config.measure_barrier and len(teachers) > 1
-        states = states_of(teachers, "average" if measured else context.config.head)
-        axes = present(states[0], channel_axes(teachers[0]))
-        best = max(range(len(teachers)), key=lambda i: teachers[i].accuracy)
-        aligned = match_many(
-            states,
-            axes,
-            best,
-            context.generator("order"),
-            context.config.max_sweeps,
-            context.config.max_rounds,
-        )
-        if measured:
-            images = invert_teachers(context, teachers, InversionSettings())
-            kinds = {"unmatched": states, "matched": aligned}
-            measure_barriers(context.log, teachers[0].net, kinds, images, best)
-        return average_state(aligned)
+    def align(
+        self,
+        context: FitContext[GitRebasinConfig],
+        states: Sequence[State],
+        axes: tuple[Axis, ...],
+        reference: int,
+    ) -> list[dict[str, Tensor]]:
+        """Match each teacher to the reference, then to the mean of the others."""
+        config, generator = context.config, context.generator("order")
+        return match_many(states, axes, reference, generator, config.max_sweeps, config.max_rounds)
 
 
 def match_many(

@@ -6,25 +6,21 @@ from collections.abc import Sequence
 
 import torch
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 
 from baselines.merging._layers import (
-    input_rows,
-    layer_entries,
     layer_of,
     layer_weight,
-    normalised,
+    sample_rows,
     watched_pass,
 )
+from baselines.merging._least_squares import solved_entries, with_ridge
 from baselines.merging._merging import Merge, MergeConfig, states_of
 from baselines.merging._pseudo_images import InversionSettings, invert_teachers
 from bench.contract import Backbone, FitContext, Teacher
 from bench.training.initialisation import average_state
 
 IMAGES_PER_CHUNK = 64
-RIDGE = 1e-6
-"""Pull towards the average, relative to the mean square of a layer's inputs: decides where inputs
-never vary, and is lost in rounding elsewhere."""
 
 
 class RegMeanConfig(MergeConfig, InversionSettings):
@@ -62,20 +58,14 @@ class RegMean(Merge[RegMeanConfig]):
         ):
             context.log.count("teacher_forward_images", len(images))
             for name, gram in layer_grams(teacher.net, images).items():
-                gram = shrunk(gram, context.config.off_diagonal)
-                gram = gram + RIDGE * _mean_square(gram) * torch.eye(
-                    gram.shape[-1], dtype=gram.dtype, device=gram.device
-                )
+                gram = with_ridge(shrunk(gram, context.config.off_diagonal))
                 target = gram @ layer_weight(layer_of(teacher.net, name))
                 before = sums.get(name, (0, 0))
                 sums[name] = before[0] + gram, before[1] + target
         merged = average_state(states_of(teachers, context.config.head))
-        for name, (gram, target) in sums.items():
-            solution = torch.linalg.solve(gram, target)
-            layer = layer_of(teachers[0].net, name)
-            for entry, value in layer_entries(name, layer, solution).items():
-                if entry in merged:
-                    merged[entry] = value.to(merged[entry].dtype)
+        for entry, value in solved_entries(teachers[0].net, sums).items():
+            if entry in merged:
+                merged[entry] = value.to(merged[entry].dtype)
         return merged
 
 
@@ -94,11 +84,7 @@ def layer_grams(net: Backbone, images: Tensor) -> dict[str, Tensor]:
     grams: dict[str, Tensor] = {}
     for part in images.split(IMAGES_PER_CHUNK):
         for name, seen in watched_pass(net, part)[1].items():
-            if isinstance(seen.layer, nn.BatchNorm2d):
-                values = normalised(seen.layer, seen.input).movedim(1, 0).flatten(1)
-                rows = torch.stack([values, torch.ones_like(values)], dim=-1)
-            else:
-                rows = input_rows(seen.layer, seen.input).flatten(0, 1)
+            rows = sample_rows(seen)
             grams[name] = grams.get(name, 0) + (rows.mT @ rows).double()
     return grams
 
@@ -107,8 +93,3 @@ def shrunk(gram: Tensor, off_diagonal: float) -> Tensor:
     """Return inner products (…, d, d) whose off-diagonal entries are scaled."""
     diagonal = torch.diag_embed(gram.diagonal(dim1=-2, dim2=-1))
     return off_diagonal * gram + (1 - off_diagonal) * diagonal
-
-
-def _mean_square(gram: Tensor) -> Tensor:
-    """Return the mean of the diagonal, of the whole layer."""
-    return gram.diagonal(dim1=-2, dim2=-1).mean()

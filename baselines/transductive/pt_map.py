@@ -12,6 +12,7 @@ from torch import Tensor
 from baselines.transductive._head import TransductiveHead, reduced
 from bench.contract import Config
 from bench.learners.centroids import Classify, members, squared_distances, unit
+from bench.nets.precision import has_float64
 
 
 class PtMapConfig(Config):
@@ -66,7 +67,9 @@ def pt_map_logits(
 
     def assigned() -> Tensor:
         scores = -config.sharpness * squared_distances(query, means)
-        return log_transport(scores, config.rounds) if config.balanced else scores.log_softmax(-1)
+        if not config.balanced:
+            return scores.log_softmax(-1)
+        return log_transport(scores, config.rounds).to(scores.dtype)
 
     for _ in range(config.steps):
         p = assigned().exp()
@@ -78,14 +81,21 @@ def pt_map_logits(
 def log_transport(scores: Tensor, rounds: int) -> Tensor:
     """Return the logarithm of exp(scores) scaled to rows of sum 1 and columns of equal sums.
 
-    Sinkhorn and Knopp's alternating scaling; rows last, so that their sums are exact.
+    Sinkhorn and Knopp's alternating scaling in float64, which takes a factor per row and per column
+    instead of all logarithms anew; rows last, so that their sums are exact.
 
     Args:
         scores: (…, Q, n_way).
         rounds: iterations.
     """
-    log_column = math.log(scores.shape[-2] / scores.shape[-1])
+    wide = torch.float64 if has_float64(scores.device) else scores.dtype
+    scores = scores.to(wide)
+    scores = scores - scores.amax((-2, -1), keepdim=True)
+    scores = scores.clamp_min(0.85 * math.log(torch.finfo(wide).tiny))  # no score is that low
+    kernel, n_queries = scores.exp(), scores.shape[-2]
+    rows = torch.ones_like(kernel[..., :1])  # (…, Q, 1)
+    columns = torch.ones_like(kernel[..., :1, :])  # (…, 1, n_way)
     for _ in range(rounds):
-        scores = scores - torch.logsumexp(scores, dim=-2, keepdim=True) + log_column
-        scores = scores.log_softmax(-1)
-    return scores
+        columns = n_queries / scores.shape[-1] / (rows.mT @ kernel)
+        rows = 1 / (kernel @ columns.mT)
+    return scores + rows.log() + columns.log()

@@ -12,10 +12,12 @@ from baselines.merging._channels import (
     permute,
 )
 from baselines.merging.average import Average
+from baselines.merging.c2m3 import C2M3
 from baselines.merging.dro import Dro
 from baselines.merging.fisher import Fisher
 from baselines.merging.git_rebasin import GitRebasin
 from baselines.merging.otfusion import OtFusion
+from baselines.merging.pleas import Pleas
 from baselines.merging.regmean import RegMean
 from baselines.merging.task_arithmetic import TaskArithmetic
 from baselines.merging.ties import Ties
@@ -24,8 +26,8 @@ from bench.contract import NetSpec, Pool
 from tests.helpers import tiny_context, tiny_net, tiny_pool
 
 QUICK = {"inversion_steps": 2, "images_per_class": 2}
-INVERTING = (Fisher, RegMean, ZipIt)
-MERGES = (Average, GitRebasin, OtFusion, Dro, Ties, TaskArithmetic, *INVERTING)
+INVERTING = (Fisher, Pleas, RegMean, ZipIt)
+MERGES = (Average, C2M3, GitRebasin, OtFusion, Dro, Ties, TaskArithmetic, *INVERTING)
 IDENTITY = {
     ZipIt: {"head": "average"},
     Ties: {"density": 1.0},
