@@ -50,6 +50,11 @@ class ProtocolConstants(Config):
     takes"""
     teacher_image_size: int | None = added(None, ge=8)
     """side of the images that teachers take; None is the data set's. Unit: px"""
+    untrustworthy_share: float = added(0.0, ge=0, le=1)
+    """share of the pool's teachers that cannot be trusted, drawn by the seed"""
+    untrustworthy_kind: Literal["accuracy", "labels"] = added("accuracy")
+    """in what such a teacher deceives: random weights that report a held-out `accuracy` of 99 %, or
+    class names (`labels`) that are exchanged among its outputs"""
     teacher_decay: float = Field(default=0.2, gt=0, le=1)
     """factor of a teacher's learning rate at 1/2, 2/3 and 5/6 of its epochs; 1 is none"""
     teacher_checkpoint: Literal["best", "last"]

@@ -32,6 +32,7 @@ from bench.suites.cell import UNCALIBRATED, Cell
 from bench.teachers.cards import pool_cards
 from bench.teachers.pool import TeacherSpec
 from bench.teachers.store import is_stored, pool_digest
+from bench.teachers.untrustworthy import digest_of
 
 MEMORY = Work._fields.index("image_size") + 1
 """Work that agrees in so many of its fields takes the same memory."""
@@ -89,6 +90,7 @@ class Estimator:
         pool = cell.pool.sha256 if cell.pool else pool_digest(self._cache, plans)
         if missing or pool is None:  # one that is still to be trained
             pool = content_hash([plan.content for plan in plans])
+        pool = digest_of(pool, cell.protocol, cell.seed)
         key = key_of_fit(cell, scenario_data(cell, self._data), pool)
         training = sum(map(self._training_s, missing))
         fit = self._fit_s(cell, work, method, key)

@@ -46,6 +46,9 @@ def warnings_of(cell: Cell) -> list[str]:
         found.append("the checkout had uncommitted changes")
     if cell.protocol.teachers == "untrained" and registry.load("method", cell.method).uses_pool:
         found.append("the teachers are untrained; accuracies say nothing about the methods")
+    if share := cell.protocol.untrustworthy_share:
+        deceit = cell.protocol.untrustworthy_kind
+        found.append(f"{share:.0%} of the teachers are untrustworthy on purpose ({deceit})")
     if cell.protocol.selection == "test_max":
         found.append("the checkpoint was selected on test tasks")
     if cell.protocol.task_list == "redrawn":

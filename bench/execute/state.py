@@ -25,6 +25,7 @@ from bench.suites.cell import Cell
 from bench.teachers.adapt import adapt_pool
 from bench.teachers.pool import TeacherSpec
 from bench.teachers.store import build_pool
+from bench.teachers.untrustworthy import digest_of, with_untrustworthy
 
 
 @dataclass(frozen=True)
@@ -137,10 +138,13 @@ def obtain_pool(cell: Cell, state: RunState) -> Pool:
     first, size = sets[0], meta_spec(cell, sets).image_size
     recipe = [plan.model_dump(mode="json") for plan in plan_teachers(cell, state.data)]
     chosen = cell.pool.model_dump() if cell.pool else None
-    key = content_hash([recipe, chosen, first.mean, first.std, size])
+    protocol = cell.protocol
+    changed = digest_of("", protocol, cell.seed)
+    key = content_hash([recipe, chosen, first.mean, first.std, size, changed])
     if key not in state.pools:
         state.pools.clear()
-        state.pools[key] = adapt_pool(own_pool(cell, state), first.mean, first.std, size)
+        pool = with_untrustworthy(own_pool(cell, state), protocol, cell.seed)
+        state.pools[key] = adapt_pool(pool, first.mean, first.std, size)
     return state.pools[key]
 
 

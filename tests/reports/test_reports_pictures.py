@@ -9,10 +9,10 @@ import pytest
 from bench.results.files import write_parquet
 from bench.results.select import load_records
 from reports.cli import report
-from reports.figures import frontier
+from reports.figures import frontier, untrustworthy
 from reports.figures.budgets import budgets_drawing, shown_records
 from reports.pictures import PICTURES, digest, stale_pictures, write_pictures
-from tests.reports.report_records import BUDGET, accuracies, make_record
+from tests.reports.report_records import BUDGET, PROTOCOL, accuracies, make_record
 
 LONG = {**BUDGET, "name": "long", "meta_iterations": 6000}
 
@@ -135,3 +135,30 @@ def test_each_method_is_shown_with_its_best_learner():
 def test_one_data_free_method_with_known_cost_is_no_frontier(runs):
     stored = [one for one in load_records(runs) if one.record.method == "random"]
     assert frontier.frontier_drawing(stored, dark=False) is None
+
+
+def test_untrustworthy_teachers_give_a_line_per_method_over_their_share(tmp_path):
+    for share in (0.0, 0.4, 0.8):
+        values = {**PROTOCOL, "untrustworthy_share": share, "untrustworthy_kind": "accuracy"}
+        variant = f"untrustworthy_share={share}" * (share > 0)
+        for method, mean in (("average", 0.4 - share / 4), ("ensemble_centroids", 0.5)):
+            make_record(
+                tmp_path / str(share),
+                method,
+                accuracies(mean, f"{method}{share}"),
+                suite="untrustworthy",
+                protocol=values,
+                variant=variant,
+            )
+    make_record(tmp_path / "other", "random", accuracies(0.2, "random"))
+    stored = untrustworthy.shown_records(load_records(tmp_path), "cifar_fs")
+    assert {one.record.suite for one in stored} == {"untrustworthy"}
+    drawing = untrustworthy.untrustworthy_drawing(stored, "cifar_fs")
+    (axes,) = [a for a in drawing.draw().axes if a.get_visible()]
+    found = {c.get_label(): c.lines[0] for c in axes.containers}
+    assert [name.split(" ")[0] for name in found] == ["ensemble_centroids", "average"]
+    line = next(line for name, line in found.items() if name.startswith("average"))
+    assert line.get_xdata().tolist() == [0, 40, 80]
+    assert line.get_ydata() == pytest.approx([40, 30, 20])
+    one = [record for record in stored if not record.record.variant]
+    assert untrustworthy.untrustworthy_drawing(one, "cifar_fs") is None
