@@ -1,21 +1,15 @@
-"""The website's hook, and the commands that the docs quote."""
+"""The website's hook and its navigation."""
 
 from __future__ import annotations
 
 import importlib.util
-import re
-import shlex
 from pathlib import Path
 from types import ModuleType
 
-import click
 import pytest
 import yaml
 
-from bench.cli.main import cli
-
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]
 
 
 @pytest.fixture(scope="module")
@@ -61,30 +55,3 @@ def test_the_navigation_lists_every_page(hook: ModuleType) -> None:
             entries += entry.values() if isinstance(entry, dict) else entry
     pages = [path.relative_to(ROOT / "docs").as_posix() for path in ROOT.glob("docs/**/*.md")]
     assert sorted(listed) == sorted([*pages, *hook.ROOT_PAGES.values()])
-
-
-def test_every_environment_of_tox_is_listed() -> None:
-    text = (ROOT / "tox.ini").read_text(encoding="utf-8")
-    page = (ROOT / "docs" / "commands.md").read_text(encoding="utf-8")
-    environments = re.findall(r"^\[testenv:(\w+)\]", text, re.MULTILINE)
-    assert sorted(re.findall(r"^\| `tox -e (\w+)", page, re.MULTILINE)) == sorted(environments)
-
-
-def quoted_commands() -> list[str]:
-    """Return the lines `bench …` of all console blocks, continued lines joined."""
-    found = set()
-    for page in PAGES:
-        for block in re.findall(r"```console\n(.*?)```", page.read_text("utf-8"), re.DOTALL):
-            lines = block.replace("\\\n", " ").splitlines()
-            found |= {line for line in lines if line.startswith("bench ")}
-    return sorted(found)
-
-
-@pytest.mark.parametrize("line", quoted_commands())
-def test_quoted_commands_parse(line: str) -> None:
-    words = shlex.split(line, comments=True)[1:]
-    command: click.Command = cli
-    while isinstance(command, click.Group):
-        command = command.get_command(click.Context(command), words.pop(0))
-        assert command is not None, line
-    command.make_context(line, words)
