@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -16,6 +15,7 @@ import pytest
 import torch
 
 from bench import registry
+from tests.helpers import copy_cache, shared_folder
 
 
 def pytest_configure() -> None:
@@ -82,17 +82,13 @@ def glyphs_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from bench.data.opening import open_data
     from bench.data.sets.glyphs import Glyphs
 
-    cache = tmp_path_factory.mktemp("glyphs-cache")
-    open_data(Glyphs(), cache)
-    return cache
+    return shared_folder(tmp_path_factory, "glyphs", lambda cache: open_data(Glyphs(), cache))
 
 
 @pytest.fixture
 def cache(glyphs_cache: Path, tmp_path: Path) -> Path:
     """A cache folder of the test's own, with the glyphs in it."""
-    own = tmp_path / "cache"
-    shutil.copytree(glyphs_cache, own)
-    return own
+    return copy_cache(glyphs_cache, tmp_path / "cache")
 
 
 @pytest.fixture
@@ -137,6 +133,4 @@ def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from bench.results.mlflow import Tracker
     from bench.results.mlflow_store import DATABASE, Store
 
-    runs = tmp_path_factory.mktemp("store")
-    Tracker(Store(runs))
-    return runs / DATABASE
+    return shared_folder(tmp_path_factory, "store", lambda at: Tracker(Store(at))) / DATABASE

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,6 +13,7 @@ from bench.contract import Budget
 from bench.results.find import find_records
 from bench.suites.protocols import budget
 from tests.api.small import COUNTS, METHODS, SETTINGS
+from tests.helpers import copy_cache
 
 
 @pytest.fixture(scope="session")
@@ -25,7 +25,7 @@ def small() -> Budget:
 def by_command(glyphs_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     """The records of a run from the command line, and its folders."""
     folder = tmp_path_factory.mktemp("by-command")
-    shutil.copytree(glyphs_cache, folder / "cache")
+    copy_cache(glyphs_cache, folder / "cache")
     words = [f"--set={key}={value}" for key, value in SETTINGS.items()]
     words += [f"--only=method={method}" for method in METHODS]
     words += [f"--runs={folder / 'runs'}", f"--cache={folder / 'cache'}"]
@@ -42,7 +42,7 @@ def in_python(
 ) -> SimpleNamespace:
     """Data and a trained pool, in a cache that knows nothing of the command line's."""
     cache = tmp_path_factory.mktemp("in-python") / "cache"
-    shutil.copytree(glyphs_cache, cache)
+    copy_cache(glyphs_cache, cache)
     data = bench.load_data("glyphs", cache=cache)
     pool = bench.train_pool(data, budget=small, device="cpu", cache=cache)
     return SimpleNamespace(data=data, pool=pool, cache=cache)

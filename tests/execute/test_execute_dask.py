@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +10,7 @@ from PIL import Image
 
 from bench.execute.plan import Request
 from tests.execute.test_run import arguments, bench, by_method
+from tests.helpers import copy_cache
 
 pytest.importorskip("distributed", reason="the extra 'dask' is not installed")
 
@@ -49,7 +49,7 @@ def test_a_teacher_that_fails_fails_its_cells_only(cache: Path, tmp_path: Path) 
 def test_dask_and_inline_agree(cache: Path, glyphs_cache: Path, tmp_path: Path) -> None:
     only = ["--no-mlflow", "--only=method=random", "--only=method=average"]
     fresh = tmp_path / "fresh"
-    shutil.copytree(glyphs_cache, fresh)
+    copy_cache(glyphs_cache, fresh)
     ours, theirs = tmp_path / "dask", tmp_path / "inline"
     result = bench(*arguments(cache, ours, "--executor=dask", *only))
     assert result.returncode == 0, result.stderr

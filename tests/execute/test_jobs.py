@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import pickle
-import shutil
 import signal
 import time
 from collections.abc import Callable
@@ -25,7 +24,7 @@ from bench.execute.units import Ended, Unit
 from bench.execute.worker import Setup, _sendable, _Worker
 from bench.results.store import StoredRecord
 from tests.execute.test_run import ENVIRONMENT, arguments, bench, by_method
-from tests.helpers import cell_of
+from tests.helpers import cell_of, copy_cache
 from tests.processes import Process
 
 SETUP = Setup("micro", ("glyphs",), Request(Path(), Path(), None, {}, "cpu", 1, "bench"))
@@ -68,7 +67,7 @@ def test_processes_and_runs_share_a_suite_and_give_what_one_process_gives(
     assert not [path for folder in (runs, cache) for path in folder.rglob("*.lease*")]
 
     fresh = tmp_path / "fresh"
-    shutil.copytree(glyphs_cache, fresh)
+    copy_cache(glyphs_cache, fresh)
     assert bench(*arguments(fresh, alone, "--jobs=1", *only)).returncode == 0
     assert_same(shared, by_method(alone))
 

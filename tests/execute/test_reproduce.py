@@ -18,7 +18,7 @@ from bench.results.files import write_json
 from bench.results.record import Record, summarise
 from bench.results.store import StoredRecord, read_record, write_tasks
 from bench.teachers.transfer import export_pool
-from tests.helpers import tiny_pool
+from tests.helpers import copy_cache, tiny_pool
 
 TINY = ["--set=n_test_tasks=8", "--set=budget.teacher_epochs=1", "--set=budget.max_teachers=2"]
 
@@ -47,7 +47,7 @@ def changed(
 def place(glyphs_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A runs folder with one averaged pool of two teachers, and its cache."""
     root = tmp_path_factory.mktemp("reproduce")
-    shutil.copytree(glyphs_cache, root / "cache")
+    copy_cache(glyphs_cache, root / "cache")
     words = [f"--runs={root / 'runs'}", f"--cache={root / 'cache'}", "--only=method=average"]
     assert run("run", "micro", *words, *TINY, "--no-mlflow", "--no-figures", "--json") == 0
     return root / "runs", root / "cache"

@@ -19,6 +19,7 @@ from bench.results.find import find_records
 from bench.results.record import check_hash
 from bench.results.store import StoredRecord, is_finished
 from tests import processes
+from tests.helpers import copy_cache
 from tests.processes import Process
 
 TINY = [
@@ -169,7 +170,6 @@ def test_a_store_that_cannot_be_opened_is_one_line_and_stops_no_run(
 def test_kill_and_run_again_is_the_undisturbed_run(
     cache: Path, tmp_path: Path, glyphs_cache: Path, progress: str
 ) -> None:
-    import shutil
 
     only = ["--only=method=random", "--only=method=purer", "--no-mlflow", "--jobs=1"]
     if progress != "random":
@@ -190,7 +190,7 @@ def test_kill_and_run_again_is_the_undisturbed_run(
     assert bench(*arguments(cache, runs, *only)).returncode == 0
 
     fresh = tmp_path / "fresh"
-    shutil.copytree(glyphs_cache, fresh)
+    copy_cache(glyphs_cache, fresh)
     assert bench(*arguments(fresh, other, *only)).returncode == 0
     ours, theirs = by_method(runs), by_method(other)
     assert set(ours) == set(theirs) == {"random", "purer"}

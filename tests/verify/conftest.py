@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import pytest
 from honest import honest_runs
 
+from tests.helpers import copy_cache, shared_folder
+
 
 @pytest.fixture(scope="session")
 def honest(glyphs_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of runs with honest cells; copy it to change it."""
-    folder = tmp_path_factory.mktemp("honest")
-    cache = shutil.copytree(glyphs_cache, folder / "cache")
-    honest_runs(cache, folder / "runs")
-    return folder / "runs"
+
+    def make(folder: Path) -> None:
+        honest_runs(copy_cache(glyphs_cache, folder / "cache"), folder / "runs")
+
+    return shared_folder(tmp_path_factory, "honest", make) / "runs"
