@@ -26,6 +26,9 @@ from bench.contract import (
 )
 from bench.learners.centroids import EPSILON, class_means, members
 
+RATE = 3000.0
+"""Adadelta's rate times the number of classes."""
+
 
 class SurConfig(Config):
     """What each teacher contributes, and how its weight is learned."""
@@ -36,10 +39,11 @@ class SurConfig(Config):
     """take the square root of the magnitude of each feature first, keeping its sign"""
     steps: int = Field(40, ge=0)
     """steps on the weights, in each task. Source: the paper."""
-    learning_rate: float = Field(0.1, gt=0)
-    """Adam's rate on the weights before the sigmoid. Ours."""
+    learning_rate: float | None = Field(None, gt=0)
+    """Adadelta's rate on the weights before the sigmoid; None is 3,000 / n_way. Source: the
+    released code."""
     scale: float = Field(10.0, gt=0)
-    """factor of the cosine similarity. Ours."""
+    """factor of the cosine similarity. Source: the released code."""
 
 
 class Sur(Method[SurConfig]):
@@ -49,10 +53,10 @@ class Sur(Method[SurConfig]):
     Few-shot Classification", ECCV 2020, arXiv 2003.09338, section 3.2: with the extractors frozen,
     one weight per extractor, the sigmoid of a parameter that starts at 0, is learned on the support
     set by lowering the cross-entropy of its images under the nearest centroids of the weighted,
-    concatenated features. Made for extractors of several domains.
+    concatenated features. Made for extractors of several domains. With one support image per class
+    each of them is its own centroid, so that little can be learned.
 
-    Departures: the extractors are teachers of a few classes each, with features of length 1; Adam
-    in place of Adadelta, with our rate and scale.
+    Departure: the extractors are teachers of a few classes each, all of one domain in most suites.
     """
 
     name = "sur"
@@ -113,7 +117,8 @@ def learned_weights(support: _Products, support_y: Tensor, n_way: int, config: S
     """Return the weight of each block (…, B), in (0, 1), after the steps on the support set."""
     wanted = members(support_y, n_way)
     free = torch.zeros_like(support.means[..., 0, :]).requires_grad_()  # (…, B)
-    optimiser = torch.optim.Adam([free], lr=config.learning_rate)
+    rate = RATE / n_way if config.learning_rate is None else config.learning_rate
+    optimiser = torch.optim.Adadelta([free], lr=rate)
     for _ in range(config.steps):
         with torch.enable_grad():
             logits = config.scale * support.cosines(free.sigmoid())
