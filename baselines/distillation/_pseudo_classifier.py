@@ -144,19 +144,18 @@ class PseudoClassifier:
     def _learn(self) -> None:
         for group in self._optimiser.param_groups:
             group["lr"] = self._settings.learning_rate * schedule(self.step, self.steps)
-        views, labels = self._views(self._settings.batch)
-        shares = None
+        n = self._settings.batch
+        views, labels = self._views(n)
+        other_labels, shares = labels, torch.zeros(n)
         if self._settings.mixup:
-            others, other_labels = self._views(self._settings.batch)
-            shares = torch.rand(len(views), generator=self._generator)
+            others, other_labels = self._views(n)
+            shares = torch.rand(n, generator=self._generator)
             views = blend(views, others, shares)
-            shares = shares.to(views.device)
         logits = self._head(self._net.features(self._shown(views), self._norm))
-        losses = F.cross_entropy(logits, labels, reduction="none")
-        if shares is not None:
-            other_losses = F.cross_entropy(logits, other_labels, reduction="none")
-            losses = torch.lerp(losses, other_losses, shares)
-        loss = losses.mean()
+        first, second = (
+            F.cross_entropy(logits, one, reduction="none") for one in (labels, other_labels)
+        )
+        loss = torch.lerp(first, second, shares.to(first)).mean()
         self._optimiser.zero_grad(set_to_none=True)
         loss.backward()
         self._optimiser.step()
