@@ -31,12 +31,16 @@ def check_plan(plan: ResolvedSuite, request: Request) -> None:
     """Raise, before any cell starts, the errors that would stop the run.
 
     Raises:
-        BenchError: missing data, a task shape that the data cannot serve, a folder that cannot
-            be written.
+        BenchError: missing data, a task shape that the data cannot serve, a device that is not
+            there, a folder that cannot be written.
     """
     for reason in plan.missing.values():
         raise BenchError(reason)
     todo = unfinished(plan, request)
+    if todo and request.device not in (None, "auto", "cpu"):
+        from bench.execute.devices import devices_of
+
+        devices_of(request.device)
     for cell in todo:
         _check_precision(cell, request)
         method = registry.load("method", cell.method)

@@ -91,7 +91,7 @@ def test_wrong_devices(
         main(["run", "micro", *words])
     assert end.value.code == 2
     assert device in capsys.readouterr().err
-    assert not list((tmp_path / "runs").glob("micro/*/*"))
+    assert not (tmp_path / "runs").exists()
 
 
 def run_cifar(capsys: pytest.CaptureFixture[str], place: Path, tmp_path: Path, *more: str) -> str:

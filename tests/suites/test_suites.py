@@ -36,7 +36,7 @@ def bench(*words: str) -> int:
 
 def run(suite: str, cache: Path, runs: Path, *more: str) -> list[StoredRecord]:
     settings = ["datasets=[glyphs]", "budget=micro", *TINY]
-    places = [f"--cache={cache}", f"--runs={runs}", "--no-mlflow", "--device=cpu"]
+    places = [f"--cache={cache}", f"--runs={runs}", "--device=cpu", "--no-mlflow", "--no-figures"]
     assert bench("run", suite, *places, *(f"--set={s}" for s in settings), *more) == 0
     return find_records(runs)
 

@@ -133,7 +133,7 @@ def test_every_cell_of_a_suite_is_what_its_explanation_says(name: str) -> None:
 def test_another_suites_cell_is_refused(suite: str) -> None:
     read, overrides = read_suite(suite)
     stranger = expand(*read_suite("glyphs"))[0]
-    with pytest.raises(BenchError, match="has no cell random"):
+    with pytest.raises(BenchError, match="has no cell oracle_protonet"):
         explain(stranger, read, overrides)
 
 
