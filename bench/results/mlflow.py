@@ -86,12 +86,13 @@ class Tracker:
 
         client = MlflowClient(tracking_uri=uri)
         found = client.get_experiment_by_name(EXPERIMENT)
+        location = (self.store.runs.resolve() / ARTIFACTS).as_uri()
         if found is None:
             for mark in self.store.runs.glob(f"*/*/{MARK}"):
                 mark.unlink()
-            location = (self.store.runs.resolve() / ARTIFACTS).as_uri()
             own = None if self.store.is_server else location
             return client, client.create_experiment(EXPERIMENT, own, experiment_tags())
+        self.store.keep_artifacts(found.artifact_location, location)
         if found.lifecycle_stage == "deleted":  # in MLflow's page; its runs come back with it
             client.restore_experiment(found.experiment_id)
         for key, value in experiment_tags().items():

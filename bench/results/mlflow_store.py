@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from bench.errors import first_line
 from bench.results.files import file_sha256, sync_folder, write_text
@@ -61,7 +61,7 @@ class Store:
     @property
     def uri(self) -> str:
         """The address as MLflow takes it."""
-        return self.given or f"{_SQLITE}{self.runs.resolve() / DATABASE}"
+        return self.given or _address(self.runs.resolve() / DATABASE)
 
     @property
     def shown(self) -> str:
@@ -74,7 +74,8 @@ class Store:
     @property
     def database(self) -> Path | None:
         """The SQLite file that holds the store; None where something else does."""
-        return Path(self.uri.removeprefix(_SQLITE)) if self.uri.startswith(_SQLITE) else None
+        path = self.uri.removeprefix(_SQLITE).partition("?")[0]
+        return Path(unquote(path)) if self.uri.startswith(_SQLITE) else None
 
     def folder_tags(self) -> dict[str, str]:
         """Return the tag by which a store of many folders knows the runs of this one."""
@@ -143,7 +144,7 @@ class Store:
                 raise
         self._make(database, open_at)
         # Spelt otherwise: MLflow keeps connections to the older file under the address.
-        return open_at(f"{_SQLITE}{database.parent}/./{database.name}")
+        return open_at(f"{_address(database.parent)}/./{database.name}")
 
     def _make(self, database: Path, open_at: Callable[[str], object]) -> None:
         """Make the store beside, then rename: a kill leaves it as it was, or complete.
@@ -155,7 +156,7 @@ class Store:
             left.unlink()
         new = database.with_name(f".{database.name}.{os.getpid()}-{time.time_ns()}")
         try:
-            open_at(f"{_SQLITE}{new}")
+            open_at(_address(new))
             with new.open("rb+") as file:
                 os.fsync(file.fileno())
             remove_side_files(database)
@@ -164,6 +165,23 @@ class Store:
         finally:
             new.unlink(missing_ok=True)
             remove_side_files(new)
+
+    def keep_artifacts(self, known: str, place: str) -> None:
+        """Have the runs of a folder that was moved, with its store, find their artifacts there.
+
+        Args:
+            known: the address of its artifacts, as the store says.
+            place: where they are.
+        """
+        if not self.is_own or self.database is None or known == place:
+            return
+        connection = sqlite3.connect(self.database, timeout=20)
+        with contextlib.closing(connection), connection:
+            new = "UPDATE experiments SET artifact_location = ? WHERE artifact_location = ?"
+            connection.execute(new, (place, known))
+            new = "UPDATE runs SET artifact_uri = ? || substr(artifact_uri, ?)"
+            below = (f"{place}/", len(known) + 2, len(known) + 1, f"{known}/")
+            connection.execute(f"{new} WHERE substr(artifact_uri, 1, ?) = ?", below)
 
     def remove(self) -> None:
         """Delete the store's file, where it is one, so that the next writer makes it again."""
@@ -227,6 +245,11 @@ def remove_side_files(database: Path) -> None:
     """Delete what SQLite keeps beside a file, which would be applied to a new one of its name."""
     for suffix in _SIDE_FILES:
         database.with_name(database.name + suffix).unlink(missing_ok=True)
+
+
+def _address(path: Path) -> str:
+    """Return the address of an SQLite file, in which `%` and `?` mean something else."""
+    return _SQLITE + str(path).replace("%", "%25").replace("?", "%3F")
 
 
 def _size(path: Path) -> int:

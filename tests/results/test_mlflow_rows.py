@@ -16,7 +16,7 @@ from bench.results.find import find_records
 from bench.results.mlflow import Tracker
 from bench.results.mlflow_rows import TABLES, ingest_new
 from bench.results.mlflow_store import DATABASE, MARK, Store
-from bench.results.store import ARTIFACTS, CURVE, StoredRecord
+from bench.results.store import CURVE, StoredRecord
 
 RESULTS = Path(__file__).parents[2] / "results"
 
@@ -32,15 +32,7 @@ def runs(empty_store: Path, tmp_path: Path) -> Path:
     values = np.array([np.nan, np.inf, -np.inf, 1.5, 1.5])
     columns = {"step": np.array([2, 1, 1, 0, 0]), "name": ["loss"] * 5, "value": values}
     write_parquet(folder / "glyphs" / path.name / CURVE, columns)
-    own_artifacts(folder)
     return folder
-
-
-def own_artifacts(runs: Path) -> None:
-    """Have the store of a folder, which is a copy of another's, keep its artifacts there."""
-    place = (runs / ARTIFACTS).as_uri()
-    with contextlib.closing(sqlite3.connect(runs / DATABASE)) as connection, connection:
-        connection.execute("UPDATE experiments SET artifact_location = ?", (place,))
 
 
 def rows(runs: Path) -> dict[str, list[str]]:
@@ -75,7 +67,6 @@ def files(runs: Path) -> list[bytes]:
 
 def test_rows_are_those_of_mlflows_calls(runs: Path, tmp_path: Path) -> None:
     shutil.copytree(runs, tmp_path / "by calls")
-    own_artifacts(tmp_path / "by calls")
     by_calls = Tracker(Store(tmp_path / "by calls"))
     assert all(by_calls.ingest(one) for one in in_order(by_calls.store.runs))
     at_once = Tracker(Store(runs))

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy
 from click.testing import CliRunner
 
 from bench.cli.ingest import ingest, write_all
@@ -137,6 +138,36 @@ def test_a_run_that_was_deleted_in_the_page_is_written_again(runs: Path) -> None
     tracker.client.delete_run(tracker.runs("tags.kind = 'cell'")[0].info.run_id)
     assert f"1 of {N} records" in ingested(runs)
     assert shown(runs) == hashes(runs)
+
+
+def test_a_folder_that_was_moved_keeps_its_artifacts(runs: Path, tmp_path: Path) -> None:
+    runs.rename(moved := tmp_path / "else where")
+    tracker = Tracker(Store(moved))
+    tracker.client.delete_run(tracker.runs("tags.kind = 'cell'")[0].info.run_id)
+    assert f"1 of {N} records" in ingested(moved)
+    for run in tracker.runs("tags.kind = 'cell'"):
+        assert run.info.artifact_uri.startswith(f"{moved.as_uri()}/mlartifacts/")
+        listed = {one.path for one in tracker.client.list_artifacts(run.info.run_id)}
+        assert {"record.json", "tasks.parquet"} <= listed
+    assert not runs.exists()
+
+
+@pytest.mark.parametrize("name", ["a%20b", "a?b", "a b#c", "été"])
+def test_a_store_lies_in_its_folder_whatever_that_is_called(tmp_path: Path, name: str) -> None:
+    (tmp_path / "a b").mkdir(exist_ok=True)
+    store = Store(tmp_path / name)
+
+    def open_at(uri: str) -> None:
+        engine = sqlalchemy.create_engine(uri)
+        with engine.begin() as connection:
+            connection.exec_driver_sql("CREATE TABLE IF NOT EXISTS runs (name TEXT)")
+        engine.dispose()
+
+    store.opened(open_at)
+    assert store.database == tmp_path / name / DATABASE
+    found = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert found == [store.database]
+    assert Store(tmp_path, store.uri).database == store.database
 
 
 def test_an_experiment_that_was_deleted_in_the_page_is_restored(runs: Path) -> None:
