@@ -19,12 +19,13 @@ from bench.cli.options import (
     suite_options,
 )
 from bench.cli.streams import outlive_reader
-from bench.errors import BrokenOff, file_problem
+from bench.errors import BenchError, BrokenOff, file_problem
 from bench.stops import Stopped
 
 if TYPE_CHECKING:
     from bench.cli.mlflow_writer import MlflowWriter
     from bench.execute.plan import Request, ResolvedSuite
+    from bench.execute.run import Executor
     from bench.results.store import StoredRecord
 
 
@@ -66,7 +67,13 @@ def plan(as_json: bool, n_tasks: int | None, time: str | None, **options: Any) -
 )
 @click.option("--threads", type=click.IntRange(1), help="CPU threads of each.  [default: 1]")
 @checkpoint_option
-@click.option("--executor", type=click.Choice(["local", "dask"]), default="local")
+@click.option(
+    "--executor",
+    type=click.Choice(["local", "dask", "slurm"]),
+    default="local",
+    help="Processes of this machine, Dask workers, or an array of --jobs Slurm tasks.",
+)
+@click.option("--time", metavar="H:M:S", help="Limit of a Slurm task.  [default: from the plan]")
 @click.option(
     "--worker-timeout",
     type=click.FloatRange(min=0),
@@ -94,6 +101,7 @@ def run(
     context: click.Context,
     /,
     executor: str,
+    time: str | None,
     mlflow: bool,
     mlflow_uri: str | None,
     figures: bool,
@@ -108,9 +116,10 @@ def run(
     live = sys.stdout.isatty() and not as_json
     resolved, request = resolve(options, quiet=not live)
     check_plan(resolved, request)
+    execute = _executor(executor, options, time)
     writer = _mlflow_writer(resolved, request, mlflow_uri) if mlflow else None
     try:
-        stored, notices = _run(resolved, request, executor, writer, live, as_json)
+        stored, notices = _run(resolved, request, execute, writer, live, as_json)
         _close(context, resolved, request, stored, notices, writer, figures, tables, as_json)
     except KeyboardInterrupt as stopped:
         if writer is not None:
@@ -168,24 +177,38 @@ def _mlflow_writer(
 def _run(
     resolved: ResolvedSuite,
     request: Request,
-    executor: str,
+    execute: Executor,
     writer: MlflowWriter | None,
     live: bool,
     as_json: bool,
 ) -> tuple[list[StoredRecord], dict[str, list[str]]]:
     """Run the cells; return their records, and what was said of cells with `--json`, by label."""
     from bench.cli.display import QuietDisplay, make_display
-    from bench.execute.run import Executor, run_here, run_plan, unfinished
+    from bench.execute.run import run_plan, unfinished
 
-    execute: Executor = run_here
-    if executor == "dask":
-        from bench.execute.dask import run_dask as execute
     finished = writer.ingest if writer else _nothing
     quiet = QuietDisplay(len(resolved.cells), functools.partial(click.echo, err=True))
     cells = unfinished(resolved, request) if live else ()
     display = quiet if as_json else make_display(len(resolved.cells), click.echo, live, cells)
     with display:
         return run_plan(resolved, request, execute, display, finished), quiet.notices
+
+
+def _executor(name: str, options: Mapping[str, Any], time: str | None) -> Executor:
+    """Return the engine of a name; `time` is the limit of each Slurm task."""
+    from bench.execute.run import run_here
+
+    if time is not None and name != "slurm":
+        raise BenchError(f"--time {time} limits Slurm tasks; leave it out, or add --executor slurm")
+    if name == "dask":
+        from bench.execute.dask import run_dask
+
+        return run_dask
+    if name == "slurm":
+        from bench.cli.slurm_array import Array
+
+        return Array(options, time)
+    return run_here
 
 
 def _row(

@@ -1,8 +1,9 @@
-"""`bench plan --slurm`: a plan as a batch script of a Slurm array that shares the cells."""
+"""A plan as a batch script of a Slurm array that shares the cells: `bench plan --slurm N`."""
 
 from __future__ import annotations
 
 import math
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -43,6 +44,8 @@ def sbatch_script(
     rows: Sequence[Mapping[str, Any]],
     n_tasks: int,
     time: str | None,
+    program: Sequence[str] = ("bench",),
+    more: Sequence[str] = (),
 ) -> str:
     """Return the batch script of a plan's cells that are not finished.
 
@@ -53,22 +56,25 @@ def sbatch_script(
         rows: of the plan.
         n_tasks: tasks of the array.
         time: limit of each task, as Slurm takes it; None takes it from the plan.
+        program: the words that start this program.
+        more: options of `bench run` for each task.
 
     Raises:
-        BenchError: all cells are finished, or the time of one is not known.
+        BenchError: all cells are finished, the time of one is not known, or `time` is none.
     """
     left = [row for row in rows if row["status"] not in (*FINAL, "skipped")]
     if not left:
         raise BenchError(f"all cells of '{name}' are finished; there is nothing to submit")
     n_tasks = min(n_tasks, max(len(left), max(_lacking(row) for row in left)))
-    words = ["bench", "run", *_words(options, request), "--jobs=1"]
+    words = [*program, "run", *_words(options, request), "--jobs=1", *more]
+    limit = time or _time(left, n_tasks)
     return SCRIPT.format(
         name=name,
         last=n_tasks - 1,
         threads=request.threads,
         memory=_memory(left),
-        time=time or _time(left, n_tasks),
-        saved_before=SAVED_BEFORE_S,
+        time=limit,
+        saved_before=min(SAVED_BEFORE_S, seconds_of(limit) // 2),
         gpu="" if request.device in (None, "auto", "cpu") else "#SBATCH --gres=gpu:1\n",
         command=shlex.join(words),
     )
@@ -100,6 +106,21 @@ def _time(rows: Sequence[Mapping[str, Any]], n_tasks: int) -> str:
     return f"{minutes // 60:02d}:{minutes % 60:02d}:00"
 
 
+def seconds_of(time: str) -> int:
+    """Return the seconds of a time as Slurm takes it: `M`, `M:S`, `H:M:S`, or `D-H[:M[:S]]`.
+
+    Raises:
+        BenchError: it is none.
+    """
+    found = re.fullmatch(r"(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?", time)
+    if found is None:
+        raise BenchError(f"--time '{time}' is no time of Slurm's; give H:M:S, as in 02:30:00")
+    days, *parts = found.groups()
+    numbers = [int(one) for one in parts if one is not None]
+    units = [3600, 60, 1] if days or len(numbers) == 3 else [60, 1]
+    return 86400 * int(days or 0) + sum(a * b for a, b in zip(numbers, units, strict=False))
+
+
 def _words(options: Mapping[str, Any], request: Request) -> list[str]:
     """Return the words of the command that runs the same cells, with paths that hold anywhere."""
     words = [_resolved(options["suite"])]
@@ -109,6 +130,8 @@ def _words(options: Mapping[str, Any], request: Request) -> list[str]:
         words.append(f"--seeds={options['seeds']}")
     if request.device:
         words.append(f"--device={request.device}")
+    if request.threads > 1:
+        words.append(f"--threads={request.threads}")
     if request.data_dir:
         words.append(f"--data={request.data_dir.resolve()}")
     for name, path in pairs(options["dataset_dirs"]).items():

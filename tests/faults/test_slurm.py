@@ -13,7 +13,10 @@ import pytest
 
 from tests.execute.test_jobs import assert_same
 from tests.execute.test_run import bench, by_method
-from tests.faults.storm import SUITE
+from tests.faults.storm import SUITE, assert_mlflow_is_equal
+
+ITERATIONS = int(os.environ.get("PURER_BENCH_SLURM_ITERATIONS", "600"))
+"""Of the fit; with so many it takes longer than a minute on an ordinary core."""
 
 
 def slurm(*words: str, text: str | None = None) -> str:
@@ -43,6 +46,44 @@ def wait_for(job: str) -> None:
     ):
         assert time.monotonic() < deadline, slurm("squeue", "--states=all")
         time.sleep(1)
+
+
+@pytest.mark.slurm
+@pytest.mark.timeout(3600)
+def test_an_array_of_four_with_sixty_seconds_each_that_is_requeued_ends_as_one_process(
+    cluster: Path, glyphs_cache: Path
+) -> None:
+    """The fit is longer than a task may take: SIGUSR1 saves it, and another job goes on.
+
+    One task is requeued while it works, which Slurm does by SIGTERM; one is killed at its limit.
+    """
+    suite, runs, cache = cluster / "tiny.yaml", cluster / "runs", cluster / "cache"
+    suite.write_text(SUITE.replace("meta_iterations: 8,", f"meta_iterations: {ITERATIONS},"))
+    shutil.copytree(glyphs_cache, cache)
+    words = [str(suite), f"--cache={cache}", "--device=cpu", "--no-figures"]
+    array = ["--executor=slurm", "--jobs=4", "--time=1", "--checkpoint-every=5"]
+    environment = {**os.environ, "PYTHONPATH": str(Path.cwd()), "SBATCH_MEM_PER_NODE": "0"}
+    command = [sys.executable, "-m", "bench", "run", *words, *array, f"--runs={runs}"]
+    running = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+    job = wait_for_lease(runs, running)
+    slurm("scontrol", "requeue", f"{job}_0")
+    output, _ = running.communicate(timeout=3000)
+    assert running.returncode == 0, output
+    assert output.count("Slurm job") >= 2, "one job was enough; make the fit longer"
+    shared = by_method(runs)
+    assert_mlflow_is_equal(runs)
+    assert bench("run", *words, f"--runs={cluster / 'alone'}", "--no-mlflow").returncode == 0
+    assert_same(shared, by_method(cluster / "alone"))
+
+
+def wait_for_lease(runs: Path, running: subprocess.Popen[str]) -> str:
+    """Return the number of the job that works on the first cell."""
+    deadline = time.monotonic() + 600
+    while not list(runs.glob("*/.*.lease")):
+        assert time.monotonic() < deadline
+        assert running.poll() is None, running.communicate()
+        time.sleep(0.1)
+    return slurm("squeue", "--noheader", "--format=%A", "--states=all").split()[0]
 
 
 @pytest.mark.slurm
