@@ -37,6 +37,7 @@ def main() -> None:
     names = [path.read_text().strip() for path in Path("/proc/self/task").glob("*/comm")][1:]
     print(*(name for name in names if name != HARMLESS), flush=True)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    os.fsync = lambda file: None  # as in tests/conftest.py
     for line in sys.stdin:
         if os.fork() == 0:
             _watch(json.loads(line))
