@@ -132,6 +132,19 @@ def test_sinkhorn_is_the_solution_of_entropic_transport():
     np.testing.assert_allclose(found.sum(-2), 4, atol=1e-6)
 
 
+def test_each_round_of_sinkhorn_scales_columns_then_rows_also_of_far_scores():
+    scores = torch.randn(2, 6, 3, generator=torch.Generator().manual_seed(2)).double()
+    scores[1] *= 200  # exponentials between 1e-200 and 1e200
+    for rounds in range(4):
+        expected = scores.numpy()
+        for _ in range(rounds):
+            expected = expected - logsumexp(expected, -2, keepdims=True) + np.log(2)
+            expected = expected - logsumexp(expected, -1, keepdims=True)
+        if rounds == 0:
+            expected = expected - expected.max((-2, -1), keepdims=True)
+        np.testing.assert_allclose(log_transport(scores, rounds).numpy(), expected, atol=1e-9)
+
+
 @pytest.mark.parametrize("balanced", [True, False])
 def test_pt_map(tasks, balanced):
     config = PtMapConfig(steps=4, sharpness=4, balanced=balanced, rounds=400)
