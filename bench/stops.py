@@ -7,7 +7,8 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from types import FrameType
 
 SIGNALS = tuple(
@@ -35,6 +36,28 @@ class Stopped(KeyboardInterrupt):
     def exit_status(self) -> int:
         """The status with which a process ends that this signal stopped."""
         return 128 + self.signum
+
+
+class OverTime(BaseException):
+    """A piece of work ended because its time was over, and its state is saved; all else goes on.
+
+    No `Exception`, so that what handles failures lets it pass.
+
+    Args:
+        seconds: that it had.
+        kept: what was saved, in a few words; empty where nothing was under way.
+    """
+
+    def __init__(self, seconds: float, kept: str = "") -> None:
+        super().__init__(seconds, kept)
+        self.seconds, self.kept = seconds, kept
+
+    def __str__(self) -> str:
+        kept = f"kept {self.kept}" if self.kept else "kept the last checkpoint"
+        return (
+            f"not finished within the time limit of {self.seconds:g} s ({kept}); run it again with "
+            "a larger --time-limit to go on from there"
+        )
 
 
 class Stop:
@@ -91,6 +114,39 @@ class Stop:
         self.request(signum)
         name = signal.Signals(signum).name
         _write(f"{name}: ends after the step under way; a second signal ends at once\n")
+
+
+class Deadline(Stop):
+    """A request to end a piece of work once its time is over, or once the end of all is asked for.
+
+    Args:
+        whole: the request to end all.
+        seconds: that the work has from now on.
+        clock: seconds that never go back.
+    """
+
+    def __init__(
+        self, whole: Stop, seconds: float, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        super().__init__()
+        self._whole, self._seconds, self._clock = whole, seconds, clock
+        self._end = clock() + seconds
+
+    @property
+    def requested(self) -> bool:
+        """Whether the work is to end."""
+        return self._whole.requested or self._clock() >= self._end
+
+    def check(self, kept: str = "") -> None:
+        """Raise where the work is to end; see `Stop.check`.
+
+        Raises:
+            Stopped: the end of all was asked for.
+            OverTime: the work's time is over.
+        """
+        self._whole.check(kept)
+        if self.requested:
+            raise OverTime(self._seconds, kept)
 
 
 def _write(text: str) -> None:

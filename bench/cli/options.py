@@ -114,6 +114,7 @@ def resolve(options: dict[str, Any], quiet: bool) -> tuple[ResolvedSuite, Reques
         command=run_command(options["suite"], options["settings"], options["seeds"], dataset_dirs),
         trust_stored=options.get("trust_stored", False),
         **_given(options, "checkpoint_every"),
+        **_given(options, "time_limit"),
         **_given(options, "worker_timeout"),
     )
     return resolved, request

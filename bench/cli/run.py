@@ -68,6 +68,12 @@ def plan(as_json: bool, n_tasks: int | None, time: str | None, **options: Any) -
 @click.option("--threads", type=click.IntRange(1), help="CPU threads of each.  [default: 1]")
 @checkpoint_option
 @click.option(
+    "--time-limit",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="SECONDS",
+    help="A cell that takes longer ends at its next step; what it did is kept.",
+)
+@click.option(
     "--executor",
     type=click.Choice(["local", "dask", "slurm"]),
     default="local",

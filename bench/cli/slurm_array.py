@@ -90,6 +90,7 @@ class Array:
         name, n_tasks = plan.suite.name, request.jobs or N_TASKS
         more = ["--no-mlflow", "--no-figures", f"--checkpoint-every={request.checkpoint_every:g}"]
         more += ["--trust-stored"] if request.trust_stored else []
+        more += [f"--time-limit={request.time_limit:g}"] if request.time_limit else []
         program, rows = (sys.executable, "-m", "bench"), plan_rows(plan, request)
         script = sbatch_script(
             self._options, request, name, rows, n_tasks, self._limit, program, more

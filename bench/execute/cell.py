@@ -46,7 +46,7 @@ from bench.results.store import (
     replace,
 )
 from bench.seeds import seed_global_state
-from bench.stops import Stopped
+from bench.stops import OverTime, Stopped
 from bench.suites.cell import Cell
 from bench.teachers.similarity import stored_similarity, write_similarity
 
@@ -143,6 +143,7 @@ def _run(
         logger.info("%s%s", outcome.status, f": {outcome.reason}" if outcome.reason else "")
     if "timing" in outcome.parts:
         outcome.parts["timing"].peak_memory_bytes = sampler.peak_memory_bytes
+    outcome.parts["energy_j"] = sampler.energy_j
     state.progress.end()
     # On a clock of its own, a cell never ends before it starts, even if the clock is set back.
     ended = started + datetime.timedelta(seconds=time.monotonic() - begun)
@@ -168,7 +169,7 @@ def _try(
     """Fit and test a cell, and say how that ended; raises what ends more than this cell."""
     try:
         with computing_in(cell.protocol.precision, state.device):
-            parts = _fit_and_test(cell, folder, state, logger)
+            parts = _fit_and_test(cell, folder, state.limited(), logger)
         lease.check()
         return _Outcome("done", None, parts)
     except Busy as busy:
@@ -177,7 +178,7 @@ def _try(
         raise
     except Skip as skipped:
         return _Outcome("skipped", str(skipped))
-    except BenchError as error:
+    except (BenchError, OverTime) as error:
         return _Outcome("failed", str(error))
     except Exception as error:
         if isinstance(error, OSError) and is_of_storage(error):

@@ -68,6 +68,8 @@ class Request:
     """take teachers, fits and cells that other code or another number of threads made"""
     checkpoint_every: float = INTERVAL
     """least seconds between two checkpoints"""
+    time_limit: float | None = None
+    """seconds after which a cell ends at its next step; None is none"""
     worker_timeout: float = 300.0
     """seconds without a Dask worker after which a run ends"""
     jobs: int | None = None

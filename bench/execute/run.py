@@ -146,6 +146,7 @@ def run_inline(
         command=request.command,
         keeping=keeping,
         trust_stored=request.trust_stored,
+        time_limit=request.time_limit,
     )
     yield from share(cells, _Here(state, display), display, keeping)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -21,6 +21,7 @@ from bench.results.codebase import CodeBase, code_at, installed_code
 from bench.results.files import content_hash
 from bench.results.maker import Judge, Maker, made_by_records
 from bench.results.record import Code
+from bench.stops import Deadline
 from bench.suites.cell import Cell
 from bench.teachers.adapt import adapt_pool
 from bench.teachers.pool import TeacherSpec
@@ -92,6 +93,8 @@ class RunState:
     keeping: Keeping = field(default_factory=Keeping)
     trust_stored: bool = False
     """take teachers, fits and cells that other code or another number of threads made"""
+    time_limit: float | None = None
+    """seconds after which a cell ends at its next step; None is none"""
     pools: dict[str, Pool] = field(default_factory=dict)
     embeddings: dict[str, EmbeddingTable] = field(default_factory=dict)
 
@@ -100,6 +103,13 @@ class RunState:
         """Who makes teachers and fits here, and judges those that are stored."""
         threads, device = torch.get_num_threads(), self.device.type
         return Makers(self.runs, threads, device, self.trust_stored, self.keeping.say)
+
+    def limited(self) -> RunState:
+        """Return the state for a cell that begins now, which has the time limit to end it."""
+        if self.time_limit is None:
+            return self
+        stop = Deadline(self.keeping.stop, self.time_limit)
+        return replace(self, keeping=replace(self.keeping, stop=stop))
 
     @property
     def folder(self) -> Path:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 import psutil
 
 from bench.execute.devices import forget_peak_memory, memory, peak_memory, wait_for
+from bench.execute.energy import energy_meter
 from bench.execute.machine import return_freed_memory
 
 if TYPE_CHECKING:
@@ -148,7 +149,8 @@ class SystemSampler:
 
     `rows` holds a sample every five seconds; `peak_memory_bytes` is the peak of the accelerator's
     allocator where it says, else the largest resident size of the process, looked at ten times a
-    second; what the cells before have freed does not count.
+    second; what the cells before have freed does not count. `energy_j` are joules, None where the
+    machine counts none.
 
     Args:
         device: that is sampled beside the processor.
@@ -172,6 +174,7 @@ class SystemSampler:
         forget_peak_memory(self.device)
         return_freed_memory()
         self._process.cpu_percent()
+        self._energy = energy_meter(self.device)
         self._sample(0.0)
         self._thread.start()
         return self
@@ -185,6 +188,11 @@ class SystemSampler:
         """The peak so far."""
         return peak_memory(self.device) or max(self._peak, self._process.memory_info().rss)
 
+    @property
+    def energy_j(self) -> float | None:
+        """The energy so far; asked for once the thread has ended."""
+        return self._energy.joules()
+
     def _run(self) -> None:
         start = last = time.monotonic()
         while not self._stop.wait(MEMORY_INTERVAL):
@@ -196,6 +204,7 @@ class SystemSampler:
     def _sample(self, seconds: float) -> None:
         resident = self._process.memory_info().rss
         self._peak = max(self._peak, resident)
+        self._energy.joules()  # before its counters come round
         sample = {
             "seconds": seconds,
             "cpu_percent": self._process.cpu_percent(),

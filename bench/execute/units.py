@@ -95,6 +95,7 @@ def open_state(
         progress=progress,
         keeping=keeping,
         trust_stored=request.trust_stored,
+        time_limit=request.time_limit,
     )
 
 

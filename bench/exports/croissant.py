@@ -1,15 +1,22 @@
 """A data set in the Croissant format: its files with digests, its splits, the classes of each.
 
+Of a set that is drawn by code, the files are the fonts that it is drawn from; of one whose images
+nobody may hand on, the file of its class split.
+
 Source: Croissant 1.0, http://mlcommons.org/croissant/1.0.
 """
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from bench.data.base import DatasetSource, Download
-from bench.data.reading.class_splits import SPLITS, read_split
-from bench.errors import BenchError, unknown_name
+from bench.data.reading.class_splits import SPLITS, ClassSplit, read_split
+from bench.data.sets.glyphs import IMAGES_A_CLASS, Glyphs
+from bench.data.sets.letters import FACES, LETTERS, class_name
+from bench.errors import BenchError
+from bench.results.files import file_sha256
 
 CONFORMS = "http://mlcommons.org/croissant/1.0"
 _CROISSANT = (
@@ -41,6 +48,7 @@ class Origin(NamedTuple):
     url: str
 
 
+SPLIT_FILES = Path(__file__).resolve().parents[1] / "data" / "sets" / "splits"
 _KRIZHEVSKY = "https://www.cs.toronto.edu/~kriz/cifar.html"
 _CUB = "https://data.caltech.edu/records/65de6-vp158"
 ORIGINS = {
@@ -49,6 +57,19 @@ ORIGINS = {
         ("Alex Krizhevsky", "Luca Bertinetto"),
         2019,
         _KRIZHEVSKY,
+    ),
+    "glyphs": Origin(
+        "Glyphs: letters of five scripts, drawn by code from the DejaVu fonts in matplotlib",
+        ("The purer-bench authors",),
+        2026,
+        "https://dejavu-fonts.github.io",
+    ),
+    "mini_imagenet": Origin(
+        "miniImageNet: 100 classes of ImageNet, from which its images are to be made; no "
+        "archive of them has a published digest",
+        ("Oriol Vinyals", "Sachin Ravi", "Hugo Larochelle"),
+        2017,
+        "https://image-net.org/download",
     ),
     "mini_imagenet_subset": Origin(
         "A subset of miniImageNet: 9,040 images of its 100 classes",
@@ -81,20 +102,21 @@ ORIGINS = {
         "https://github.com/brendenlake/omniglot",
     ),
 }
-"""Data sets of which files are published, or packs are known by their digest."""
+"""The data sets of this package."""
 
 
 def croissant(source: DatasetSource) -> dict[str, Any]:
     """Return the description of a data set of this package, as JSON-LD.
 
     Raises:
-        BenchError: it is none of those whose files are known.
+        BenchError: it is of another package, or a folder of images.
     """
     if source.name not in ORIGINS:
-        raise unknown_name("data set with known files", source.name, ORIGINS)
+        raise BenchError(
+            f"'{source.name}' is not of this package, which does not know its makers, licence and "
+            f"files; name {', '.join(sorted(ORIGINS))}"
+        )
     origin, files = ORIGINS[source.name], _distribution(source)
-    if not files:
-        raise BenchError(f"no file of '{source.name}' is known by a digest; name another data set")
     return {
         "@context": CONTEXT,
         "@type": "sc:Dataset",
@@ -114,8 +136,8 @@ def croissant(source: DatasetSource) -> dict[str, Any]:
 
 def _description(source: DatasetSource, origin: Origin) -> str:
     counts = ", ".join(f"{source.expected[name][0]} {name}" for name in SPLITS)
-    split = read_split(source.official)["source"] if source.official else ""
-    return f"{origin.title}. {counts} classes; {source.image_size} px. Split: {split}"
+    text = f"{origin.title}. {counts} classes; {source.image_size} px."
+    return f"{text} Split: {read_split(source.official)['source']}" if source.official else text
 
 
 def _distribution(source: DatasetSource) -> list[dict[str, Any]]:
@@ -132,7 +154,33 @@ def _distribution(source: DatasetSource) -> list[dict[str, Any]]:
         }
         for number, (digest, text) in enumerate(known)
     ]
-    return [*packs, *map(_download, source.downloads)]
+    files = [*packs, *map(_download, source.downloads)]
+    if isinstance(source, Glyphs):
+        folder = source.locate(None)
+        files = [_file(folder / face, f"fonts/ttf/{face}", "font/ttf") for face in FACES]
+    if not files and source.official:
+        path = SPLIT_FILES / f"{source.official}.json"
+        files = [_file(path, f"splits/{path.name}", "application/json")]
+    return files
+
+
+def _file(path: Path, address: str, kind: str) -> dict[str, Any]:
+    """Describe a file of an installed package, by its address within that."""
+    return {
+        "@type": "cr:FileObject",
+        "@id": path.name,
+        "name": path.name,
+        "contentUrl": address,
+        "encodingFormat": kind,
+        "sha256": file_sha256(path),
+    }
+
+
+def _split(source: DatasetSource) -> ClassSplit:
+    if not isinstance(source, Glyphs):
+        return source.class_split()
+    names = {split: sorted(map(class_name, letters)) for split, letters in LETTERS.items()}
+    return {split: dict.fromkeys(some, IMAGES_A_CLASS) for split, some in names.items()}
 
 
 def _download(one: Download) -> dict[str, Any]:
@@ -166,7 +214,7 @@ def _classes(source: DatasetSource) -> dict[str, Any]:
     rows = []
     for name in SPLITS:
         images = source.expected[name][1]
-        for one, count in (source.class_split().get(name) or {}).items():
+        for one, count in (_split(source).get(name) or {}).items():
             rows.append(
                 {"classes/name": one, "classes/split": name, "classes/images": count or images}
             )

@@ -175,6 +175,9 @@ class Record(_Part):
     accuracy: Accuracy | None = None
     timing: Timing = Timing()
     cost: Cost = Cost()
+    energy_j: float | None = None
+    """joules of the device, all that ran on it included, while the cell ran; None where the machine
+    counts none"""
     device: Device
     environment: Environment
     code: Code | None = None

@@ -17,6 +17,7 @@ from bench.suites.cell import UNCALIBRATED, Cell, described_cell
 from bench.suites.suite import Suite, parse_setting, read_suite, suite_parts
 from bench.verify import known
 from bench.verify.findings import Finding, doubt, note, refused
+from bench.verify.inference import inference
 
 SHOWN = 3
 """How many differing settings a line spells out."""
@@ -43,6 +44,7 @@ def configuration(record: Record) -> Iterator[Finding]:
         return
     yield from _hash(record, cell)
     yield from _labels(record, cell)
+    yield from inference(record)
     yield from _preset(record)
     yield from _budget(record)
 

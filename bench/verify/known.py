@@ -42,8 +42,10 @@ def settings(kind: registry.Kind, name: str) -> Mapping[str, Any] | None:
     """Return what is known of a plug-in of this package; None of others.
 
     `version`; for methods and calibrations `defaults`, `added` (defaults of settings that leave the
-    hash as it was); for methods `uses_pool`, `knowledge` and `presets`, and `for_learners` where a
-    preset differs with some.
+    hash as it was); for learners and calibrations `transductive`; for methods `uses_pool`,
+    `knowledge` and `presets`, `for_learners` where a preset differs with some, and `bn`: the mode
+    of batch norm at prediction where it is not the protocol's (`by_learner`, or `by_setting` of the
+    setting `bn`).
     """
     return _content()["plug_ins"].get(kind, {}).get(name)
 

@@ -57,6 +57,7 @@ def render_page(
             parts=parts,
             overview=report.overview,
             hazards=report.hazards,
+            hours=report.hours,
             across=across,
             offered=report.offered,
             pictures=offered,

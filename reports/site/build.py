@@ -139,6 +139,7 @@ def _pages(
             "warnings": content.warnings(report.groups, stored),
             "overview": report.overview,
             "hazards": report.hazards,
+            "hours": report.hours,
             "scenarios": parts,
             "methods": methods,
             "cells": found,

@@ -17,6 +17,7 @@ from reports.tables.claims import KINDS as CLAIMS
 from reports.tables.claims import claims_tables
 from reports.tables.cost import cost_table
 from reports.tables.hazards import hazards_table
+from reports.tables.hours import hours_tables
 from reports.tables.overview import overview_tables
 from reports.tables.paired import paired_table
 from reports.tables.pools import pools_table, teachers_table
@@ -33,8 +34,8 @@ KINDS: dict[str, Callable[[Group], Table | None]] = {
     "reproduction": reproduction_table,
 }
 
-OVERVIEW, HAZARDS = "overview", "hazards"
-"""Kinds that are made of all records together: the first comes first, the second last but for
+OVERVIEW, HAZARDS, HOURS = "overview", "hazards", "hours"
+"""Kinds that are made of all records together: the first comes first, the others last but for
 those of `reports.tables.claims`."""
 
 
@@ -43,8 +44,9 @@ def build_tables(stored: Sequence[StoredRecord], kinds: Sequence[str] = ()) -> l
 
     Args:
         stored: records, one for each cell.
-        kinds: `overview`, names of `KINDS`, in their order, `hazards`, those of the paper's claims,
-            and those that other packages offer; none names all but the last two. The overview, and
+        kinds: `overview`, names of `KINDS`, in their order, `hazards`, `hours`, those of the
+            paper's claims, and those that other packages offer; none names all but the last three.
+            The overview, and
             all where none is named, leave out the groups all of whose records a table of hazards
             holds already.
 
@@ -53,7 +55,7 @@ def build_tables(stored: Sequence[StoredRecord], kinds: Sequence[str] = ()) -> l
             failed.
     """
     offered = registry.names("table")
-    known = (*KINDS, OVERVIEW, HAZARDS, *CLAIMS, *offered)
+    known = (*KINDS, OVERVIEW, HAZARDS, HOURS, *CLAIMS, *offered)
     for kind in kinds:
         if kind not in known:
             raise unknown_name("table", kind, known)
@@ -66,6 +68,8 @@ def build_tables(stored: Sequence[StoredRecord], kinds: Sequence[str] = ()) -> l
         tables += [table for group in asked for table in group_tables(group, inner)]
     if not kinds or HAZARDS in kinds:
         tables += [hazards_table(family) for family in families]
+    if HOURS in kinds:
+        tables += hours_tables(stored)
     if set(CLAIMS) & set(kinds):
         tables += claims_tables(stored, kinds)
     if named := [kind for kind in kinds if kind in offered]:

@@ -14,6 +14,7 @@ from reports.rows.families import Family, hazard_families
 from reports.rows.groups import Group, make_groups
 from reports.tables.build import group_tables, shown_groups
 from reports.tables.hazards import hazards_table
+from reports.tables.hours import hours_tables
 from reports.tables.overview import overview_tables
 from reports.tables.table import Table
 
@@ -32,6 +33,7 @@ class Report:
     overview: list[Table]
     tables: list[list[Table]]
     hazards: list[Table]
+    hours: list[Table]
     offered: list[Table]
     rows: list[dict[str, Any]]
     memo: Memo
@@ -40,7 +42,7 @@ class Report:
     def all_tables(self) -> list[Table]:
         """The tables one after another."""
         inner = [table for tables in self.tables for table in tables]
-        return [*self.overview, *inner, *self.hazards, *self.offered]
+        return [*self.overview, *inner, *self.hazards, *self.hours, *self.offered]
 
 
 def compute(
@@ -68,6 +70,7 @@ def compute(
         overview=overview_tables(shown),
         tables=[group_tables(group) for group in shown],
         hazards=[hazards_table(family) for family in families],
+        hours=hours_tables(stored),
         offered=offered_tables(rows, leave_out),
         rows=rows,
         memo=memo,

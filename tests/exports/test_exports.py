@@ -132,10 +132,21 @@ def test_croissant(name):
     assert json.loads(export("croissant", name)) == found
 
 
-def test_a_data_set_without_known_files_is_refused():
-    for name in ("glyphs", "mini_imagenet"):
-        with pytest.raises(BenchError, match="unknown data set with known files"):
-            croissant(registry.load("dataset", name)())
+def test_every_registered_data_set_is_described_and_no_other():
+    assert set(registry.names("dataset", registry.OWN)) == set(ORIGINS)
+    source = registry.load("dataset", "glyphs")()
+    source.name = "mine"
+    with pytest.raises(BenchError, match="'mine' is not of this package, which does not know its"):
+        croissant(source)
+
+
+def test_croissant_names_what_a_set_is_drawn_from_or_split_by():
+    fonts = croissant(registry.load("dataset", "glyphs")())["distribution"]
+    assert len(fonts) == 12
+    assert {one["encodingFormat"] for one in fonts} == {"font/ttf"}
+    (split,) = croissant(registry.load("dataset", "mini_imagenet")())["distribution"]
+    path = ROOT / "bench" / "data" / "sets" / split["contentUrl"]
+    assert file_sha256(path) == split["sha256"]
 
 
 def test_citation_and_codemeta():

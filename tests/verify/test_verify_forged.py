@@ -266,6 +266,11 @@ def other_kind_of_knowledge(cells):
     edit(cells, "purer", knowledge="features")
 
 
+@forgery("inference", "it says inductive; by its learner, calibration and batch norm it is transd")
+def transductive_as_inductive(cells):
+    edit(cells, "purer", inference="inductive")
+
+
 @forgery("files", "DONE names '../../../elsewhere', which is outside its folder")
 def seal_that_leads_outside(cells):
     path = cells["average"] / "DONE"

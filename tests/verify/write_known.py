@@ -9,10 +9,11 @@ from __future__ import annotations
 import json
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from bench import registry
-from bench.contract import TaskShape
+from bench.contract import Learner, Method, TaskShape
+from bench.contract.protocol import BnMode
 from bench.data.base import DatasetSource
 from bench.data.digests import DigestMemory
 from bench.data.sets.glyphs import Glyphs
@@ -20,6 +21,7 @@ from bench.data.tasks import lists_digest
 from bench.results.files import content_hash
 from bench.suites.catalogue import names_of
 from bench.suites.layers import defaults
+from bench.suites.protocols import PROTOCOLS
 from bench.suites.suite import Suite, read_suite, suite_parts
 from bench.verify import known
 
@@ -74,9 +76,11 @@ def plug_ins() -> dict[str, Any]:
 def described(kind: registry.Kind, name: str) -> dict[str, Any]:
     """Return what is known of one plug-in."""
     found: dict[str, Any] = {"version": registry.version(kind, name)}
+    plug_in = registry.load(kind, name)
+    if kind in ("learner", "calibration"):
+        found["transductive"] = plug_in.transductive
     if kind not in ("method", "calibration"):
         return found
-    plug_in = registry.load(kind, name)
     fields = plug_in.Config.model_fields.items()
     later = {n for n, f in fields if (f.json_schema_extra or {}).get("added")}
     usual = plug_in.Config.model_validate(defaults(plug_in.Config)).model_dump(mode="json")
@@ -97,7 +101,32 @@ def described(kind: registry.Kind, name: str) -> dict[str, Any]:
             for preset in plug_in.presets
         }
         found["for_learners"] = {name: some for name, some in special.items() if some}
+        found["bn"] = batch_norm(plug_in, learners)
     return found
+
+
+def batch_norm(method: type[Method], learners: dict[str, type[Learner]]) -> dict[str, Any]:
+    """Return how batch norm normalises at prediction where it is not as the protocol says."""
+    usual = PROTOCOLS["cvpr23"]
+    protocols = [usual.model_copy(update={"bn": bn}) for bn in get_args(BnMode)]
+
+    def modes(learner: type[Learner], **settings: Any) -> set[BnMode]:
+        config = method.Config.model_validate(defaults(method.Config) | settings)
+        asked = [method.bn_of(config, learner, one) for one in protocols]
+        return set() if asked == [one.bn for one in protocols] else set(asked)
+
+    if "bn" in method.Config.model_fields:
+        values = get_args(method.Config.model_fields["bn"].annotation)
+        learner = learners[method.default_learner]
+        return {"by_setting": {one: _only(modes(learner, bn=one)) for one in values}}
+    found = {name: modes(one) for name, one in learners.items()}
+    special = {name: _only(some) for name, some in found.items() if some}
+    return {"by_learner": special} if special else {}
+
+
+def _only(modes: set[BnMode]) -> BnMode:
+    (mode,) = modes
+    return mode
 
 
 def lists() -> dict[str, str]:
