@@ -75,12 +75,14 @@ def verify(
 
 def print_verdict(verdict: Verdict) -> None:
     """Print the findings, equal ones of many cells together, and the sum of all."""
+    from bench.verify.findings import plain
+
     for level, where, text in verdict.lines():
         click.echo(f"{level:<8}{where}: {text}")
     doubts = sum(any(one.level == "doubt" for one in cell.findings) for cell in verdict.cells)
     n = len(verdict.cells)
     click.echo(
-        f"{verdict.root}: {n} cell{'' if n == 1 else 's'}, {verdict.refused} refused, "
+        f"{plain(verdict.root)}: {n} cell{'' if n == 1 else 's'}, {verdict.refused} refused, "
         f"{doubts} with doubts"
     )
     counts = ", ".join(f"{check} of {number}" for check, number in verdict.counts.items())
@@ -90,7 +92,9 @@ def print_verdict(verdict: Verdict) -> None:
 
 def annotation(folder: Path, finding: Finding) -> str:
     """Return a finding as a command of GitHub's workflow log, which shows it at the file."""
-    file = _escaped((folder / "record.json").as_posix(), ":,")
+    from bench.verify.findings import plain
+
+    file = _escaped(plain((folder / "record.json").as_posix()), ":,")
     title = _escaped(f"bench verify, {finding.check}", ":,")
     command = COMMANDS[finding.level]
     return f"::{command} file={file},title={title}::{_escaped(finding.text)}"

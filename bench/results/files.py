@@ -226,6 +226,16 @@ def _values(column: ChunkedArray, kind: str) -> np.ndarray:
     return np.concatenate([*parts, np.empty(0, dtype)])
 
 
+def described_parquet(path: Path) -> tuple[int, dict[str, str]]:
+    """Return the rows of a parquet file and the types of its columns, from its description alone.
+
+    Raises:
+        BenchError: the file is missing, empty or damaged.
+    """
+    with _parquet(path, ()) as file:
+        return file.metadata.num_rows, {one.name: str(one.type) for one in file.schema_arrow}
+
+
 def check_parquet(path: Path, needs: Iterable[str]) -> None:
     """Raise where `read_parquet` would, from the file's description alone; reads no values."""
     with _parquet(path, needs):

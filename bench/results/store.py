@@ -70,7 +70,7 @@ def damage(folder: Path) -> str | None:
         digests = json.loads((folder / DONE).read_text(encoding="utf-8"))
     except FileNotFoundError:
         return f"it is not finished: {DONE} is missing"
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return f"{DONE} is damaged"
     if not isinstance(digests, dict) or not digests:
         return f"{DONE} names no file"

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from bench.errors import BenchError
+from bench.results.files import canonical_json
 from bench.results.find import Reading, find_records
 from bench.results.record import Record
 from bench.results.store import StoredRecord
+from bench.verify.copies import FEW
 from bench.verify.findings import Checked, Finding, doubt, note
 
 Setting = tuple[object, ...]
 """What records must share to be compared."""
+COSTS = ("params", "macs_per_query_image", "macs_adapt_per_task")
+"""Costs of prediction, which follow from a cell's configuration."""
 
 
 def baseline(records: Sequence[tuple[Checked, Record]], root: Path, against: Path) -> None:
@@ -31,23 +35,50 @@ def baseline(records: Sequence[tuple[Checked, Record]], root: Path, against: Pat
     stored = [one for one in find_records(against, Reading()) if one.record.status == "done"]
     by_hash = {one.record.cell_hash: one for one in stored}
     by_setting: dict[Setting, list[StoredRecord]] = defaultdict(list)
+    by_repetition: dict[Setting, list[StoredRecord]] = defaultdict(list)
     for one in stored:
         by_setting[_setting(one.record)].append(one)
+        by_repetition[_repetition(one.record)].append(one)
     for checked, record in records:
         if record.status != "done" or checked.is_refused:
             continue
         mine = StoredRecord(record, checked.folder)
+        checked.findings += _costs(record, by_repetition[_repetition(record)][:1])
         if (same := by_hash.get(record.cell_hash)) is not None:
             checked.findings.append(_same_cell(mine, same))
         else:
             others = by_setting[_setting(record)]
-            checked.findings += _beside(mine, others)
+            checked.findings += [*_beside(mine, others), *_taken_from(mine, others)]
 
 
 def _setting(record: Record) -> Setting:
     shape = (record.n_way, record.k_shot, record.n_query, record.n_test_tasks)
     names = (record.scenario, tuple(record.tested), tuple(record.architectures), record.net)
     return (*names, *shape, record.task_list_sha256, record.protocol_label, record.seed)
+
+
+def _repetition(record: Record) -> Setting:
+    """Return what cells share that differ in nothing but the seed."""
+    parts = record.preset, record.method_config, record.calibration, record.calibration_config
+    return (*_setting(record)[:-1], record.method, record.learner, canonical_json(parts))
+
+
+def _costs(record: Record, stored: Sequence[StoredRecord]) -> Iterator[Finding]:
+    for one in stored:
+        for name in COSTS:
+            a, b = getattr(record.cost, name), getattr(one.record.cost, name)
+            if a != b:
+                yield doubt("cost", f"{name} is {a}; {b} in the stored cell {one.record.cell_hash}")
+
+
+def _taken_from(mine: StoredRecord, others: Sequence[StoredRecord]) -> Iterator[Finding]:
+    """Yield the stored cell of another method that has the same accuracy on each of many tasks."""
+    for one in others:
+        same = np.array_equal(mine.accuracies(), one.accuracies())
+        if same and one.record.method != mine.record.method and len(mine.accuracies()) >= FEW:
+            text = f"every accuracy equals that of {one.record.method} in the stored cell"
+            yield doubt("duplicate", f"{text} {one.record.cell_hash}")
+            return
 
 
 def _same_cell(mine: StoredRecord, stored: StoredRecord) -> Finding:

@@ -56,6 +56,9 @@ def _hash(record: Record, cell: Cell) -> Iterator[Finding]:
     if check_hash(record) is False:
         yield refused("hash", "its identity has another hash than the record names")
         return
+    if record.identity is not None and not _is_identity(record.identity):
+        yield refused("hash", "what it says was hashed describes no cell")
+        return
     stored = (record.identity or {}).get("cell")
     if strangers := _strangers(record):
         yield from _hash_of_others(record, cell, stored, strangers)
@@ -67,6 +70,15 @@ def _hash(record: Record, cell: Cell) -> Iterator[Finding]:
         yield refused(
             "hash", f"its configuration hashes to {cell_hash_of(made)}, not to {record.cell_hash}"
         )
+
+
+def _is_identity(identity: Mapping[str, Any]) -> bool:
+    """Tell whether an object that was hashed has the parts of one of a cell."""
+    cell = identity.get("cell")
+    if not isinstance(cell, dict) or not isinstance(identity.get("datasets"), dict):
+        return False
+    inner = ("method_config", "calibration_config", "versions")
+    return all(isinstance(cell.get(name, {}), dict) for name in inner)
 
 
 def cell_hash_of(hashed: Mapping[str, Any]) -> str:
@@ -263,6 +275,15 @@ def _parts(suite: str) -> Sequence[Suite]:
         return suite_parts(read_suite(suite)[0])
     except BenchError:
         return ()
+
+
+def in_suite(record: Record) -> Iterator[Finding]:
+    """Yield where a record names a suite of this package that has no such cell."""
+    parts, named = _parts(record.suite), f"suite '{record.suite}' of this package"
+    if parts and not any(record.method in {one.method for one in p.methods} for p in parts):
+        yield doubt("suite", f"{named} does not run {record.method}")
+    if parts and not any(set(record.datasets) <= set(part.datasets) for part in parts):
+        yield doubt("suite", f"{named} does not run on {', '.join(record.datasets)}")
 
 
 def _suite_settings(record: Record) -> dict[str, list[Any]]:

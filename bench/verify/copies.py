@@ -64,6 +64,8 @@ def _one_fit(same: Sequence[Found]) -> None:
 def _accuracies(checked: Checked, record: Record) -> str | None:
     if record.accuracy is None or record.accuracy.n < FEW or record.accuracy.std == 0:
         return None
+    if any((one.level, one.check) == ("refused", "tasks") for one in checked.findings):
+        return None
     with contextlib.suppress(BenchError):
         values = read_parquet(checked.folder / TASKS, ("accuracy",))["accuracy"]
         return hashlib.sha256(values.tobytes()).hexdigest()

@@ -28,17 +28,27 @@ class Finding:
 
 def refused(check: str, text: str) -> Finding:
     """Return the finding of an inconsistency."""
-    return Finding("refused", check, text)
+    return Finding("refused", check, plain(text))
 
 
 def doubt(check: str, text: str) -> Finding:
     """Return the finding of something that is not known, or unusual."""
-    return Finding("doubt", check, text)
+    return Finding("doubt", check, plain(text))
 
 
 def note(check: str, text: str) -> Finding:
     """Return a finding to know of."""
-    return Finding("note", check, text)
+    return Finding("note", check, plain(text))
+
+
+def plain(text: object) -> str:
+    """Return a text on one line, in which what is not printed stands as it is escaped.
+
+    Records and file names of others may hold line breaks, commands to the terminal, marks that turn
+    the direction of writing, and halves of characters, which cannot be printed at all.
+    """
+    words = " ".join(str(text).split())
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in words)
 
 
 @dataclass
@@ -102,20 +112,20 @@ class Verdict:
         found = []
         for folder, one in located:
             together = numbers[one] > TOGETHER and one.level != "refused"
-            where = f"{numbers[one]} cells" if together else str(folder)
+            where = f"{numbers[one]} cells" if together else plain(folder)
             found.append((one.level, where, f"{one.check}: {one.text}"))
         return list(dict.fromkeys(found))
 
     def as_json(self) -> dict[str, Any]:
         """Return the verdict as plain values."""
         return {
-            "folder": str(self.root),
+            "folder": plain(self.root),
             "refused": self.is_refused,
             "cells": len(self.cells),
             "cells_refused": self.refused,
             "checked": self.counts,
             "findings": [
-                {"folder": str(folder), "level": one.level, "check": one.check, "text": one.text}
+                {"folder": plain(folder), "level": one.level, "check": one.check, "text": one.text}
                 for folder, one in self.located()
             ],
         }
@@ -132,5 +142,5 @@ def refuse_to_go_on(verdict: Verdict) -> None:
     first = next(one for _, one in verdict.located() if one.level == "refused")
     raise BenchError(
         f"{verdict.refused} of {len(verdict.cells)} cells are refused, the first for "
-        f"{first.check}: {first.text}; see all: bench verify {verdict.root}"
+        f"{first.check}: {first.text}; see all: bench verify {plain(verdict.root)}"
     )

@@ -12,15 +12,16 @@ from bench.errors import BenchError
 from bench.results.find import cell_folders
 from bench.results.migrations import NewerRecordError, parse_record
 from bench.results.record import Record
-from bench.results.store import PREDICTIONS, RECORD
+from bench.results.store import PREDICTIONS, RECORD, TASKS
 from bench.suites.catalogue import names_of
 from bench.verify.baseline import baseline
-from bench.verify.configuration import configuration
+from bench.verify.configuration import configuration, in_suite
 from bench.verify.copies import copies
 from bench.verify.findings import Checked, Finding, Verdict, doubt, note, refused
-from bench.verify.numbers import numbers
+from bench.verify.numbers import lists_classes, numbers
 from bench.verify.origin import origin
-from bench.verify.seals import Manifests, seals
+from bench.verify.plausible import plausible
+from bench.verify.seals import Manifests, irregular, seals
 
 LARGEST_RECORD = 64 * 2**20
 """Bytes of a `record.json` that is still read."""
@@ -69,6 +70,9 @@ def verify_folder(
 def _check(checked: Checked, root: Path, manifests: Manifests, submission: bool) -> Record | None:
     """Check one cell, and return its record where it can be read."""
     folder, found = checked.folder, checked.findings
+    if strange := irregular(folder):
+        found.append(refused("files", strange))  # what is no file may never end when it is read
+        return None
     found += seals(folder, manifests, submission, checked)
     try:
         record, unknown = _read(folder)
@@ -82,6 +86,9 @@ def _check(checked: Checked, root: Path, manifests: Manifests, submission: bool)
     if unknown:
         found.append(doubt("schema", f"fields of no known meaning: {', '.join(unknown)}"))
     found += _place(record, folder, root)
+    found += plausible(record)
+    if any(one.check in ("shape", "names") for one in found):
+        return None
     found += configuration(record)
     found += numbers(record, folder, checked)
     found += origin(record, checked)
@@ -106,7 +113,7 @@ def _read(folder: Path) -> tuple[Record, tuple[str, ...]]:
     try:
         if path.stat().st_size > LARGEST_RECORD:
             raise BenchError(f"{RECORD} has more than {LARGEST_RECORD // 2**20} MB")
-        values: Any = json.loads(path.read_text(encoding="utf-8"))
+        values: Any = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_once)
     except FileNotFoundError:
         raise BenchError(f"{RECORD} is missing") from None
     except (OSError, ValueError, RecursionError) as error:
@@ -115,12 +122,26 @@ def _read(folder: Path) -> tuple[Record, tuple[str, ...]]:
     return parse_record(values)
 
 
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return an object of JSON; readers differ in which value of a name that stands twice counts.
+
+    Raises:
+        ValueError: a name stands twice.
+    """
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"{next(n for n in names if names.count(n) > 1)} stands twice")
+    return found
+
+
 def _place(record: Record, folder: Path, root: Path) -> Iterator[Finding]:
     """Compare the names of folders with the record's: `<suite>/<cell hash>`."""
     name, suite = folder.resolve().name, folder.resolve().parent.name
     if re.fullmatch(r"[0-9a-f]{16}", name) and name != record.cell_hash:
         yield refused("place", f"its folder is of cell {name}, its record of {record.cell_hash}")
     inside = folder.resolve() != root.resolve() != folder.resolve().parent
+    yield from in_suite(record)
     if suite != record.suite and (inside or suite in names_of("suite")):
         yield refused("place", f"it lies in folder '{suite}', its suite is '{record.suite}'")
 
@@ -135,6 +156,8 @@ def _required(record: Record, folder: Path) -> Iterator[Finding]:
         yield refused("submission", "it keeps no identity: run it again with this version")
     if record.code is None:
         yield refused("submission", "it keeps no digest of its code: run it again")
+    if not lists_classes(folder):
+        yield refused("submission", f"{TASKS} does not name the classes of its tasks")
     if not (folder / PREDICTIONS).exists():
         yield refused("submission", f"{PREDICTIONS} is missing: run it again with this version")
     if record.environment.git_dirty:

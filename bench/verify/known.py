@@ -15,9 +15,13 @@ import numpy as np
 
 from bench import registry
 from bench.contract import TaskShape
+from bench.data.reading.class_splits import class_split
 from bench.data.tasks import TEST_SEED, TaskList, frozen_tasks, lists_digest, shares
 
 FILE = Path(__file__).with_name("known.json")
+HELD_OUT = ("val", "test")
+LETTERS_DRAWN = "letters"
+"""In place of the file of a class split, where the classes are letters that are drawn by code."""
 MOST_TASKS = 100_000
 """A list of more tasks is not drawn again."""
 
@@ -36,6 +40,20 @@ def class_counts(name: str) -> tuple[int, ...] | None:
     """Return the images of each class of a data set's test split; None where not known."""
     counts = _content()["data"].get(name, {}).get("test_counts")
     return tuple(counts) if counts else None
+
+
+@functools.cache
+def held_out(name: str) -> Mapping[str, frozenset[str]]:
+    """Return the classes of a data set's validation and test splits; nothing where not known."""
+    official = _content()["data"].get(name, {}).get("split")
+    if official is None:
+        return {}
+    if official == LETTERS_DRAWN:
+        from bench.data.sets.letters import LETTERS, class_name
+
+        return {part: frozenset(map(class_name, LETTERS[part])) for part in HELD_OUT}
+    found = class_split(official)
+    return {part: frozenset(found[part]) for part in HELD_OUT}
 
 
 def settings(kind: registry.Kind, name: str) -> Mapping[str, Any] | None:

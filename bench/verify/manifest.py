@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import stat
 from pathlib import Path, PurePosixPath
 
 from bench.errors import BenchError
@@ -11,6 +12,8 @@ from bench.results.find import cell_folders
 
 MANIFEST = "MANIFEST.json"
 VERSION = 1
+LARGEST = 16 * 2**20
+"""Bytes of a manifest, a seal or a description that are still read."""
 
 
 def manifest_of(root: Path) -> dict[str, str]:
@@ -37,20 +40,35 @@ def read_manifest(root: Path) -> dict[str, str] | None:
     """
     path = root / MANIFEST
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(small_text(path))
         version, files = content["version"], dict(content["files"])
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         raise BenchError(
             f"{path} is not a readable manifest; restore it or write it anew"
         ) from None
     if version != VERSION:
         raise BenchError(f"{path} is of version {version}, this one reads {VERSION}")
-    for name in files:
+    for name, digest in files.items():
+        if not isinstance(digest, str):
+            raise BenchError(f"{path} has no digest of '{name}'")
         if not is_inside(name):
             raise BenchError(f"{path} names '{name}', which is outside its folder")
     return files
+
+
+def small_text(path: Path) -> str:
+    """Return the text of a file of some megabytes at most.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: it is larger, no regular file, or not UTF-8.
+    """
+    status = path.lstat()
+    if not stat.S_ISREG(status.st_mode) or status.st_size > LARGEST:
+        raise ValueError(f"no regular file of at most {LARGEST // 2**20} MB")
+    return path.read_text(encoding="utf-8")
 
 
 def is_inside(name: object) -> bool:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,15 +12,21 @@ import numpy as np
 from bench.contract import TaskShape
 from bench.data.tasks import lists_digest, numbered_classes
 from bench.errors import BenchError
-from bench.results.files import read_parquet
+from bench.results.files import described_parquet, read_parquet
 from bench.results.predictions import Predictions, read_predictions
 from bench.results.record import Accuracy, Record, summarise
 from bench.results.store import PREDICTIONS, TASKS
 from bench.verify import known
 from bench.verify.findings import Checked, Finding, doubt, refused
+from bench.verify.plausible import warnings
+from bench.verify.pools import pools
 
 NEAR = 1e-9
 """How far a number may be from what it is recomputed as: the rounding of sums."""
+CLASS = "class_"
+INTEGERS = ("int8", "int16", "int32", "int64")
+TASK_TYPES = {"task": INTEGERS, "accuracy": ("double",), CLASS: INTEGERS}
+PREDICTION_TYPES = {"predicted": INTEGERS, "true": INTEGERS, "margin": ("halffloat",)}
 META_TRAINS = ("inversion", "real_data")
 LEAST_SHARE = 0.5
 """Of the training tasks that its budget names, what a fit's time and rate must account for."""
@@ -39,7 +46,10 @@ def numbers(record: Record, folder: Path, checked: Checked) -> Iterator[Finding]
     if record.accuracy is None:
         yield refused("accuracy", "it is done and has no accuracy")
         return
+    yield from pools(record)
+    yield from warnings(record)
     try:
+        check_table(folder / TASKS, record.n_test_tasks, TASK_TYPES)
         columns = read_parquet(folder / TASKS, ("task", "accuracy"))
         values = columns["accuracy"]
         if not np.array_equal(columns["task"], np.arange(len(values))):
@@ -49,16 +59,45 @@ def numbers(record: Record, folder: Path, checked: Checked) -> Iterator[Finding]
         yield refused("tasks", str(error))
         return
     yield from _accuracy(record.accuracy, found, TASKS)
-    if record.n_test_tasks != found.n:
-        yield refused(
-            "tasks", f"{found.n} tasks were scored, the configuration has {record.n_test_tasks}"
-        )
     queries = record.n_way * record.n_query
     if np.abs(values * queries - np.round(values * queries)).max() > NEAR * queries:
         yield refused("tasks", f"an accuracy in {TASKS} is none of {queries} queries")
     yield from _task_list(record, columns, checked)
     yield from _predictions(record, folder, values, checked)
     yield from _rates(record)
+
+
+def check_table(path: Path, n: int, types: Mapping[str, Sequence[str]]) -> None:
+    """Raise where a table has not the rows and columns that it should, before any value is read.
+
+    A few bytes of a table may stand for billions of rows.
+
+    Args:
+        path: the table.
+        n: its rows, as the record says.
+        types: of the columns that it may have, by name without the number that follows `class_`.
+
+    Raises:
+        BenchError: it is missing or damaged, or is another table.
+    """
+    rows, columns = described_parquet(path)
+    if rows != n:
+        raise BenchError(f"{path.name} has {rows} rows; the record says {n}")
+    for name, kind in columns.items():
+        allowed = types.get(CLASS if re.fullmatch(r"class_\d+", name) else name, ())
+        if kind not in allowed:
+            wanted = (
+                f"not {' or '.join(allowed)}" if allowed else "which is no column of such a table"
+            )
+            raise BenchError(f"{path.name} has {name} as {kind}, {wanted}")
+
+
+def lists_classes(folder: Path) -> bool:
+    """Tell whether a cell's table of tasks names their classes; True where it cannot be read."""
+    try:
+        return "class_0" in described_parquet(folder / TASKS)[1]
+    except BenchError:
+        return True
 
 
 def _without_result(record: Record) -> Iterator[Finding]:
@@ -134,38 +173,34 @@ def _predictions(
     if not (folder / PREDICTIONS).exists():
         return
     try:
+        queries = len(values) * record.n_way * record.n_query
+        check_table(folder / PREDICTIONS, queries, PREDICTION_TYPES)
         found = read_predictions(folder / PREDICTIONS, len(values))
     except BenchError as error:
         yield refused("predictions", str(error))
         return
     checked.counted.add("predictions")
     yield from _answers(record, found)
-    if found.predicted.shape[1] == record.n_way * record.n_query:
-        wrong = np.flatnonzero(np.abs(found.accuracies - values) > NEAR)
-        if len(wrong):
-            text = f"{len(wrong)} tasks have another accuracy by their predictions, the first"
-            first = int(wrong[0])
-            yield refused(
-                "predictions",
-                f"{text} task {first}: {found.accuracies[first]:.4f}, not {values[first]:.4f}",
-            )
-        if record.accuracy is not None:
-            yield from _accuracy(record.accuracy, summarise(found.accuracies), PREDICTIONS)
+    wrong = np.flatnonzero(np.abs(found.accuracies - values) > NEAR)
+    if len(wrong):
+        text = f"{len(wrong)} tasks have another accuracy by their predictions, the first"
+        first = int(wrong[0])
+        yield refused(
+            "predictions",
+            f"{text} task {first}: {found.accuracies[first]:.4f}, not {values[first]:.4f}",
+        )
+    if record.accuracy is not None:
+        yield from _accuracy(record.accuracy, summarise(found.accuracies), PREDICTIONS)
 
 
 def _answers(record: Record, found: Predictions) -> Iterator[Finding]:
-    queries = record.n_way * record.n_query
-    if found.predicted.shape[1] != queries:
-        text = f"{found.predicted.shape[1]} queries per task, the configuration has {queries}"
-        yield refused("predictions", text)
-        return
     truth = _truth(record)
     if truth is not None and not (found.true == truth).all():
         yield refused("predictions", "the true classes are not those of the frozen queries")
     if found.predicted.min() < 0 or found.predicted.max() >= record.n_way:
         yield refused("predictions", f"a predicted class is none of 0 to {record.n_way - 1}")
-    if (found.margin < 0).any():
-        yield refused("predictions", "a margin is negative")
+    if not (found.margin >= 0).all():
+        yield refused("predictions", "a margin is negative, or no number")
 
 
 def _truth(record: Record) -> np.ndarray | None:
@@ -182,7 +217,7 @@ def _truth(record: Record) -> np.ndarray | None:
 def _rates(record: Record) -> Iterator[Finding]:
     """Yield what no machine can have done."""
     timing, cost = record.timing, record.cost
-    for name, value in [*timing, *cost]:
+    for name, value in [*timing, *cost, ("energy_j", record.energy_j)]:
         if value is not None and not isinstance(value, bool) and not 0 <= value < math.inf:
             yield refused("rates", f"{name} is {value}")
             return
@@ -191,8 +226,8 @@ def _rates(record: Record) -> Iterator[Finding]:
     elif abs(timing.test_s * timing.test_tasks_per_s / record.scored.n - 1) > 1e-6:
         yield refused("rates", "its test's time and rate do not come to its number of tasks")
     yield from _fit_rates(record)
-    if record.ended < record.started:
-        yield refused("rates", f"it ended ({record.ended}) before it started ({record.started})")
+    if record.device.threads < 1:
+        yield refused("rates", f"it ran with {record.device.threads} threads")
 
 
 def _fit_rates(record: Record) -> Iterator[Finding]:

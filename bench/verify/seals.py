@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import json
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
 from bench.errors import BenchError
 from bench.results.community import BADGES, SUBMISSION, read_badge
 from bench.results.files import file_sha256
-from bench.results.store import CONFIG, DONE, RECORD, damage
+from bench.results.store import CONFIG, DONE, PREDICTIONS, RECORD, TASKS, damage
 from bench.verify.findings import Checked, Finding, doubt, refused
-from bench.verify.manifest import MANIFEST, is_inside, read_manifest
+from bench.verify.manifest import MANIFEST, is_inside, read_manifest, small_text
 from bench.verify.schema import Submission
 
 Files = dict[str, str]
+SEALED = {RECORD, TASKS, PREDICTIONS, CONFIG}
+"""Files of which a finished cell's seal must hold the digest."""
+BESIDE = {SUBMISSION, MANIFEST, "README.md"}
+"""Files of a submission that its manifest does not name."""
 
 
 class Manifests:
@@ -69,7 +74,7 @@ class Manifests:
 
 def _submission(place: Path, files: Files) -> Iterator[Finding]:
     try:
-        found = Submission.model_validate_json((place / SUBMISSION).read_bytes())
+        found = Submission.model_validate_json(small_text(place / SUBMISSION))
     except FileNotFoundError:
         yield refused("submission", f"{place / SUBMISSION} is missing; bench submit writes it")
         return
@@ -77,9 +82,20 @@ def _submission(place: Path, files: Files) -> Iterator[Finding]:
         first = " ".join(str(error).split())[:120]
         yield refused("submission", f"{place / SUBMISSION} is not as its schema says: {first}")
         return
+    yield from _strange(place, files)
     cells = {name.split("/")[-2] for name in files if name.endswith(f"/{RECORD}")}
     if cells != set(found.cells):
         yield refused("submission", f"{SUBMISSION} and {MANIFEST} name different cells")
+
+
+def _strange(place: Path, files: Files) -> Iterator[Finding]:
+    """Yield what a submission holds beside its cells and badges, hidden files included."""
+    for path in sorted(place.rglob("*")):
+        name = path.relative_to(place).as_posix()
+        if path.is_symlink() or not (path.is_file() or path.is_dir()):
+            yield refused("submission", f"{name} is a link, or no file")
+        elif path.is_file() and name not in {*files, *BESIDE} and path.parent.name != BADGES:
+            yield refused("submission", f"{name} is neither of a cell nor in {MANIFEST}")
 
 
 def _badges(place: Path, files: Files) -> Iterator[Finding]:
@@ -104,8 +120,6 @@ def seals(
         checked: takes note that digests were compared.
     """
     files = {p for p in folder.rglob("*") if p.is_file() and not p.name.startswith(".")}
-    if links := sorted(p for p in files if p.is_symlink()):
-        yield refused("files", f"{links[0].relative_to(folder)} is a link")
     listed = manifests.nearest(folder)
     if (folder / DONE).exists():
         checked.counted.add("digests")
@@ -119,17 +133,31 @@ def seals(
         yield from _listed(files, *listed)
 
 
+def irregular(folder: Path) -> str | None:
+    """Say which entry of a cell's folder is neither a file nor a folder: a link, a pipe."""
+    for path in sorted(folder.rglob("*")):
+        mode = path.lstat().st_mode
+        if stat.S_ISLNK(mode):
+            return f"{path.relative_to(folder)} is a link"
+        if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+            return f"{path.relative_to(folder)} is no file"
+    return None
+
+
 def _sealed(folder: Path, files: set[Path]) -> Iterator[Finding]:
     try:
-        names = [*json.loads((folder / DONE).read_text(encoding="utf-8"))]
-    except (OSError, ValueError, TypeError):
-        names = []
+        names = [*json.loads(small_text(folder / DONE))]
+    except (OSError, ValueError, TypeError, RecursionError):
+        yield refused("files", f"{DONE} is damaged")
+        return
     if strange := [name for name in names if not is_inside(name)]:
         yield refused("files", f"{DONE} names '{strange[0]}', which is outside its folder")
     elif problem := damage(folder):
         yield refused("files", problem)
     rest = {p.relative_to(folder).as_posix() for p in files} - {*names, DONE}
-    if rest:
+    if open_parts := sorted(rest & SEALED):
+        yield refused("files", f"{open_parts[0]} is not among the files of {DONE}")
+    elif rest:
         yield doubt("files", f"{min(rest)} is not among the files of {DONE}")
 
 

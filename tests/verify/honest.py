@@ -13,7 +13,7 @@ from bench.data.opening import open_data
 from bench.data.sets.glyphs import Glyphs
 from bench.execute.cell import run_cell
 from bench.execute.state import RunState
-from bench.results.files import content_hash, write_json
+from bench.results.files import content_hash
 from bench.results.store import mark_done
 from bench.suites.cell import Cell
 from bench.suites.expand import expand
@@ -59,8 +59,8 @@ def read(folder: Path) -> dict[str, Any]:
 
 
 def write(folder: Path, values: dict[str, Any]) -> None:
-    """Write a record and seal the cell anew."""
-    write_json(folder / "record.json", values)
+    """Write a record and seal the cell anew; values may hold what is no number, or no character."""
+    (folder / "record.json").write_text(json.dumps(values), encoding="utf-8")
     mark_done(folder)
 
 

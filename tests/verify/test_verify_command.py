@@ -66,7 +66,9 @@ def test_a_submission_needs_answers_and_a_clean_checkout(cells, tmp_path):
     (cells["random"] / "predictions.parquet").unlink()
     mark_done(cells["random"])
     values = read(cells["average"])
-    write(cells["average"], {**values, "environment": {**values["environment"], "git_dirty": True}})
+    dirty = {"environment": {**values["environment"], "git_dirty": True}}
+    dirty["warnings"] = [*values["warnings"], "the checkout had uncommitted changes"]
+    write(cells["average"], {**values, **dirty})
     values = read(cells["purer"])
     write(cells["purer"], {**values, "identity": None, "code": None})
     assert not verify_folder(tmp_path / "runs").is_refused
@@ -94,6 +96,8 @@ def test_a_method_of_another_package_is_taken_at_its_word(cells, tmp_path):
     write(place, values)
     verdict = verify_folder(tmp_path / "runs")
     refused = [one.text for _, one in verdict.located() if one.level == "refused"]
+    doubts = [one for _, one in verdict.located() if one.level == "doubt"]
+    assert any(one.text == "suite 'glyphs' of this package does not run forest" for one in doubts)
     assert refused[0].startswith("its fields and what was hashed disagree: method_config")
 
 

@@ -145,6 +145,24 @@ def test_a_submission_must_say_who_hands_it_in(community):
     assert found[0].endswith("submission.json is missing; bench submit writes it")
 
 
+def test_a_submission_holds_nothing_beside_its_cells(community):
+    folder = community / "forest"
+    (folder / ".hook.sh").write_text("x")
+    (folder / "badges").mkdir()
+    (folder / "badges" / "note.txt").write_text("x")
+    (folder / "more").symlink_to("/etc")
+    (folder / "glyphs" / "notes.md").write_text("x")
+    found = {one.text for one in verify_folder(community).findings if one.level == "refused"}
+    assert found == {
+        ".hook.sh is neither of a cell nor in MANIFEST.json",
+        "glyphs/notes.md is neither of a cell nor in MANIFEST.json",
+        "more is a link, or no file",
+        f"{folder / 'badges' / 'note.txt'} is no badge of a cell of its name",
+    }
+    for path in (folder / ".hook.sh", folder / "more", folder / "glyphs" / "notes.md"):
+        path.unlink()
+
+
 def badge(community: Path) -> Path:
     """Write the badge of the submitted cell of `average`, as if it was run again bitwise."""
     folder = copy_of(community / "forest", community.parent / "same")["average"]

@@ -42,6 +42,9 @@ def data() -> dict[str, Any]:
         row: dict[str, Any] = {"digests": known_digests(source)}
         if counts := class_counts(source):
             row["test_counts"] = counts
+        split = known.LETTERS_DRAWN if isinstance(source, Glyphs) else source.official
+        if split is not None:
+            row["split"] = split
         found[name] = row
     return found
 
