@@ -111,7 +111,7 @@ def _teacher_line(teacher: dict[str, Any]) -> list[Entry]:
     texts = (
         teacher["name"],
         teacher["architecture"],
-        str(teacher["image_size"]),
+        str(teacher.get("image_size", "–")),  # older records do not say it
         f"{100 * teacher['accuracy']:.1f}",
         shown,
     )
