@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -58,16 +57,12 @@ def _page(report: Report, folder: Path, formats: Sequence[str], leave_out: Leave
     from reports.page.render import render_page
 
     def pictures(drawings: Sequence[Any], key: str) -> list[Picture]:
-        from reports.figures.drawing import write_drawing
+        from reports.figures.drawing import write_drawings
 
-        gc.freeze()  # else each collection of a drawn figure walks through all records again
-        try:
-            return [
-                picture(one, write_drawing(folder / FIGURES, one, key, formats)[0].read_bytes())
-                for one in drawings
-            ]
-        finally:
-            gc.unfreeze()
+        found = write_drawings(folder / FIGURES, drawings, key, formats)
+        return [
+            picture(one, paths[0].read_bytes()) for one, paths in zip(drawings, found, strict=True)
+        ]
 
     parts, across, offered, hero = [], [], [], None
     for group, tables in zip(report.shown, report.tables, strict=True):

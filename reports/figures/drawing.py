@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,17 @@ class Drawing:
         """Return the figure's files by format."""
         figure = laid_out(self.draw())
         return {kind: as_bytes(figure, kind) for kind in formats}
+
+
+def write_drawings(
+    folder: Path, drawings: Sequence[Drawing], key: str, formats: Sequence[str] = FORMATS
+) -> list[list[Path]]:
+    """Write the files of several figures; see `write_drawing`."""
+    gc.freeze()  # else each collection of a drawn figure walks through all records again
+    try:
+        return [write_drawing(folder, one, key, formats) for one in drawings]
+    finally:
+        gc.unfreeze()
 
 
 def write_drawing(

@@ -120,7 +120,7 @@ def _facts(r: Record) -> list[tuple[str, str]]:
                   f"{(r.task_list_sha256 or 'none')[:10]}"),
         ("protocol", _plain(r.protocol)),
         ("budget", _plain(r.budget)),
-        ("method", _plain(r.method_config) or "no settings"),
+        ("settings", _plain(r.method_config) or "none"),
         ("calibration", _plain(r.calibration_config)),
         ("cost", _cost(r)),
     ]  # fmt: skip

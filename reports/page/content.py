@@ -48,9 +48,9 @@ class Part:
     pictures: list[Picture] = field(default_factory=list)
 
 
-def picture(drawing: Drawing, svg: bytes) -> Picture:
-    """Return a figure as the page shows it."""
-    address = "data:image/svg+xml;base64," + base64.b64encode(svg).decode()
+def picture(drawing: Drawing, svg: bytes, address: str = "") -> Picture:
+    """Return a figure as a page shows it, from an address or, without one, from its own data."""
+    address = address or "data:image/svg+xml;base64," + base64.b64encode(svg).decode()
     width = re.search(rb'<svg[^>]* width="([\d.]+)pt"', svg)
     wide = width is not None and float(width[1]) > HALF_PAGE
     return Picture(drawing.name, drawing.title, drawing.caption, drawing.alt, address, wide)

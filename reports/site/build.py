@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
 import shutil
 from collections.abc import Sequence
@@ -14,10 +13,11 @@ from bench.results.files import file_sha256, write_json, write_text
 from bench.results.store import RECORD, StoredRecord
 from reports.page import cells as page_cells
 from reports.page import content
-from reports.page.content import Part, Picture, picture, short_name, slug
+from reports.page.content import Part, Picture, short_name, slug
 from reports.page.render import FOLDER as PAGE
 from reports.page.render import counts, templates
 from reports.site.changes import STATE, state, versions
+from reports.site.figures import across_pictures, group_pictures
 from reports.tables.collection import Report
 
 HERE = Path(__file__).parent
@@ -36,12 +36,12 @@ def build_site(report: Report, folder: Path, figures: bool = True, title: str = 
         title: of the site.
     """
     stored = [one for group in report.groups for one in group.stored]
-    parts = [_part(report, number, folder, figures) for number in range(len(report.shown))]
+    parts = _parts(report, folder, figures)
     found = _cells(report, stored, parts)
     listed = {one["hash"]: one["listed"] for one in found}
     history = versions(folder, listed)
     pages = _pages(report, stored, parts, found)
-    pages["index.html"]["across"] = _across(report, folder) if figures else []
+    pages["index.html"]["across"] = across_pictures(report.shown, folder) if figures else []
     pages["changes.html"] = {"template": "changes.html.j2", "versions": history, "known": listed}
     for name in PAGES:
         shutil.rmtree(folder / name, ignore_errors=True)
@@ -49,7 +49,8 @@ def build_site(report: Report, folder: Path, figures: bool = True, title: str = 
     for name, values in pages.items():
         up = "../" * name.count("/")
         text = environment.get_template(values.pop("template")).render(title=title, up=up, **values)
-        write_text(folder / name, text)
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text, encoding="utf-8")
     feed = environment.get_template("changes.xml.j2").render(title=title, versions=history)
     write_text(folder / "changes.xml", feed)
     for one in stored:
@@ -61,35 +62,15 @@ def build_site(report: Report, folder: Path, figures: bool = True, title: str = 
     return len(pages)
 
 
-def _part(report: Report, number: int, folder: Path, figures: bool) -> Part:
-    group, tables = report.shown[number], report.tables[number]
-    name = slug(group, report.shown)
-    shown: list[Picture] = []
+def _parts(report: Report, folder: Path, figures: bool) -> list[Part]:
+    names = [slug(group, report.shown) for group in report.shown]
+    shown: list[list[Picture]] = [[] for _ in names]
     if figures:
-        from reports.figures.build import group_drawings
-        from reports.figures.drawing import drawing_key
-
-        shown = _pictures(group_drawings(group, name), drawing_key([group]), folder, "../")
-    return Part(name, short_name(group), group.name, tables, shown)
-
-
-def _across(report: Report, folder: Path) -> list[Picture]:
-    from reports.figures.build import across_drawings
-    from reports.figures.drawing import drawing_key
-
-    return _pictures(across_drawings(report.shown), drawing_key(report.shown), folder, "")
-
-
-def _pictures(drawings: Sequence[Any], key: str, folder: Path, up: str) -> list[Picture]:
-    """Draw figures below the site's folder; return them with their addresses there."""
-    from reports.figures.drawing import write_drawing
-
-    found = []
-    for one in drawings:
-        (path,) = write_drawing(folder / "figures", one, key, ["svg"])
-        shown = picture(one, path.read_bytes())
-        found.append(dataclasses.replace(shown, address=f"{up}figures/{path.name}"))
-    return found
+        shown = group_pictures(report.shown, names, folder)
+    return [
+        Part(name, short_name(group), group.name, tables, some)
+        for name, group, tables, some in zip(names, report.shown, report.tables, shown, strict=True)
+    ]
 
 
 def _cells(

@@ -5,10 +5,15 @@ Chromium alone is enough: `--dump-dom` prints the page after its scripts ran.
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import http.server
 import json
 import re
 import shutil
 import subprocess
+import threading
+from collections.abc import Callable, Iterator
 from html import unescape
 from pathlib import Path
 from typing import Any
@@ -28,10 +33,33 @@ def chromium() -> str:
     return found
 
 
-def evaluate(page: Path, script: str, width: int = 1000, height: int = 900) -> Any:
+@contextlib.contextmanager
+def served(folder: Path) -> Iterator[Callable[[Path], str]]:
+    """Serve a folder on this machine; give what makes the address of a file below it."""
+    handler = functools.partial(_Silent, directory=str(folder))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        root = f"http://127.0.0.1:{server.server_address[1]}"
+        yield lambda path: f"{root}/{path.relative_to(folder).as_posix()}"
+        server.shutdown()
+
+
+class _Silent(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *words: object) -> None:
+        pass
+
+
+def evaluate(
+    page: Path,
+    script: str,
+    width: int = 1000,
+    height: int = 900,
+    address: Callable[[Path], str] = Path.as_uri,
+) -> Any:
     """Open a page and return what the function body `script` returns, as JSON.
 
-    What the page complains about on its console stands in `window.problems`.
+    What the page complains about on its console stands in `window.problems`. `address` is the
+    page's, by its path.
     """
     program = chromium()
     text = page.read_text(encoding="utf-8")
@@ -48,7 +76,7 @@ def evaluate(page: Path, script: str, width: int = 1000, height: int = 900) -> A
     command = [
         program, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
         f"--window-size={width},{height}", "--virtual-time-budget=20000", "--dump-dom",
-        copy.as_uri(),
+        address(copy),
     ]  # fmt: skip
     output = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     copy.unlink()

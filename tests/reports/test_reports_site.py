@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote
@@ -12,13 +13,14 @@ from xml.etree import ElementTree
 
 import pytest
 from click.testing import CliRunner
-from report_browser import evaluate
+from report_browser import evaluate, node_module, served
 from report_records import standard_suite
 
 from bench.results.select import load_records
 from bench.results.store import mark_done
 from reports.cli_site import site
 from reports.site.build import build_site, page_name
+from reports.site.figures import group_pictures
 from reports.tables.collection import compute
 
 ATOM = "{http://www.w3.org/2005/Atom}"
@@ -156,3 +158,79 @@ def test_pages_work_in_a_browser(pages):
         page = next((pages / folder).glob("*.html"))
         sheet = "return [window.problems, document.styleSheets.length]"
         assert evaluate(page, sheet) == [[], 1]
+
+
+def one_of_each(pages: Path) -> list[Path]:
+    """Return a page of each kind."""
+    folders = ("scenarios", "methods", "cells")
+    inner = [min((pages / name).glob("*.html")) for name in folders]
+    return [pages / "index.html", pages / "changes.html", *inner]
+
+
+AXE = """
+const report = await axe.run(document, {preload: false, resultTypes: ['violations']});
+const found = report.violations.map((v) => v.id + ': ' + v.nodes.slice(0, 3).map((n) => n.html));
+return [...window.problems, ...found];
+"""
+
+
+@pytest.mark.browser
+def test_axe_finds_nothing_on_a_page_of_each_kind(pages):
+    """No violation of any impact, and nothing on the console, from a file."""
+    source = (node_module("axe-core") / "axe.min.js").read_text(encoding="utf-8")
+    assert {page.name: evaluate(page, source + AXE) for page in one_of_each(pages)} == {
+        page.name: [] for page in one_of_each(pages)
+    }
+
+
+LOADED = """
+const styled = getComputedStyle(document.querySelector('nav ul')).display;
+const kept = performance.getEntriesByType('resource').map((one) => [one.name, one.responseStatus]);
+const broken = [...document.images].filter((one) => !one.naturalWidth).map((one) => one.src);
+return [window.problems, styled, kept.filter((one) => one[1] !== 200), broken];
+"""
+
+
+@pytest.mark.browser
+def test_pages_work_below_any_address(pages, tmp_path):
+    site = shutil.copytree(pages, tmp_path / "some" / "where")
+    with served(tmp_path) as address:
+        for page in one_of_each(site):
+            assert evaluate(page, LOADED, address=address) == [[], "flex", [], []], page
+
+
+@pytest.mark.browser
+def test_the_nu_validator_finds_nothing(pages):
+    """The validator of the W3C: neither an error nor a warning on a page of each kind."""
+    jar = node_module("vnu-jar") / "build" / "dist" / "vnu.jar"
+    java = shutil.which("java")
+    if java is None:
+        pytest.skip("no java on the path: apt install default-jre-headless")
+    command = [java, "-jar", str(jar), "--skip-non-html", *map(str, one_of_each(pages))]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")
+
+
+def test_figures_drawn_by_several_processes_are_the_same(runs, tmp_path, monkeypatch):
+    report = compute(load_records(runs, ["method=average", "method=random"]))
+    groups = report.shown[:1] * 2
+    for n in (1, 2):
+        monkeypatch.setattr("reports.site.figures.available_cores", lambda n=n: n)
+        found = group_pictures(groups, ["a", "b"], tmp_path / str(n))
+        assert [[one.address for one in some] for some in found] == [
+            [f"../figures/{one.name}.svg" for one in some] for some in found
+        ]
+    names = sorted(path.name for path in (tmp_path / "1" / "figures").glob("*.svg"))
+    assert names
+    for name in names:
+        first, second = (tmp_path / n / "figures" / name for n in ("1", "2"))
+        assert first.read_bytes() == second.read_bytes()
+
+
+def test_records_of_every_version_have_their_pages(tmp_path):
+    golden = Path(__file__).resolve().parents[1] / "golden" / "records"
+    stored = [one for folder in sorted(golden.iterdir()) for one in load_records(folder)]
+    named = {(one.record.cell_hash, one.folder) for one in stored}
+    for number, one in enumerate(stored):
+        assert build_site(compute([one]), tmp_path / str(number), figures=False) >= 4
+    assert len(named) >= 3
