@@ -7,6 +7,7 @@ only root may read. Both count all that ran on the device, not this process alon
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -78,7 +79,7 @@ def processor_counters(root: Path = POWERCAP) -> list[Counter]:
             _joules(energy)
         except UNREADABLE:
             return []
-        found.append(Counter(lambda energy=energy: _joules(energy), span))
+        found.append(Counter(partial(_joules, energy), span))
     return found
 
 
