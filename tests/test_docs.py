@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 import yaml
+
+from bench import registry
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -55,3 +58,14 @@ def test_the_navigation_lists_every_page(hook: ModuleType) -> None:
             entries += entry.values() if isinstance(entry, dict) else entry
     pages = [path.relative_to(ROOT / "docs").as_posix() for path in ROOT.glob("docs/**/*.md")]
     assert sorted(listed) == sorted([*pages, *hook.ROOT_PAGES.values()])
+
+
+def test_every_method_has_its_page_with_a_table_of_its_results() -> None:
+    index = (ROOT / "docs" / "methods" / "index.md").read_text(encoding="utf-8")
+    for name in registry.names("method", registry.OWN):
+        link = rf"\[[^|\]]*`{name}`[^|\]]*\]\(([\w./]+)\)"
+        found = re.search(rf"^\| [^|]*{link}", index, re.MULTILINE)
+        assert found, f"docs/methods/index.md has no row of {name} with a link to its page"
+        page = (ROOT / "docs" / "methods" / found[1]).read_text(encoding="utf-8")
+        tables = re.findall(r"<!-- results: (.*?) -->", page)
+        assert any(f"method={name}" in one.split() for one in tables), f"{found[1]}: no results"
