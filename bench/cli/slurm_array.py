@@ -28,6 +28,8 @@ from bench.suites.cell import Cell
 
 N_TASKS = 4
 """Tasks of an array where `--jobs` does not say how many."""
+TRIES = 3
+"""Jobs in a row that may end with nothing done: on a slow file system a start may take minutes."""
 LOOK_EVERY = 2.0
 """Seconds between two looks at the folder and at the queue."""
 
@@ -70,6 +72,7 @@ class Array:
         left = {cell_folder(plan, request.runs, cell): cell for cell in cells}
         before = {folder: _stamp(folder) for folder in left}
         watched = _Watched(left, request, display)
+        in_vain = 0
         while left:
             n_left, kept = len(left), _kept(request)
             job = self._submit(plan, request, display)
@@ -79,10 +82,11 @@ class Array:
                     watched.leave(folder)
                     yield left.pop(folder), folder
             keeping.stop.check()
-            if len(left) == n_left and _kept(request) == kept:
+            in_vain = in_vain + 1 if (len(left), _kept(request)) == (n_left, kept) else 0
+            if in_vain == TRIES:
                 raise BrokenOff(
-                    f"Slurm job {job} ended and nothing was done; what its tasks printed is in "
-                    f"{_output(plan, request)}"
+                    f"Slurm job {job} and {TRIES - 1} before it ended with nothing done; "
+                    f"what its tasks printed is in {_output(plan, request)}"
                 )
 
     def _submit(self, plan: ResolvedSuite, request: Request, display: Display) -> str:

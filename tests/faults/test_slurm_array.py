@@ -100,7 +100,7 @@ def test_cells_are_told_as_tasks_finish_them_and_what_is_left_is_submitted_again
     assert run.shown.lines[0] == f"Slurm job 1: its tasks print to {run.runs}/two/.slurm"
 
 
-def test_a_task_that_only_saved_is_followed_by_another_and_one_that_did_nothing_is_not(
+def test_a_job_that_only_saved_is_followed_by_others_and_three_that_did_nothing_are_not(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = run.runs / "two" / run.hashes[0]
@@ -109,10 +109,11 @@ def test_a_task_that_only_saved_is_followed_by_another_and_one_that_did_nothing_
         folder.mkdir(parents=True)
         (folder / "checkpoint-00000001-ab.pt").touch()
 
-    queue = use(monkeypatch, save, lambda: None)
-    with pytest.raises(BrokenOff, match=r"Slurm job 2 ended and nothing was done; .*\.slurm"):
+    nothing = [lambda: None] * 3
+    queue = use(monkeypatch, nothing[0], save, *nothing)
+    with pytest.raises(BrokenOff, match=r"Slurm job 5 and 2 before it ended with .*\.slurm"):
         run()
-    assert len(queue.scripts) == 2
+    assert len(queue.scripts) == 5
 
 
 def test_a_request_to_end_reaches_the_tasks_which_save_first(
