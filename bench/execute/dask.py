@@ -102,6 +102,7 @@ class Workers:
         self._client, self._setup, self._devices = client, setup, list(devices)
         self._display, self._room, self._plan = display, room, plan
         self._run_id = uuid.uuid4().hex
+        self._known: list[str] = []
         self._given: dict[str, str | None] = {}
         """the device of each worker that was met"""
         self._at: dict[Any, tuple[str, Unit]] = {}
@@ -181,7 +182,13 @@ class Workers:
         return Ended(unit, lost=f"worker {worker} did not end it ({why})")
 
     def _there(self) -> list[str]:
-        return list(self._client.scheduler_info(n_workers=-1)["workers"])
+        """Return the workers by the scheduler's own answer; the last known where it has none.
+
+        Not what the client keeps of the scheduler: that may be without workers for a moment.
+        """
+        with contextlib.suppress(OSError):
+            self._known = list(self._client.nthreads())
+        return self._known
 
     def _idle(self) -> list[str]:
         at_work = {worker for worker, _ in self._at.values()}

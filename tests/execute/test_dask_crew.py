@@ -47,11 +47,14 @@ class Client:
 
     def __init__(self, *workers: str) -> None:
         self.workers, self.status, self.blind = list(workers), "running", set()
+        self.silent = False
         self.given: list[tuple[str, str | None, Unit]] = []
         self.futures: list[Future] = []
 
-    def scheduler_info(self, n_workers: int) -> dict[str, Any]:
-        return {"workers": dict.fromkeys(self.workers)}
+    def nthreads(self) -> dict[str, int]:
+        if self.silent:
+            raise OSError("the scheduler does not answer")
+        return dict.fromkeys(self.workers, 1)
 
     def run(self, function: Callable[..., Any], *args: Any, workers: Any = None, on_error: str):
         return {one: one not in self.blind for one in workers or self.workers}
@@ -119,6 +122,15 @@ def test_what_a_worker_raises_ends_the_run_or_the_cell(tmp_path: Path) -> None:
     first, second = sorted(crew.ended(1), key=lambda one: one.unit.number)
     assert str(first.error) == "no data"
     assert second.lost == "worker b did not end it (ZeroDivisionError: by 0)"
+
+
+def test_a_scheduler_that_is_silent_for_a_moment_takes_no_worker_away(tmp_path: Path) -> None:
+    client = Client("a")
+    crew = crew_of(client, tmp_path, Shown())
+    crew.start(UNITS[0])
+    client.silent = True
+    assert crew.ended(0) == []
+    assert crew.size == 1
 
 
 def test_no_worker_is_said_and_then_ends_the_run(tmp_path: Path, clock: list[float]) -> None:
