@@ -69,3 +69,18 @@ def test_every_method_has_its_page_with_a_table_of_its_results() -> None:
         page = (ROOT / "docs" / "methods" / found[1]).read_text(encoding="utf-8")
         tables = re.findall(r"<!-- results: (.*?) -->", page)
         assert any(f"method={name}" in one.split() for one in tables), f"{found[1]}: no results"
+
+
+def test_pages_about_results_lead_to_the_website_of_the_records(hook: ModuleType) -> None:
+    """Each link leads to the page that `tox -e site` writes."""
+    for name in hook.LEADS_THERE:
+        markdown = (ROOT / "docs" / name).read_text(encoding="utf-8")
+        changed = hook.with_records(markdown, name)
+        title, _, link = changed.splitlines()[:3]
+        assert markdown.startswith(title)
+        assert len(changed.splitlines()) == len(markdown.splitlines()) + 2
+        address = link.partition("](")[2].partition(")")[0]
+        place = (ROOT / "docs" / name).parent / address
+        assert place.resolve() == (ROOT / "docs" / hook.RECORDS).resolve()
+    assert hook.with_records("# A\n\nb\n", "start.md") == "# A\n\nb\n"
+    assert hook.RECORDS.partition("/")[0] in (ROOT / "tox.ini").read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""A hook of MkDocs that adds files from outside docs/ to the website: pages, and a schema.
+"""A hook of MkDocs that adds files from outside docs/ to the website: pages, a schema, the records.
 
 README.md becomes the home page. Links keep working in the repository and on the website: a link
 to one of these files leads to its copy, a link to another file outside docs/ is shown as text.
@@ -23,6 +23,15 @@ ROOT_PAGES = {
 }
 FILES = ROOT_PAGES | {"bench/results/record.schema.json": "record.schema.json"}
 """Files outside docs/ by their path in the repository, and their path on the website."""
+RECORDS = "records/index.html"
+"""The website of the records, which `tox -e site` writes in the place of this page."""
+PLACEHOLDER = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>Records</title></head>
+<body><p>Made by <code>tox -e site</code>, after <code>tox -e docs</code>.</p></body>
+</html>
+"""
+LEADS_THERE = {"results/index.md": "../", "reports.md": ""}
+"""Pages that say where the website of the records is, and the way from each to the top."""
 _LINK = re.compile(r"\[(?P<text>[^\]]+)\]\((?!https?:|mailto:|#)(?P<target>[^)\s]+)\)")
 
 _SOURCE = re.compile(r'(?P<name>src|srcset)="(?!https?:|data:)(?P<target>[^"\s]+)"')
@@ -38,6 +47,7 @@ def on_files(files: Files, *, config: MkDocsConfig) -> Files:
         text = (root / source).read_text(encoding="utf-8")
         content = site_links(text, Path(), root) if source in ROOT_PAGES else text
         files.append(File.generated(config, target, content=content))
+    files.append(File.generated(config, RECORDS, content=PLACEHOLDER))
     return files
 
 
@@ -46,7 +56,21 @@ def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: 
     if page.file.generated_by:
         return markdown
     root = Path(config.config_file_path).parent
-    return site_links(markdown, Path("docs", page.file.src_uri).parent, root)
+    return with_records(
+        site_links(markdown, Path("docs", page.file.src_uri).parent, root), page.file.src_uri
+    )
+
+
+def with_records(markdown: str, name: str) -> str:
+    """Let a page that `LEADS_THERE` begin, below its title, with a link to all records."""
+    if name not in LEADS_THERE:
+        return markdown
+    title, _, rest = markdown.partition("\n")
+    address = LEADS_THERE[name] + RECORDS
+    link = (
+        f"[All scenarios, methods and cells of the stored results]({address}), to search and sort."
+    )
+    return f"{title}\n\n{link}\n{rest}"
 
 
 def site_links(text: str, folder: Path, root: Path) -> str:
