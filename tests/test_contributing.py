@@ -13,13 +13,16 @@ from typing import Any
 
 import pytest
 
+from bench.results.community import origin_of
 from bench.results.files import write_json
 from bench.results.find import find_records
 from bench.results.select import load_records
 from bench.results.store import mark_done
 from bench.verify.folder import verify_folder
 from bench.verify.packed import unpack
+from reports.site.build import build_site
 from reports.tables.build import build_tables
+from reports.tables.collection import compute
 from tests.example_files import PAGE, ROOT, quoted, updated
 from tests.execute.test_run import ENVIRONMENT
 from tests.processes import run
@@ -109,6 +112,8 @@ def _hand_in(site: Path, folder: Path) -> None:
     for path in (folder / "runs").glob("*/*/record.json"):  # as from an installed package
         values = json.loads(path.read_text(encoding="utf-8"))
         values["environment"] |= {"git_commit": None, "git_dirty": None}
+        dirty = "the checkout had uncommitted changes"
+        values["warnings"] = [one for one in values["warnings"] if one != dirty]
         write_json(path, values)
         mark_done(path.parent)
     packed = folder / "median.zip"
@@ -125,6 +130,35 @@ def _hand_in(site: Path, folder: Path) -> None:
     verdict = verify_folder(folder / "community", submission=True)  # here without the plug-in
     assert not verdict.is_refused
     assert verdict.counts == dict.fromkeys(("digests", "hash", "predictions"), 8)
-    (table,) = build_tables(load_records(folder / "community"), ["accuracy"])
+    assert set(_origins(folder).values()) == {"submitted"}
+    _reproduce(site, folder)
+
+
+def _origins(folder: Path) -> dict[str, str]:
+    """Return what the tables say of each method's row, and the site of each cell."""
+    stored = load_records(folder / "community")
+    (table,) = build_tables(stored, ["accuracy"])
     rows = [row for section in table.sections for row in section.rows]
-    assert {row[2].text for row in rows} == {"submitted"}
+    build_site(compute(stored), folder / "site", figures=False)
+    for one in stored:
+        page = (folder / "site" / "cells" / f"{one.record.cell_hash}.html").read_text("utf-8")
+        assert f"<dt>results</dt><dd>{origin_of(one.folder, one.record.cell_hash)}</dd>" in page
+    return {f"{row[0].text} {row[1].text}": row[2].text for row in rows}
+
+
+def _reproduce(site: Path, folder: Path) -> None:
+    """Run a submitted cell again from its record alone; its badge changes what tables say."""
+    cells = load_records(folder / "community", ["method=median", "learner=cosine"])
+    (cell,) = (one for one in cells if one.record.calibration == "none")
+    words = ["reproduce", cell.folder, f"--cache={folder / 'cache'}", "--keep=teachers"]
+    row = bench(site, *words, "--device=cpu")
+    assert (row["verdict"], row["tasks_equal"]) == ("bitwise", row["tasks"])
+    path = folder / "community" / "median" / "badges" / f"{cell.record.cell_hash}.json"
+    badge = json.loads(path.read_text(encoding="utf-8"))
+    assert badge["verdict"] == "bitwise"
+    assert badge["machine"].startswith("cpu (")
+    assert {"commit", "date", "record_sha256"} <= badge.keys()
+    assert not verify_folder(folder / "community", submission=True).is_refused
+    found = _origins(folder)
+    assert found.pop("median cosine") == "reproduced"
+    assert set(found.values()) == {"submitted"}
