@@ -15,6 +15,7 @@ from reports.tables.accuracy import accuracy_table
 from reports.tables.agreement import agreement_table
 from reports.tables.claims import KINDS as CLAIMS
 from reports.tables.claims import claims_tables
+from reports.tables.confidence import confidence_table
 from reports.tables.cost import cost_table
 from reports.tables.hazards import hazards_table
 from reports.tables.hours import hours_tables
@@ -28,6 +29,7 @@ KINDS: dict[str, Callable[[Group], Table | None]] = {
     "accuracy": accuracy_table,
     "paired": paired_table,
     "agreement": agreement_table,
+    "confidence": confidence_table,
     "cost": cost_table,
     "pools": pools_table,
     "teachers": teachers_table,
