@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from bench.execute.plan import Request, ResolvedSuite
@@ -10,12 +11,15 @@ from bench.execute.status import statuses
 from bench.results.store import FINAL
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from bench.execute.estimate import Estimator
 
 WIDTH = 100
 """Columns of a plan that goes to a file or a pipe."""
 
 COLUMNS = ("method", "learner", "data", "shape", "seed", "status", "stored", "time", "memory")
+NUMBERS = ("stored", "time", "memory")
 
 
 def plan_rows(plan: ResolvedSuite, request: Request) -> list[dict[str, Any]]:
@@ -30,7 +34,7 @@ def plan_rows(plan: ResolvedSuite, request: Request) -> list[dict[str, Any]]:
     for cell, state in zip(plan.cells, statuses(plan, request), strict=True):
         status = state.name
         row: dict[str, Any] = {
-            "cell": cell.hash(plan.digests),
+            "cell": state.folder.name,
             "method": cell.method,
             "preset": cell.preset,
             "learner": cell.learner,
@@ -63,24 +67,46 @@ def plan_rows(plan: ResolvedSuite, request: Request) -> list[dict[str, Any]]:
 def print_plan(plan: ResolvedSuite, request: Request, rows: list[dict[str, Any]]) -> None:
     """Print the rows as a table, with the sum below; 100 columns wide where not on a terminal."""
     from rich.console import Console
-    from rich.table import Table
 
     console = Console()
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console = Console(width=WIDTH)
-    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
-    for name in COLUMNS:
-        right, wraps = name in ("stored", "time", "memory"), name in ("method", "data")
-        justify: Literal["left", "right"] = "right" if right else "left"
-        table.add_column(name, justify=justify, no_wrap=not wraps, overflow="fold")
-    for row in rows:
-        cells = _shown(row)
-        table.add_row(*(cells[name] for name in COLUMNS))
     console.print(f"{plan.suite.name}: {plan.suite.title}", markup=False, soft_wrap=True)
-    console.print(table)
+    print_cells([_shown(row) for row in rows], console)
     console.print(_sum(rows), _processes(plan, request, rows), _LEGEND, sep="", soft_wrap=True)
     for name, reason in plan.missing.items():
         console.print(f"{name}: {reason}", markup=False, soft_wrap=True)
+
+
+def print_cells(cells: Sequence[Mapping[str, str]], console: Console) -> None:
+    """Print cells in words as a table, of which only methods and data sets are ever broken."""
+    shown = [dict(zip(COLUMNS, COLUMNS, strict=True)), *cells]
+    widths = {name: max(len(one[name]) for one in shown) for name in COLUMNS}
+    whole = "\n" not in "".join(one["method"] for one in cells)
+    if whole and sum(widths.values()) + len(COLUMNS) - 1 <= console.width:
+        header, *lines = (_line(one, widths) for one in shown)
+        console.print(header, style="bold", markup=False, highlight=False, soft_wrap=True)
+        for line in lines:  # a table of rich's takes milliseconds a row
+            console.file.write(f"{line}\n")
+        return
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
+    for name in COLUMNS:
+        wraps = name in ("method", "data")
+        justify: Literal["left", "right"] = "right" if name in NUMBERS else "left"
+        table.add_column(name, justify=justify, no_wrap=not wraps, overflow="fold")
+    for one in cells:
+        table.add_row(*(one[name] for name in COLUMNS))
+    console.print(table)
+
+
+def _line(cells: Mapping[str, str], widths: Mapping[str, int]) -> str:
+    """Return the columns side by side."""
+    return " ".join(
+        cells[name].rjust(widths[name]) if name in NUMBERS else cells[name].ljust(widths[name])
+        for name in COLUMNS
+    )
 
 
 def _sum(rows: list[dict[str, Any]]) -> str:

@@ -7,7 +7,7 @@ import os
 import random
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import psutil
@@ -49,8 +49,7 @@ def words(suite: Path, runs: Path, cache: Path, *more: str) -> list[str]:
 def storm(
     command: Sequence[str],
     n: int,
-    kills: int,
-    lasts: float,
+    moments: Iterable[object],
     draw: random.Random,
     deep: bool = False,
 ) -> int:
@@ -59,9 +58,8 @@ def storm(
     Args:
         command: what each runs.
         n: how many there are at any time.
-        kills: how often one is killed, unless the work ends before.
-        lasts: seconds in which that is done, about.
-        draw: which one, and when.
+        moments: yields when one is to be killed, unless the work has ended.
+        draw: which one.
         deep: kill one of their children as well, in whose place none is started.
 
     Returns:
@@ -69,8 +67,7 @@ def storm(
     """
     running, killed = [Process(command, env=ENVIRONMENT) for _ in range(n)], 0
     try:
-        for _ in range(kills):
-            time.sleep(draw.uniform(0.1, 1.5) * lasts / kills)
+        for _ in moments:
             number = draw.randrange(n)
             victim = _victim(running[number].pid, draw, deep)
             if running[number].poll() is not None:
@@ -87,6 +84,23 @@ def storm(
     assert [one.returncode for one in running] == [0] * n, ends
     assert "Traceback" not in "".join(map("".join, ends))
     return killed
+
+
+def by_the_clock(kills: int, lasts: float, draw: random.Random) -> Iterator[None]:
+    """Yield at random moments, so often in so many seconds, about."""
+    for _ in range(kills):
+        time.sleep(draw.uniform(0.1, 1.5) * lasts / kills)
+        yield
+
+
+def by_cells(kills: int, runs: Path, n: int, draw: random.Random) -> Iterator[None]:
+    """Yield so often while n cells are finished, each time when a random one of them is."""
+    for wanted in sorted(draw.sample(range(1, n), kills)):
+        deadline = time.monotonic() + 3600
+        while len(list(runs.glob("*/*/DONE"))) < wanted:
+            assert time.monotonic() < deadline, f"never so many as {wanted}"
+            time.sleep(0.05)
+        yield
 
 
 def _victim(pid: int, draw: random.Random, deep: bool) -> int:

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.storm import assert_complete, assert_mlflow_is_equal, storm, words
+from tests.faults.storm import assert_complete, assert_mlflow_is_equal, by_cells, storm, words
 
+KILLS = 8
 SUITE = """
 title: ten cheap cells of each seed
 scenario: SS
@@ -41,7 +42,10 @@ def command(folder: Path, n_seeds: int, *more: str) -> list[str]:
 
 
 def test_forty_cells_on_three_processes(folder: Path) -> None:
-    kills = storm(command(folder, 4, "--jobs=1"), 3, 3, lasts=8, draw=random.Random(5))
+    draw = random.Random(5)
+    moments = by_cells(3, folder / "runs", 40, draw)
+    kills = storm(command(folder, 4, "--jobs=1"), 3, moments, draw)
+    assert kills == 3
     assert_complete(folder / "runs", 40, kills)
     assert_mlflow_is_equal(folder / "runs")
 
@@ -53,7 +57,8 @@ def test_a_thousand_cells_on_eight_processes(folder: Path, engine: str) -> None:
     if engine == "dask":
         pytest.importorskip("distributed", reason="the extra 'dask' is not installed")
     draw, more = random.Random(8), ["--jobs=8", f"--executor={engine}"]
-    kills = storm(command(folder, 100, *more), 1, 10, lasts=150, draw=draw, deep=True)
-    assert kills >= 5
+    moments = by_cells(KILLS, folder / "runs", 1000, draw)
+    kills = storm(command(folder, 100, *more), 1, moments, draw, deep=True)
+    assert kills == KILLS
     assert_complete(folder / "runs", 1000, kills)
     assert_mlflow_is_equal(folder / "runs")

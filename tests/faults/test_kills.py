@@ -14,7 +14,14 @@ from bench.execute.integrity import damaged
 from tests.execute.test_jobs import assert_same
 from tests.execute.test_run import bench, by_method
 from tests.faults.left_by_a_run import Left
-from tests.faults.storm import SUITE, assert_complete, assert_mlflow_is_equal, storm, words
+from tests.faults.storm import (
+    SUITE,
+    assert_complete,
+    assert_mlflow_is_equal,
+    by_the_clock,
+    storm,
+    words,
+)
 
 KILLS = int(os.environ.get("PURER_BENCH_KILLS", "50"))
 OF_A_ROUND = 5
@@ -28,7 +35,8 @@ def test_three_kills_change_nothing(
     runs.mkdir()
     shutil.copy(empty_store, runs)
     command = words(left.suite, runs, cache, "--jobs=1")
-    kills = storm(command, n=2, kills=3, lasts=6, draw=random.Random(3))
+    draw = random.Random(3)
+    kills = storm(command, 2, by_the_clock(3, 6, draw), draw)
     assert_same(by_method(runs), by_method(left.runs))
     assert_complete(runs, 2, kills)
     assert_mlflow_is_equal(runs)
@@ -61,7 +69,7 @@ def test_many_kills_of_four_processes_change_nothing(glyphs_cache: Path, tmp_pat
         one_command = rounds % 4 == 3
         n, jobs = (1, 4) if one_command else (4, 1)
         command = words(suite, runs, cache, f"--jobs={jobs}")
-        killed = storm(command, n, OF_A_ROUND, lasts, draw, deep=one_command)
+        killed = storm(command, n, by_the_clock(OF_A_ROUND, lasts, draw), draw, one_command)
         kills, rounds = kills + killed, rounds + 1
         print(f"round {rounds} of seed {seed}: {kills} kills", flush=True)
         assert_same(by_method(runs), expected)
