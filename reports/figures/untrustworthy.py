@@ -45,9 +45,8 @@ def untrustworthy_drawing(stored: Sequence[StoredRecord], dataset: str) -> Drawi
     if lines.empty or lines["share"].nunique() < 2:
         return None
     points = "; ".join(
-        f"{name} {k_shot}-shot: "
-        + ", ".join(f"{100 * p.mean:.1f} % at {p.share:.0%}" for p in part.itertuples())
-        for (k_shot, name), part in lines.sort_values("share").groupby(["k_shot", "line"])
+        f"{row['line']} {row['k_shot']}-shot at {row['share']:.0%}: {100 * row['mean']:.1f} %"
+        for row in lines.sort_values(["k_shot", "line", "share"]).to_dict("records")
     )
     return Drawing(
         "untrustworthy",
