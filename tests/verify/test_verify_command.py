@@ -160,3 +160,19 @@ def test_no_stored_result_is_refused_and_torch_is_not_imported():
     assert found["cells_refused"] == 0
     assert found["checked"]["digests"] == found["checked"]["hash"] == found["cells"]
     assert found["checked"]["task list"] > 500
+
+
+def test_a_stored_cell_under_another_name_and_other_costs_are_doubted(cells, honest, tmp_path):
+    values = read(cells["average"])
+    values["identity"]["cell"]["method_config"] = values["method_config"]
+    place = rehash(cells["average"], values, method="forest")
+    values = read(cells["purer"])
+    values["cost"]["params"] = 10
+    write(cells["purer"], values)
+    verdict = verify_folder(tmp_path / "runs", against=honest)
+    doubts = {(where, one.check): one.text for where, one in verdict.located()}
+    stored = read(copy_of(honest, tmp_path / "same")["average"])["cell_hash"]
+    text = f"every accuracy equals that of average in the stored cell {stored}"
+    assert doubts[place, "duplicate"] == text
+    assert doubts[cells["purer"], "cost"].startswith("params is 10; ")
+    assert (cells["random"], "cost") not in doubts
