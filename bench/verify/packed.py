@@ -6,6 +6,7 @@ fixed date and mode: the same records give the same bytes on every machine.
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import tarfile
@@ -14,9 +15,10 @@ import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from bench.data.reading.archives import is_tar, open_zip, unpack_tar
+from bench.data.reading.archives import is_tar, open_zip, refuse, unpack_tar
 from bench.errors import BenchError
 from bench.results.files import atomic_path, file_sha256
+from bench.results.find import cell_folders
 from bench.verify.findings import Verdict, refuse_to_go_on, refused
 from bench.verify.folder import verify_folder
 from bench.verify.manifest import MANIFEST, VERSION, manifest_of
@@ -86,8 +88,20 @@ def unpack(path: Path, folder: Path) -> None:
     with open_zip(path) as (names, read):
         for name in names:
             if not name.endswith("/"):
-                (folder / name).parent.mkdir(parents=True, exist_ok=True)
-                (folder / name).write_bytes(read(name))
+                _write(path, folder / name, read(name))
+
+
+def _write(archive: Path, target: Path, content: bytes) -> None:
+    """Write a member, whose name may be that of a folder, or longer than any file's."""
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(content)
+    except (FileExistsError, NotADirectoryError, IsADirectoryError):
+        refuse(archive, "one member is both a file and a folder")
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        refuse(archive, f"the name of a member, {target.name[:20]}…, is too long for a file")
 
 
 def verify_path(
@@ -103,6 +117,8 @@ def verify_path(
     with tempfile.TemporaryDirectory(prefix="purer-bench-") as name:
         root = Path(name).resolve()
         unpack(path, root)
+        if not any(cell_folders(root)):
+            raise BenchError(f"there is no record in '{path}'; name a file of bench submit")
         verdict = verify_folder(root, submission, against)
         if not (root / MANIFEST).exists():
             verdict.findings.append(refused("manifest", f"it holds no {MANIFEST}"))

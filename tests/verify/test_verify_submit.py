@@ -122,6 +122,28 @@ def test_an_archive_without_a_manifest_or_with_a_way_out_is_refused(honest, tmp_
         verify_path(bare)
 
 
+@pytest.mark.parametrize(
+    ("names", "line"),
+    [
+        (["a", "a/record.json"], "one member is both a file and a folder"),
+        (["a/record.json", "a"], "one member is both a file and a folder"),
+        (["x" * 300 + "/record.json"], "is too long for a file"),
+        (["d/" * 3000 + "record.json"], "is too long for a file"),
+        (["a/record.json", "./a/record.json"], "is there twice"),
+        (["/etc/record.json"], "has an absolute path"),
+        (["C:/record.json"], "has an absolute path"),
+        (["readme"], "there is no record in "),
+    ],
+)
+def test_an_archive_that_cannot_be_unpacked_is_refused_in_a_line(tmp_path, names, line):
+    with zipfile.ZipFile(tmp_path / "odd.zip", "w") as archive:
+        for name in names:
+            archive.writestr(name, "{}")
+    with pytest.raises(BenchError, match=line) as refused:
+        verify_path(tmp_path / "odd.zip")
+    assert str(tmp_path / "odd.zip") in str(refused.value)
+
+
 def test_what_cannot_be_handed_in_is_refused_before_packing(honest, tmp_path):
     cells = copy_of(honest, tmp_path / "runs")
     (cells["random"] / "predictions.parquet").unlink()
