@@ -96,7 +96,8 @@ def frame_of(*rows):
 
     names = ["method", "knowledge", "mean", "macs_per_query_image"]
     frame = pandas.DataFrame(rows, columns=names)
-    return frame.assign(setting="cifar_fs 5-way 1-shot", learner="maml", ci95=0.01)
+    shared = {"learner": "maml", "inference": "transductive", "ci95": 0.01}
+    return frame.assign(setting="cifar_fs 5-way 1-shot", **shared)
 
 
 def test_the_front_is_data_free_and_its_names_are_bold():
@@ -130,6 +131,13 @@ def test_each_method_is_shown_with_its_best_learner():
     frame["learner"] = ["maml", "protonet"]
     best = frontier.best_of_each_method(frame)
     assert list(best["learner"]) == ["protonet"]
+
+
+def test_a_method_with_inductive_rows_is_not_shown_with_a_transductive_head():
+    frame = frame_of(("a", "features", 0.5, 4e6), ("a", "features", 0.6, 4e6))
+    frame["learner"] = ["centroids", "centroids + pt_map"]
+    frame["inference"] = ["inductive", "transductive"]
+    assert list(frontier.best_of_each_method(frame)["learner"]) == ["centroids"]
 
 
 def test_one_data_free_method_with_known_cost_is_no_frontier(runs):
