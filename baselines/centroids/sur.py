@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from pydantic import Field
@@ -18,11 +18,13 @@ from baselines.centroids.ensemble_centroids import (
 )
 from bench.contract import (
     BnMode,
+    Budget,
     Config,
     FitContext,
     Learner,
     Method,
     ProtocolConstants,
+    TaskShape,
 )
 from bench.learners.centroids import EPSILON, class_means, members
 
@@ -44,6 +46,10 @@ class SurConfig(Config):
     released code."""
     scale: float = Field(10.0, gt=0)
     """factor of the cosine similarity. Source: the released code."""
+
+    def rate(self, n_way: int) -> float:
+        """Return Adadelta's rate in tasks of so many classes."""
+        return RATE / n_way if self.learning_rate is None else self.learning_rate
 
 
 class Sur(Method[SurConfig]):
@@ -71,6 +77,17 @@ class Sur(Method[SurConfig]):
     ) -> BnMode:
         """Return `running`: teachers normalise by their stored statistics."""
         return "running"
+
+    @classmethod
+    def in_force(
+        cls,
+        config: SurConfig,
+        shape: TaskShape,
+        budget: Budget,
+        protocol: ProtocolConstants,
+    ) -> Mapping[str, Any]:
+        """Return the rate, which follows from the number of classes."""
+        return {"learning_rate": config.rate(shape.n_way)}
 
     def skip(self, context: FitContext[SurConfig]) -> str | None:
         """Skip teachers with different normalisation: all of them read the same pixels."""
@@ -117,8 +134,7 @@ def learned_weights(support: _Products, support_y: Tensor, n_way: int, config: S
     """Return the weight of each block (…, B), in (0, 1), after the steps on the support set."""
     wanted = members(support_y, n_way)
     free = torch.zeros_like(support.means[..., 0, :]).requires_grad_()  # (…, B)
-    rate = RATE / n_way if config.learning_rate is None else config.learning_rate
-    optimiser = torch.optim.Adadelta([free], lr=rate)
+    optimiser = torch.optim.Adadelta([free], lr=config.rate(n_way))
     for _ in range(config.steps):
         with torch.enable_grad():
             logits = config.scale * support.cosines(free.sigmoid())
