@@ -83,7 +83,7 @@ def wait_for_lease(runs: Path, running: subprocess.Popen[str]) -> str:
         assert time.monotonic() < deadline
         assert running.poll() is None, running.communicate()
         time.sleep(0.1)
-    return slurm("squeue", "--noheader", "--format=%A", "--states=all").split()[0]
+    return slurm("squeue", "--noheader", "--format=%F", "--states=all").split()[0]
 
 
 @pytest.mark.slurm
