@@ -9,6 +9,7 @@ import os
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import CancelledError
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -62,7 +63,7 @@ def run_dask(
         raise BenchError(
             "--executor dask needs the extra 'dask'; pip install 'purer-bench[dask]'"
         ) from None
-    logging.getLogger("distributed").setLevel(logging.ERROR)  # what matters is said in a line
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # we say it in a line
     request, target = request.resolved(), os.environ.get(SCHEDULER)
     room = capacity(plan, cells, request)
     names = tuple(sorted({name for cell in cells for name in cell.datasets}))
@@ -147,6 +148,7 @@ class Workers:
             time.sleep(seconds)
             return []
         done = self._wait(seconds)
+        self._check_alive()  # a scheduler that is gone takes all back
         there = self._there()
         gone = [one for one, (worker, _) in self._at.items() if worker not in there]
         for _, unit in self._at.values():
@@ -162,10 +164,10 @@ class Workers:
     def _wait(self, seconds: float) -> set[Any]:
         from distributed import wait
 
-        with contextlib.suppress(TimeoutError):
+        with contextlib.suppress(TimeoutError, CancelledError):
             found: Any = wait([*self._at], timeout=seconds, return_when="FIRST_COMPLETED")
             return found.done
-        return set()
+        return {one for one in self._at if one.status == "cancelled"}
 
     def _end(self, future: Any) -> Ended:
         worker, unit = self._at.pop(future)
@@ -182,10 +184,7 @@ class Workers:
         return Ended(unit, lost=f"worker {worker} did not end it ({why})")
 
     def _there(self) -> list[str]:
-        """Return the workers by the scheduler's own answer; the last known where it has none.
-
-        Not what the client keeps of the scheduler: that may be without workers for a moment.
-        """
+        """Return the workers by the scheduler's answer; what the client keeps may lack them."""
         with contextlib.suppress(OSError):
             self._known = list(self._client.nthreads())
         return self._known

@@ -11,6 +11,8 @@ import pytest
 
 pytest.importorskip("distributed", reason="the extra 'dask' is not installed")
 
+from distributed.client import FuturesCancelledError
+
 from bench.errors import BenchError, BrokenOff
 from bench.execute import dask
 from bench.execute.capacity import GIB, Capacity
@@ -131,6 +133,25 @@ def test_a_scheduler_that_is_silent_for_a_moment_takes_no_worker_away(tmp_path: 
     client.silent = True
     assert crew.ended(0) == []
     assert crew.size == 1
+
+
+def test_a_scheduler_that_goes_in_mid_run_takes_the_units_back_and_ends_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = Client("a")
+    crew = crew_of(client, tmp_path, Shown())
+    crew.start(UNITS[0])
+    del crew._wait
+
+    def wait(futures: list[Future], **_: Any) -> None:
+        client.status = "connecting"
+        for one in futures:
+            one.cancel()
+        raise FuturesCancelledError([])
+
+    monkeypatch.setattr("distributed.wait", wait)
+    with pytest.raises(BrokenOff, match="the Dask scheduler is gone; what is finished is kept"):
+        crew.ended(0)
 
 
 def test_no_worker_is_said_and_then_ends_the_run(tmp_path: Path, clock: list[float]) -> None:
