@@ -178,8 +178,6 @@ class Workers:
             return replace(ended, unit=unit)
         error = future.exception(timeout=1) if future.status == "error" else None
         future.cancel()
-        if isinstance(error, BenchError | OSError):
-            return Ended(unit, error=error)
         why = f"{type(error).__name__}: {error}" if error else f"it died; {self._room.of_memory}"
         return Ended(unit, lost=f"worker {worker} did not end it ({why})")
 
@@ -287,13 +285,16 @@ def _request_stop(run_id: str, signum: int) -> None:
 
 
 def _work(setup: Setup, unit: Unit, run_id: str) -> Ended:
-    """In a worker: do a unit, and say how it ended."""
-    if run_id not in _STATES:
-        _STATES.clear()
-        keeping = Keeping(setup.request.checkpoint_every, _stop_of(run_id), _SAID.append)
-        _STATES[run_id] = open_state(
-            setup.suite, setup.datasets, setup.request, Progress(), keeping
-        )
+    """In a worker: do a unit, and say how it ended; Dask prints the traceback of what is raised."""
     _SAID.clear()
-    ended = run_unit(unit, _STATES[run_id])
+    try:
+        if run_id not in _STATES:
+            _STATES.clear()
+            keeping = Keeping(setup.request.checkpoint_every, _stop_of(run_id), _SAID.append)
+            _STATES[run_id] = open_state(
+                setup.suite, setup.datasets, setup.request, Progress(), keeping
+            )
+        ended = run_unit(unit, _STATES[run_id])
+    except (BenchError, OSError) as error:
+        ended = Ended(unit, error=error)
     return replace(ended, said=tuple(_SAID))

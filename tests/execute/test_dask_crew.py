@@ -115,15 +115,24 @@ def test_a_worker_that_dies_leaves_its_unit_with_the_plan_s_number_and_the_limit
     assert client.futures[0].status == "cancelled"
 
 
-def test_what_a_worker_raises_ends_the_run_or_the_cell(tmp_path: Path) -> None:
-    client = Client("a", "b")
+def test_what_a_worker_raises_ends_the_run_or_the_cell(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk or an input that fails travels without a traceback; what nobody expects is a loss."""
+
+    def fail(*_: Any) -> None:
+        raise OSError(20, "Not a directory", "runs")
+
+    client = Client("a")
     crew = crew_of(client, tmp_path, Shown())
-    for unit, error in zip(UNITS, (BenchError("no data"), ZeroDivisionError("by 0")), strict=False):
-        crew.start(unit)
-        client.futures[-1].status, client.futures[-1].answer = "error", error
-    first, second = sorted(crew.ended(1), key=lambda one: one.unit.number)
-    assert str(first.error) == "no data"
-    assert second.lost == "worker b did not end it (ZeroDivisionError: by 0)"
+    monkeypatch.setattr(dask, "open_state", fail)
+    error = dask._work(crew._setup, UNITS[0], "run").error
+    assert isinstance(error, NotADirectoryError)
+    assert error.filename == "runs"
+    crew.start(UNITS[1])
+    client.futures[-1].status, client.futures[-1].answer = "error", ZeroDivisionError("by 0")
+    (ended,) = crew.ended(1)
+    assert ended.lost == "worker a did not end it (ZeroDivisionError: by 0)"
 
 
 def test_a_scheduler_that_is_silent_for_a_moment_takes_no_worker_away(tmp_path: Path) -> None:
