@@ -63,7 +63,8 @@ def run_dask(
         raise BenchError(
             "--executor dask needs the extra 'dask'; pip install 'purer-bench[dask]'"
         ) from None
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # we say it in a line
+    for name in ("distributed", "distributed.client"):  # what matters is said in a line
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     request, target = request.resolved(), os.environ.get(SCHEDULER)
     room = capacity(plan, cells, request)
     names = tuple(sorted({name for cell in cells for name in cell.datasets}))
@@ -232,9 +233,8 @@ class Workers:
 def _cluster(local: Any, target: str | None, room: Capacity) -> Any:
     if target:
         return contextlib.nullcontext()
-    n = len(room.devices)
-    own = {"processes": True, "dashboard_address": None, "memory_limit": room.limit // n}
-    return local(n_workers=n, threads_per_worker=1, **own)
+    n, own = len(room.devices), {"processes": True, "dashboard_address": None}
+    return local(n_workers=n, threads_per_worker=1, memory_limit=room.limit // n, **own)
 
 
 def _client(client: Any, cluster: Any, target: str | None) -> Any:
