@@ -64,7 +64,7 @@ class CrossTeacher(Method[CrossTeacherConfig]):
     embedding, alone or beside that of all teachers. Inversion: DeepInversion, Yin et al., CVPR
     2020, arXiv 1912.08795. A classifier of all base classes as embedding: Tian et al., "Rethinking
     Few-Shot Image Classification: a Good Embedding Is All You Need?", ECCV 2020, arXiv 2003.11539.
-    The use across teachers and all constants are ours, chosen on validation tasks of CIFAR-FS.
+    The use across teachers and all constants are ours, after a trial on validation tasks.
     """
 
     name = "cross_teacher"
