@@ -100,7 +100,8 @@ class Sur(Method[SurConfig]):
     def learner(self, context: FitContext[SurConfig], fitted: Mapping[str, Tensor]) -> Learner:
         """Return the learner of all teachers."""
         config, teachers = context.config, tuple(context.pool)
-        parts = EnsembleConfig(parts="features", root=config.root, views=config.views)
+        chosen = {"parts": "features", "root": config.root, "views": config.views}
+        parts = EnsembleConfig.model_validate(chosen)
         widths = [part_width(teacher, parts) for teacher in teachers]
         classify = partial(sur_logits, widths=widths, config=config)
         return teachers_learner(teachers, parts, n_way=context.shape.n_way, classify=classify)

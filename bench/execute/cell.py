@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -158,7 +158,7 @@ def _run(
 class _Outcome:
     """How a cell ended: what its record says of that, and its parts that only a scored cell has."""
 
-    status: str
+    status: Literal["done", "failed", "skipped"]
     reason: str | None = None
     parts: dict[str, Any] = field(default_factory=dict)
 
