@@ -16,7 +16,7 @@ from reports.tables.caption import (
     protocol_sentence,
     seeds_sentence,
 )
-from reports.tables.chance import chance_note
+from reports.tables.chance import chance_note, start_note
 from reports.tables.table import Column, Entry, Footnotes, Section, Table, label
 
 NAMES = [Column("method", numeric=False), Column("learner", numeric=False)]
@@ -104,13 +104,16 @@ def _line(
     line = row_names(row, group.rows)
     for setting in group.settings:
         result = group.results.get((row, setting))
-        line.append(_entry(result, verdicts[setting].get(row), notes))
+        reasons = [start_note(group, row, setting)] if result and result.done else []
+        line.append(_entry(result, verdicts[setting].get(row), notes, reasons))
         if seeds:
             line.append(label(spread_text(result)))
     return line
 
 
-def _entry(result: Result | None, mark: str | None, notes: Footnotes) -> Entry:
+def _entry(
+    result: Result | None, mark: str | None, notes: Footnotes, why: Sequence[str | None]
+) -> Entry:
     if result is None:
         return Entry("–", notes=(notes.number("not run"),))
     if not result.done:
@@ -118,8 +121,7 @@ def _entry(result: Result | None, mark: str | None, notes: Footnotes) -> Entry:
         numbers = {notes.number(f"{r.status}: {r.reason}") for r in result.missed}
         return Entry("failed" if failed else "–", notes=tuple(sorted(numbers)))
     reasons = [f"without seed {r.seed}, {r.status}: {r.reason}" for r in result.missed]
-    if note := chance_note(result):
-        reasons.append(note)
+    reasons += [note for note in (chance_note(result), *why) if note]
     return Entry(
         f"{100 * result.mean:.1f} ± {100 * result.ci95:.1f}",
         strong=mark == "best",

@@ -1,10 +1,13 @@
-"""Why a row is near chance: what a reader should know before blaming the method."""
+"""Why a row is near chance, or where it started: to know before blaming the method."""
 
 from __future__ import annotations
 
+import numpy as np
+
 from bench.results.record import Record
 from reports.claims.claims import PUBLISHED_META_ITERATIONS
-from reports.rows.results import Result
+from reports.rows.groups import Group
+from reports.rows.results import Result, Row, Setting, paired
 
 NEAR = 0.02
 """A result is near chance where its interval reaches down to so little above it, a fraction."""
@@ -28,6 +31,30 @@ def chance_note(result: Result) -> str | None:
     reason = _reason(record)
     where = f"within {100 * NEAR:g} points of chance ({100 * chance:.3g} %)"
     return f"{where}: {reason}" if reason else where
+
+
+def start_note(group: Group, row: Row, setting: Setting) -> str | None:
+    """Return the footnote of a meta-trained result that is that of its starting weights.
+
+    None unless another row of the same learner, without meta-training, has the same accuracy in
+    every test task.
+    """
+    result = group.results[row, setting]
+    if not _is_trained(result):
+        return None
+    for (other, where), found in group.results.items():
+        if where == setting and other.head == row.head and found.done and not _is_trained(found):
+            pair = paired(result, found)
+            if pair.reason is None and np.array_equal(pair.a.tasks, pair.b.tasks):
+                return (
+                    f"as {other.name} in every task: of its meta-training, validation kept the "
+                    "weights that it started from"
+                )
+    return None
+
+
+def _is_trained(result: Result) -> bool:
+    return result.done[0].record.timing.train_tasks_per_s is not None
 
 
 def _reason(record: Record) -> str:

@@ -157,6 +157,20 @@ def test_near_is_a_matter_of_the_intervals_lower_end(
     assert bool(entry.notes) == noted
 
 
+@pytest.mark.parametrize(("differs", "noted"), [(0.0, True), (0.01, False)])
+def test_a_meta_trained_row_says_where_it_is_still_at_its_start(
+    tmp_path: Path, differs: float, noted: bool
+) -> None:
+    values = accuracies(0.5, "start")
+    make_record(tmp_path, "average", values)
+    make_record(tmp_path, "purer", values + differs * (np.arange(len(values)) == 0))
+    table = table_of(tmp_path)
+    notes = {name: entry.notes for name, entry in entries(table, ONE_SHOT).items()}
+    said = "as average in every task: of its meta-training, validation kept the weights that it "
+    assert table.notes == [f"{said}started from"] * noted
+    assert [bool(one) for one in notes.values()].count(True) == noted
+
+
 def test_sentences_of_several_groups_count_settings(tmp_path: Path) -> None:
     for name in ("cifar_fs", "cub", "glyphs"):
         changes = {"datasets": [name], "dataset_digests": {name: "d"}, "scenario": "SS"}
