@@ -18,7 +18,6 @@ from baselines.merging._channels import (
 from baselines.merging._matching import inner_products, layerwise_match
 from baselines.merging._pseudo_images import InversionSettings
 from baselines.merging.average import Average
-from baselines.merging.c2m3 import C2M3
 from baselines.merging.git_rebasin import GitRebasin, match_many
 from baselines.merging.otfusion import OtFusion
 from bench.contract import Pool
@@ -37,7 +36,7 @@ from tests.baselines.merging_pools import (
 from tests.helpers import RecordingLog, tiny_context, tiny_net, tiny_pool
 
 
-@pytest.mark.parametrize("method", [C2M3, GitRebasin, OtFusion])
+@pytest.mark.parametrize("method", [GitRebasin, OtFusion])
 @pytest.mark.parametrize(("architecture", "n", "size"), [("conv4", 4, 32), ("resnet10", 2, 16)])
 def test_permuted_copies_are_merged_back_exactly(method, architecture, n, size):
     pool = permuted_copies(architecture, n, size)
