@@ -220,7 +220,7 @@ def test_interpolation_starts_and_ends_at_the_teachers_own_bodies():
 @pytest.mark.parametrize("head", ["average", "zero"])
 def test_measuring_the_barrier_changes_no_weight(head, monkeypatch):
     quick = InversionSettings(inversion_steps=2, images_per_class=2)
-    monkeypatch.setattr("baselines.merging.git_rebasin.InversionSettings", lambda: quick)
+    monkeypatch.setattr("baselines.merging._matched.InversionSettings", lambda: quick)
     pool = tiny_pool(("conv4",) * 3, 5, 16, generator())
     fits, logs = [], []
     for measure in (False, True):
