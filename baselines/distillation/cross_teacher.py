@@ -139,7 +139,11 @@ def _net(
     net = context.build_net(context.generator(f"network {number}"))
     prefix = f"{number}."
     net.load_state_dict(
-        {name[len(prefix) :]: value for name, value in fitted.items() if name.startswith(prefix)}
+        {
+            name[len(prefix) :]: value.to(context.device)
+            for name, value in fitted.items()
+            if name.startswith(prefix)
+        }
     )
     return net.requires_grad_(False).eval()
 

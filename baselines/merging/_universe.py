@@ -14,6 +14,7 @@ from torch import Tensor
 
 from baselines.merging._channels import State, group_sizes
 from baselines.merging._matching import assignment, voting_axes
+from baselines.merging._merging import on_host
 from bench.nets.channels import Axis
 
 Maps = Mapping[str, Tensor]
@@ -53,11 +54,11 @@ class Agreement:
 
     def of(self, maps: Maps) -> float:
         """Return Σ_{a<b} ⟨U_a, U_b⟩."""
-        total = torch.zeros((), dtype=torch.float64)
+        parts = []
         for name in self._axes:
             moved = self._mapped(name, maps)
-            total = total + (moved.sum(0).square().sum() - moved.square().sum()).cpu() / 2
-        return float(total)
+            parts.append(moved.sum(0).square().sum() - moved.square().sum())
+        return sum((on_host(torch.stack(parts)) / 2).tolist())
 
     def slopes(self, maps: Maps) -> dict[str, Tensor]:
         """Return the derivative of the agreement with respect to every map."""
