@@ -142,7 +142,8 @@ def test_terminal_fits_a_hundred_columns(texts, suite):
 
 def test_two_settings_stay_side_by_side_at_a_hundred(stored):
     for table in build_tables(stored):
-        assert len(split(table, 100)) == 1
+        one_setting_a_row = table.kind == "reproduction"
+        assert one_setting_a_row or len(split(table, 100)) == 1
 
 
 @pytest.mark.parametrize("width", [40, 60, 80, 100, 120])
