@@ -5,9 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from baselines.distillation._network_training import state_of
 from baselines.distillation._pseudo_views import draw_views
 from baselines.distillation._student import STATISTICS_VIEWS, set_statistics
-from baselines.distillation._student_training import Distillation, StudentTraining, state_of
+from baselines.distillation._student_training import Distillation, StudentTraining
 from baselines.distillation.single_dfkd import SingleConfig
 from bench.contract import FitContext
 from bench.training.initialisation import average_state
@@ -37,7 +38,7 @@ class DistillAverage(Distillation[SingleConfig]):
         net = context.build_net(context.generator("initialisation"))
         net.load_state_dict(state)
         views = draw_views(
-            torch.cat(training.images),
+            torch.cat(list(training.images)),
             STATISTICS_VIEWS,
             teachers[0],
             context.config,

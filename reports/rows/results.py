@@ -8,7 +8,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from bench.errors import BenchError
 from bench.results.community import OURS
+from bench.results.predictions import Predictions, stored_predictions
 from bench.results.store import StoredRecord
 from bench.stats import seed_spread
 
@@ -123,6 +125,19 @@ class Result:
     def classes(self) -> np.ndarray | None:
         """The classes of each task, (n, n_way), where stored and the same for all seeds."""
         return self.done[0].tasks()[1] if self.task_list else None
+
+    def predictions(self) -> list[Predictions] | None:
+        """Return the stored answers of each seed; None where one keeps none that can be read."""
+        found = []
+        for one in self.done:
+            try:
+                answers = stored_predictions(one)
+            except BenchError:
+                return None
+            if answers is None:
+                return None
+            found.append(answers)
+        return found
 
 
 class Pair(NamedTuple):

@@ -7,10 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bench.errors import BenchError
-from bench.results.predictions import stored_predictions
 from reports.rows.groups import Group
-from reports.rows.results import Result, Row, Setting
+from reports.rows.results import Row, Setting
 from reports.tables.accuracy import name_columns, row_names
 from reports.tables.caption import origin_sentence, protocol_sentence
 from reports.tables.table import Column, Entry, Section, Table, label
@@ -111,20 +109,6 @@ def _answers(group: Group, setting: Setting) -> Answers:
         met = result.task_list, result.seeds
         if len(found) == MOST_ROWS or result.task_list is None or met != (first or met):
             continue
-        if (hits := _hits(result)) is not None:
-            found[row], first = hits, met
+        if (seeds := result.predictions()) is not None:
+            found[row], first = np.stack([one.hits for one in seeds]), met
     return found
-
-
-def _hits(result: Result) -> np.ndarray | None:
-    """Return which queries were right, (seeds, n, q) bool; None where a seed keeps no answers."""
-    parts = []
-    for one in result.done:
-        try:
-            found = stored_predictions(one)
-        except BenchError:
-            return None
-        if found is None:
-            return None
-        parts.append(found.hits)
-    return np.stack(parts)

@@ -6,8 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bench.errors import BenchError
-from bench.results.predictions import Predictions, stored_predictions
+from bench.results.predictions import Predictions
 from reports.rows.groups import Group
 from reports.rows.results import Result, Row, Setting
 from reports.tables.accuracy import name_columns, row_names
@@ -98,15 +97,10 @@ def _rows(group: Group, setting: Setting) -> dict[Row, Confidence]:
 
 def _confidence(result: Result) -> Confidence | None:
     """Return what the margins of all seeds say; None where one keeps no answers."""
-    parts = []
-    for one in result.done:
-        try:
-            found = stored_predictions(one)
-        except BenchError:
-            return None
-        if found is None:
-            return None
-        parts.append(confidence(found, one.record.n_way))
+    if (seeds := result.predictions()) is None:
+        return None
+    n_way = result.done[0].record.n_way
+    parts = [confidence(found, n_way) for found in seeds]
     aurocs = [one.auroc for one in parts if one.auroc is not None]
     accuracy, least, most, surer = np.mean([one[:4] for one in parts], axis=0).tolist()
     auroc = float(np.mean(aurocs)) if aurocs else None
