@@ -29,7 +29,7 @@ PROTOCOL, BUDGET = "cvpr23", "short"
 PRESETS = ("released", "tuned")
 PANELS = 2
 """Settings of a group that are drawn."""
-WIDTH, HEIGHT = 3.7, 4.1
+WIDTH, HEIGHT = 4.1, 4.1
 """Inches of a panel: two side by side are read at 800 pixels."""
 AXES_HEIGHT = 3.0
 """Inches of a panel that its axes take, less than they do."""
@@ -202,25 +202,22 @@ def _draw(axes: Axes, points: Sequence[Point], dark: bool) -> None:
 
 
 def _name(axes: Axes, points: Sequence[Point], front: Collection[int]) -> None:
-    """Write names: right of the cheap points, one below the other; left above the costly ones."""
+    """Write names in two columns: right of the cheap points, and right of the axes."""
     low, high = axes.get_ylim()
     least = (high - low) * 0.9 * LINE / (72 * AXES_HEIGHT)
     middle = float(np.sqrt(min(one.macs for one in points) * max(one.macs for one in points)))
     cheap = [i for i, one in enumerate(points) if one.macs <= middle]
-    places = spread_out([100 * points[i].mean for i in cheap], least)
-    for i, place in zip(cheap, places, strict=True):
-        one = points[i]
-        axes.annotate(
-            one.method, (one.macs, 100 * one.mean), xytext=(one.macs * BESIDE, place),
-            fontsize=FONT, va="center", weight="bold" if i in front else "normal",
-            arrowprops={"arrowstyle": "-", "lw": 0.4, "color": "#8b949e", "relpos": (0, 0.5)},
-        )  # fmt: skip
-    highest = max(one.mean for one in points)
-    for i in set(range(len(points))) - set(cheap):
-        one, above = points[i], points[i].mean == highest
-        axes.annotate(
-            one.method.replace(" (", "\n("), (one.macs, 100 * one.mean), fontsize=FONT,
-            xytext=(4, 7) if above else (0, -7), textcoords="offset points",
-            ha="right" if above else "center", va="bottom" if above else "top",
-            weight="bold" if i in front else "normal",
-        )  # fmt: skip
+    costly = [i for i, one in enumerate(points) if one.macs > middle]
+    left = max((points[i].macs for i in cheap), default=middle) * BESIDE
+    columns = [(cheap, left, axes.transData), (costly, 1.02, axes.get_yaxis_transform())]
+    paper = {"facecolor": axes.get_facecolor(), "edgecolor": "none", "pad": 0.6, "alpha": 0.8}
+    for numbers, x, coordinates in columns:
+        places = spread_out([100 * points[i].mean for i in numbers], least)
+        for i, place in zip(numbers, places, strict=True):
+            one = points[i]
+            axes.annotate(
+                one.method, (one.macs, 100 * one.mean), xytext=(x, place), textcoords=coordinates,
+                fontsize=FONT, va="center", weight="bold" if i in front else "normal",
+                arrowprops={"arrowstyle": "-", "lw": 0.4, "color": "#8b949e", "relpos": (0, 0.5)},
+                bbox=paper,
+            )  # fmt: skip
