@@ -28,7 +28,7 @@ from bench.testing.methods import SHAPE, MethodSubject, mixed_pool, same_pool
 from bench.testing.rules import some_tasks
 from purer.gradients import VARIABLE
 from tests.accelerator import Accelerator
-from tests.helpers import toy_data
+from tests.helpers import tiny_pool, toy_data
 from tests.test_conformance import METHODS, own_names
 
 META = torch.device("meta")
@@ -46,6 +46,7 @@ HOST_READS = {
     "baselines/recovery/_recovered_tasks.py:RecoveredTasks._visit": (
         "losses are checked once a visit of the teachers"
     ),
+    "baselines/recovery/_task_groups.py:_on_host": "groups of teachers are found once in a fit",
 }
 """Where the CPU may read what an accelerator computed, and why; none is in an inner loop."""
 
@@ -80,6 +81,14 @@ def accelerator() -> Accelerator:
 def there(make_pool: Any) -> Pool:
     """Return a pool of the conformance checks with its networks on the accelerator."""
     pool = make_pool.__wrapped__("conv4")
+    for teacher in pool:
+        teacher.net.to(META)
+    return pool
+
+
+def four_teachers() -> Pool:
+    """Return a pool that is large enough for several groups, on the accelerator."""
+    pool = tiny_pool(("conv4",) * 4, 5, 16, torch.Generator().manual_seed(0))
     for teacher in pool:
         teacher.net.to(META)
     return pool
@@ -215,6 +224,8 @@ def test_every_read_that_is_listed_happens() -> None:
             context = context_of(subject, there(same_pool), subject.method.default_learner)
             subject.method().fit(context)
             context.log.curve()
+        subject = subject_of("method", "tgr")
+        subject.method().fit(context_of(subject, four_teachers(), "maml"))
         evaluate_there(learner_there("protonet"))
         train_there("conv4")
     assert accelerator.reads == set(HOST_READS)

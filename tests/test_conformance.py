@@ -25,6 +25,7 @@ DRAWS = {
     "dro",
     "bidf_mkd",
     "free",
+    "tgr",
     "single_dfkd",
     "distill_average",
     "distill_ensemble",

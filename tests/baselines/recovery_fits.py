@@ -8,6 +8,7 @@ import torch
 
 from baselines.recovery.bidf_mkd import BidfMkd
 from baselines.recovery.free import Free
+from baselines.recovery.tgr import Tgr
 from bench.contract import Pool
 from tests.helpers import tiny_context, tiny_pool
 
@@ -30,8 +31,16 @@ QUICK = {
         "warmup": 1,
         "patience": 1,
     },
+    "tgr": {
+        "images_per_class": 3,
+        "generator_width": 4,
+        "latent_size": 8,
+        "teachers_per_visit": 2,
+        "warmup": 1,
+        "patience": 1,
+    },
 }
-METHODS = [BidfMkd, Free]
+METHODS = [BidfMkd, Free, Tgr]
 
 
 def seeded(seed: int = 0) -> torch.Generator:

@@ -12,6 +12,7 @@ from baselines.distillation._losses import distillation_loss
 from baselines.merging.average import Average
 from baselines.recovery._black_box import BlackBox
 from baselines.recovery._black_box_recovery import Recovery, recovery_objective
+from baselines.recovery._generated_tasks import disagreement
 from baselines.recovery._generator import PixelScale, fresh_generator
 from baselines.recovery._gradient_alignment import sequential_displacement
 from baselines.recovery._meta_generator import MetaGenerator, adapt
@@ -19,7 +20,6 @@ from baselines.recovery._recovered_tasks import student_logits
 from baselines.recovery._task_memory import TaskMemory
 from baselines.recovery._zero_order import zero_order_gradient
 from baselines.recovery.bidf_mkd import BidfMkd, adapt_to_answers
-from baselines.recovery.free import disagreement
 from bench.contract import Pool, TaskShape
 from tests.baselines.recovery_fits import (
     context_of,

@@ -10,13 +10,13 @@ import torch
 
 from bench.contract import Pool
 from bench.nets.precision import computing_in
+from bench.nets.similarity import linear_cka
 from bench.results.record import check_hash
 from bench.results.store import SIMILARITY
 from bench.seeds import torch_generator
 from bench.teachers.adapt import adapt_pool
 from bench.teachers.similarity import (
     MIN_IMAGES,
-    linear_cka,
     pool_similarity,
     stored_similarity,
 )
