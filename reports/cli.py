@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from bench.results.find import Reading
     from reports.tables.collection import Report
 
+PLANNED = "planned"
+NOTHING_STORED = "No stored records yet.\n"
+
 
 @click.command()
 @click.argument("runs", type=UserPath(), default=Path("runs"))
@@ -36,8 +39,8 @@ if TYPE_CHECKING:
     multiple=True,
     metavar="PATH",
     help="Write the tables of RUNS/NAME between the '<!-- results: NAME -->' markers of a Markdown "
-    "file, or of all such files in a folder, instead; a marker may go on with kinds of tables and "
-    "KEY=VALUE. Repeat it for several files.",
+    "file, or of all such files in a folder, instead; a marker may go on with kinds of tables, "
+    "KEY=VALUE, and `planned` where there may be no records yet. Repeat it for several files.",
 )
 @click.option(
     "--figures/--no-figures", default=True, show_default=True, help="Draw figures, or leave them."
@@ -236,7 +239,8 @@ def update_file(
 
     Args:
         runs: the folder that holds a folder of records for each marker's NAME, whose kinds of
-            tables and KEY=VALUE conditions follow it.
+            tables and KEY=VALUE conditions follow it; after the word `planned`, a block whose
+            records are not there yet says so.
         file: the Markdown file.
         only: as in `make_report`.
         write: False leaves the file alone and only says whether it would change.
@@ -256,9 +260,14 @@ def update_file(
         raise BenchError(f"'{file}' is not a readable text file ({error}); name another") from None
 
     def make(name: str, words: tuple[str, ...]) -> str:
-        kinds = tuple(word for word in words if "=" not in word)
+        kinds = tuple(word for word in words if "=" not in word and word != PLANNED)
         conditions = tuple(word for word in words if "=" in word)
-        stored = load_records(runs / name, (*only, *conditions), reading)
+        try:
+            stored = load_records(runs / name, (*only, *conditions), reading)
+        except BenchError:
+            if PLANNED in words:
+                return NOTHING_STORED
+            raise
         tables = build_tables(stored, kinds)
         return markdown(tables, file.parent)
 

@@ -30,6 +30,7 @@ class Trainer(Protocol):
     def run(self, note: Callable[[int], None], offer: Callable[[int], None]) -> None:
         """Take the steps that are left; `note` and `offer` get the number of steps done."""
 
+    @abstractmethod
     def state_dict(self) -> dict[str, Any]:
         """Return what is needed to go on."""
 

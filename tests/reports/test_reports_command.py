@@ -176,6 +176,23 @@ def test_check_notices_a_changed_record(runs, tmp_path):
     assert not update_file(runs, file, write=False)
 
 
+@pytest.mark.parametrize("words", ["elsewhere accuracy", "cifar_fs_ss accuracy method=unheard"])
+def test_a_planned_block_says_that_nothing_is_stored(runs, tmp_path, words):
+    file = page(tmp_path, f"<!-- results: {words} planned -->")
+    assert invoke(runs, "--update", file)[0] == 0
+    text = file.read_text(encoding="utf-8")
+    assert f"{words} planned -->\n\nNo stored records yet.\n\n<!-- /results -->" in text
+    assert invoke(runs, "--update", file, "--check")[0] == 0
+
+
+def test_a_planned_block_shows_what_is_stored_and_names_no_unknown_table(runs, tmp_path):
+    file = page(tmp_path, "<!-- results: cifar_fs_ss planned accuracy -->")
+    assert invoke(runs, "--update", file)[0] == 0
+    assert "**47.5 ± 2.1**" in file.read_text(encoding="utf-8")
+    with pytest.raises(BenchError, match="acuracy"):
+        update_file(runs, page(tmp_path, "<!-- results: cifar_fs_ss planned acuracy -->"))
+
+
 def test_two_blocks_have_their_own_kinds(runs, tmp_path):
     file = tmp_path / "page.md"
     blocks = [
