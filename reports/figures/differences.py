@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 MIN_SETTINGS = 5
 """Fewer settings give no critical-difference diagram: ranks say little then."""
+LETTER = 0.075
+"""Inches that a letter of a name or title takes, so that none is cut."""
 
 
 class Difference(NamedTuple):
@@ -41,9 +43,10 @@ def difference_figure(found: Sequence[Difference]) -> Figure:
     settings = list(dict.fromkeys(one.setting for one in found))
     order = list(dict.fromkeys(one.row for one in found))
     limit = 100 * max(abs(one.difference) for one in found)
-    side = 1.6 + 0.42 * len(order)
+    side = 0.5 + LETTER * max(map(len, order)) + 0.42 * len(order)
+    width = max(side, 0.3 + LETTER * max(map(len, settings)))
     with look():
-        figure, panels = axes_grid(len(settings), side, side, sharey=True)
+        figure, panels = axes_grid(len(settings), width, side, sharey=True)
         for axes, setting in zip(panels, settings, strict=True):
             values, texts = _square([one for one in found if one.setting == setting], order)
             draw_square(axes, values, order, "vlag", (-limit, limit), texts)

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.figure import Figure
 
+from reports.figures.differences import Difference, difference_figure
 from reports.figures.names import name_points, spread_out
 
 VALUES = st.lists(st.floats(-100, 100), min_size=1, max_size=30)
@@ -68,3 +69,23 @@ def test_the_first_names_keep_off_one_another_and_off_the_line_that_joins_them()
     for start, end in itertools.pairwise(corners):
         for place in np.linspace(start, end, 50):
             assert not any(box.contains(*place) for box in shown.values())
+
+
+@pytest.mark.parametrize("n_rows", [2, 8])
+def test_names_and_titles_of_differences_lie_inside_the_picture(n_rows):
+    rows = [f"ensemble_centroids (tuned) {i}" for i in range(n_rows)]
+    settings = ["mini_imagenet_subset 5-way 1-shot", "mini_imagenet_subset 5-way 5-shot"]
+    figure = difference_figure([
+        Difference(setting, a, b, 0.01, -0.01, 0.03)
+        for setting in settings
+        for a, b in itertools.permutations(rows, 2)
+    ])  # fmt: skip
+    figure.draw_without_rendering()
+    titles = [axes.title for axes in figure.axes]
+    names = [*figure.axes[0].get_yticklabels(), *figure.axes[0].get_xticklabels()]
+    for text in [*titles, *names]:
+        box = text.get_window_extent()
+        assert figure.bbox.x0 <= box.x0 and box.x1 <= figure.bbox.x1, text
+        assert figure.bbox.y0 <= box.y0 and box.y1 <= figure.bbox.y1, text
+    first, second = (title.get_window_extent() for title in titles)
+    assert not first.overlaps(second)
