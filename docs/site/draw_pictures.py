@@ -2,18 +2,23 @@
 
 `docs/figures/pseudo-images.png`: pseudo images of PURER at the start, in the middle and at the end
 of a fit, with the released constants and with the preset `tuned`. The two fits are made here.
-`docs/figures/report-page.png`: the first screen of the report's page in Chromium. Beside each lies
-the digest of what it was made from, which a test compares with what it would be made from now.
+`docs/figures/report-page.png`: the first screen of the report's page in Chromium, and
+`docs/figures/mlflow-*.png` those of MLflow's pages. Beside each lies the digest of what it was made
+from, which a test compares with what it would be made from now.
 """
 
 from __future__ import annotations
 
+import contextlib
 import shutil
-import subprocess
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+import mlflow_pictures  # beside this file
+from mlflow_pictures import CLOSE_ASSISTANT, PAGES
 
 from bench.cli.main import cli
 from bench.results.files import content_hash, write_text
@@ -23,6 +28,9 @@ from bench.suites.expand import expand
 from bench.suites.suite import read_suite
 from reports.cli import make_report
 from reports.pictures import digest
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
 
 ROOT = Path(__file__).resolve().parents[2]
 FIGURES = ROOT / "docs" / "figures"
@@ -41,8 +49,10 @@ LEFT, HEAD, GAP = 92, 40, 18
 
 PAGE_RECORDS = ROOT / "results" / "cifar_fs_ss"
 PAGE_ONLY = ("variant=",)
-WINDOW = (1280, 800)
-COLOURS = 128
+WIDTH = 1280
+HEIGHTS = {PAGE: 800, "mlflow-cells": 640, "mlflow-compare": 640, "mlflow-curve": 800}
+"""Pixels of a window, which the picture shows."""
+COLOURS = 256
 """Of the screenshot: fewer make the file small."""
 
 
@@ -69,7 +79,23 @@ def page_digest() -> str:
     return digest(load_records(PAGE_RECORDS, PAGE_ONLY))
 
 
-DIGESTS = {PSEUDO: pseudo_digest, PAGE: page_digest}
+def stored_digest() -> str:
+    """Return the digest of the records that MLflow's cells and comparison are made of."""
+    return digest(load_records(mlflow_pictures.STORED))
+
+
+def curve_digest() -> str:
+    """Return the digest of what the fit whose curve grows follows from."""
+    return content_hash([mlflow_pictures.FITTED, mlflow_pictures.SETTINGS])
+
+
+DIGESTS = {
+    PSEUDO: pseudo_digest,
+    PAGE: page_digest,
+    "mlflow-cells": stored_digest,
+    "mlflow-compare": stored_digest,
+    "mlflow-curve": curve_digest,
+}
 """By name of the picture."""
 
 
@@ -110,21 +136,43 @@ def _font(size: int) -> object:
     return ImageFont.truetype(f"{matplotlib.get_data_path()}/fonts/ttf/DejaVuSans.ttf", size)
 
 
-def screenshot(page: Path, target: Path) -> None:
-    """Take a picture of a page's first screen.
+@contextlib.contextmanager
+def browser_page(height: int) -> Iterator[Page]:
+    """Give an empty page of Chromium, `WIDTH` wide.
 
     Raises:
         click.UsageError: there is no Chromium.
     """
-    from PIL import Image
+    from playwright.sync_api import sync_playwright
 
     names = ("chromium", "chromium-browser", "google-chrome")
     program = next((found for name in names if (found := shutil.which(name))), None)
     if program is None:
         raise click.UsageError(f"no browser on the path ({', '.join(names)}); install chromium")
-    words = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"]
-    words += [f"--window-size={WINDOW[0]},{WINDOW[1]}", f"--screenshot={target}"]
-    subprocess.run([program, *words, page.resolve().as_uri()], check=True, capture_output=True)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": WIDTH, "height": height})
+        page.add_init_script(CLOSE_ASSISTANT)
+        page.set_default_timeout(120_000)
+        yield page
+        browser.close()
+
+
+def draw_page(name: str, target: Path) -> None:
+    """Take a picture of the report page's or one of MLflow's pages' first screen."""
+    with browser_page(HEIGHTS[name]) as page, tempfile.TemporaryDirectory() as folder:
+        if name == PAGE:
+            make_report(PAGE_RECORDS, Path(folder), only=PAGE_ONLY, formats=("svg",))
+            page.goto((Path(folder) / "report.html").resolve().as_uri())
+        else:
+            PAGES[name](page, Path(folder))
+        page.screenshot(path=target)
+    _reduce_colours(target)
+
+
+def _reduce_colours(target: Path) -> None:
+    from PIL import Image
+
     with Image.open(target) as image:
         coverage = Image.Quantize.MAXCOVERAGE  # keeps colours of small areas, as of points
         few = image.convert("RGB").quantize(COLOURS, coverage, dither=Image.Dither.NONE)
@@ -147,9 +195,7 @@ def main(names: tuple[str, ...], runs: Path, cache: Path | None) -> None:
             found = {one.record.preset: one.folder for one in load_records(runs / "glyphs", ONLY)}
             draw_sheet({c.preset: found[c.preset] / "images" for c in pseudo_cells()}, target)
         else:
-            with tempfile.TemporaryDirectory() as folder:
-                make_report(PAGE_RECORDS, Path(folder), only=PAGE_ONLY, formats=("svg",))
-                screenshot(Path(folder) / "report.html", target)
+            draw_page(name, target)
         write_text(FIGURES / f"{name}.sha256", f"{DIGESTS[name]()}\n")
         click.echo(f"{target.relative_to(ROOT)} drawn")
 

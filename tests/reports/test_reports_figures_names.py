@@ -85,7 +85,6 @@ def test_names_and_titles_of_differences_lie_inside_the_picture(n_rows):
     names = [*figure.axes[0].get_yticklabels(), *figure.axes[0].get_xticklabels()]
     for text in [*titles, *names]:
         box = text.get_window_extent()
-        assert figure.bbox.x0 <= box.x0 and box.x1 <= figure.bbox.x1, text
-        assert figure.bbox.y0 <= box.y0 and box.y1 <= figure.bbox.y1, text
+        assert all(figure.bbox.contains(*corner) for corner in box.corners()), text
     first, second = (title.get_window_extent() for title in titles)
     assert not first.overlaps(second)
