@@ -25,7 +25,7 @@ from bench.stops import Stopped
 if TYPE_CHECKING:
     from bench.cli.mlflow_writer import MlflowWriter
     from bench.execute.plan import Request, ResolvedSuite
-    from bench.execute.run import Executor
+    from bench.execute.sharing import Engine
     from bench.results.store import StoredRecord
 
 
@@ -183,7 +183,7 @@ def _mlflow_writer(
 def _run(
     resolved: ResolvedSuite,
     request: Request,
-    execute: Executor,
+    execute: Engine,
     writer: MlflowWriter | None,
     live: bool,
     as_json: bool,
@@ -200,7 +200,7 @@ def _run(
         return run_plan(resolved, request, execute, display, finished), quiet.notices
 
 
-def _executor(name: str, options: Mapping[str, Any], time: str | None) -> Executor:
+def _executor(name: str, options: Mapping[str, Any], time: str | None) -> Engine:
     """Return the engine of a name; `time` is the limit of each Slurm task."""
     from bench.execute.run import run_here
 

@@ -10,16 +10,16 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from bench.checkpoints import Keeping
 from bench.cli.plan_table import plan_rows
 from bench.cli.slurm import sbatch_script
 from bench.errors import BenchError, BrokenOff
 from bench.execute.plan import Request, ResolvedSuite
 from bench.execute.progress import Display, standing_of, under_way
+from bench.execute.sharing import Order
 from bench.execute.status import cell_folder
 from bench.results.files import stamp
 from bench.results.store import DONE
@@ -53,14 +53,7 @@ class Array:
             )
         self._options, self._limit = options, limit
 
-    def __call__(
-        self,
-        plan: ResolvedSuite,
-        cells: Sequence[Cell],
-        request: Request,
-        display: Display,
-        keeping: Keeping,
-    ) -> Iterator[tuple[Cell, Path]]:
+    def __call__(self, order: Order) -> Iterator[tuple[Cell, Path]]:
         """Have cells run; yield each with its folder as it is finished.
 
         Raises:
@@ -68,20 +61,20 @@ class Array:
             BrokenOff: an array ended, and nothing was done.
             Stopped: the end was asked for; the tasks saved what they were at.
         """
-        request = request.resolved()
-        left = {cell_folder(plan, request.runs, cell): cell for cell in cells}
+        plan, request, stop = order.plan, order.request.resolved(), order.keeping.stop
+        left = {cell_folder(plan, request.runs, cell): cell for cell in order.cells}
         before = {folder: _stamp(folder) for folder in left}
-        watched = _Watched(left, request, display)
+        watched = _Watched(left, request, order.display)
         in_vain = 0
         while left:
             n_left, kept = len(left), _kept(request)
-            job = self._submit(plan, request, display)
-            for _ in _looks(job, keeping.stop):
+            job = self._submit(plan, request, order.display)
+            for _ in _looks(job, stop):
                 watched.look()
                 for folder in [one for one in left if _stamp(one) not in (None, before[one])]:
                     watched.leave(folder)
                     yield left.pop(folder), folder
-            keeping.stop.check()
+            stop.check()
             in_vain = in_vain + 1 if (len(left), _kept(request)) == (n_left, kept) else 0
             if in_vain == TRIES:
                 raise BrokenOff(

@@ -17,12 +17,11 @@ from typing import TYPE_CHECKING, Any
 from bench.checkpoints import Keeping
 from bench.errors import BenchError, BrokenOff
 from bench.execute.capacity import Capacity, capacity
-from bench.execute.plan import Request, ResolvedSuite
-from bench.execute.progress import PROGRESS, Display, Progress, read, standing_of
-from bench.execute.sharing import share
+from bench.execute.progress import PROGRESS, Progress, read, standing_of
+from bench.execute.sharing import Order, share
 from bench.execute.status import cell_folder
 from bench.execute.units import Ended, Unit, open_state, run_unit
-from bench.execute.worker import Setup
+from bench.execute.worker import Setup, setup_of
 from bench.stops import Stop
 from bench.suites.cell import Cell
 
@@ -32,19 +31,15 @@ if TYPE_CHECKING:
 SCHEDULER = "PURER_BENCH_SCHEDULER"
 SAY_AFTER = 30.0
 """Seconds without a worker after which the user is told."""
+ASK, ASKS = 2.0, 15
+"""Seconds in which a worker that is there hands over an answer, and how often it is asked."""
 NO_MEMORY_RULES = {
     f"distributed.worker.memory.{name}": False for name in ("target", "spill", "pause")
 }
 """A paused worker would wait for ever: memory that a cell freed stays with the process."""
 
 
-def run_dask(
-    plan: ResolvedSuite,
-    cells: Sequence[Cell],
-    request: Request,
-    display: Display,
-    keeping: Keeping,
-) -> Iterator[tuple[Cell, Path]]:
+def run_dask(order: Order) -> Iterator[tuple[Cell, Path]]:
     """Run cells on Dask workers; yield each with its folder as it ends.
 
     `PURER_BENCH_SCHEDULER` names a scheduler's address or file; without it, a local cluster is
@@ -65,19 +60,17 @@ def run_dask(
         ) from None
     for name in ("distributed", "distributed.client"):  # what matters is said in a line
         logging.getLogger(name).setLevel(logging.CRITICAL)
-    request, target = request.resolved(), os.environ.get(SCHEDULER)
-    room = capacity(plan, cells, request)
-    names = tuple(sorted({name for cell in cells for name in cell.datasets}))
+    order, target = replace(order, request=order.request.resolved()), os.environ.get(SCHEDULER)
+    room = capacity(order.plan, order.cells, order.request)
     with (
         dask.config.set(NO_MEMORY_RULES),
         _cluster(LocalCluster, target, room) as cluster,
         _client(Client, cluster, target) as client,
     ):
-        setup = Setup(plan.suite.name, names, request)
-        crew = Workers(client, setup, [] if target else room.devices, display, room, plan)
+        crew = Workers(client, order, [] if target else room.devices, room)
         if not target:
-            display.say(f"Dask: {room.text}")
-        yield from share(cells, crew, display, keeping)
+            order.display.say(f"Dask: {room.text}")
+        yield from share(order.cells, crew, order.display, order.keeping)
 
 
 class Workers:
@@ -85,24 +78,16 @@ class Workers:
 
     Args:
         client: connected.
-        setup: what each is told.
+        order: what they are to do.
         devices: one for each worker of a local cluster; none for others, which have the request's.
-        display: where progress is shown.
         room: for the reason of a cell whose worker died.
-        plan: what is run.
     """
 
     def __init__(
-        self,
-        client: Any,
-        setup: Setup,
-        devices: Sequence[str | None],
-        display: Display,
-        room: Capacity,
-        plan: ResolvedSuite,
+        self, client: Any, order: Order, devices: Sequence[str | None], room: Capacity
     ) -> None:
-        self._client, self._setup, self._devices = client, setup, list(devices)
-        self._display, self._room, self._plan = display, room, plan
+        self._client, self._setup, self._devices = client, setup_of(order), list(devices)
+        self._display, self._room, self._plan = order.display, room, order.plan
         self._run_id = uuid.uuid4().hex
         self._known: list[str] = []
         self._given: dict[str, str | None] = {}
@@ -172,15 +157,25 @@ class Workers:
 
     def _end(self, future: Any) -> Ended:
         worker, unit = self._at.pop(future)
-        if future.status == "finished":
-            ended = future.result()
+        why = f"it died; {self._room.of_memory}"
+        if (ended := self._answer(future, worker)) is not None:
             for line in ended.said:
                 self._display.say(line, unit.cell.label)
             return replace(ended, unit=unit)
-        error = future.exception(timeout=1) if future.status == "error" else None
+        with contextlib.suppress(OSError, CancelledError):
+            if future.status == "error" and (error := future.exception(timeout=ASK)) is not None:
+                why = f"{type(error).__name__}: {error}"
         future.cancel()
-        why = f"{type(error).__name__}: {error}" if error else f"it died; {self._room.of_memory}"
         return Ended(unit, lost=f"worker {worker} did not end it ({why})")
+
+    def _answer(self, future: Any, worker: str) -> Ended | None:
+        """Return what a worker answered; None where it died, and its answer with it."""
+        for _ in range(ASKS):
+            if future.status != "finished" or worker not in self._there():
+                break
+            with contextlib.suppress(OSError, CancelledError):  # also what takes too long
+                return future.result(timeout=ASK)
+        return None
 
     def _there(self) -> list[str]:
         """Return the workers by the scheduler's answer; what the client keeps may lack them."""

@@ -15,13 +15,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from bench.checkpoints import Keeping
 from bench.execute.capacity import Capacity
-from bench.execute.plan import Request, ResolvedSuite
 from bench.execute.progress import Display, Standing
-from bench.execute.sharing import share
+from bench.execute.sharing import Order, share
 from bench.execute.units import Ended, Unit
-from bench.execute.worker import Setup
+from bench.execute.worker import Setup, setup_of
 from bench.suites.cell import Cell
 
 
@@ -166,31 +164,19 @@ class Processes:
         return f"{how}, as for want of memory{self._why}" if "SIGKILL" in how else how
 
 
-def run_jobs(
-    plan: ResolvedSuite,
-    cells: Sequence[Cell],
-    request: Request,
-    display: Display,
-    keeping: Keeping,
-    capacity: Capacity,
-) -> Iterator[tuple[Cell, Path]]:
+def run_jobs(order: Order, capacity: Capacity) -> Iterator[tuple[Cell, Path]]:
     """Run cells in processes of this machine; yield each with its folder as it ends.
 
     Args:
-        plan: what is run.
-        cells: of it, those that are to be run.
-        request: where and how.
-        display: where progress is shown.
-        keeping: how often checkpoints are written, and whether to end.
-        capacity: how many processes, and on which devices.
+        order: what is run.
+        capacity: in how many processes, and on which devices.
     """
-    names = tuple(sorted({name for cell in cells for name in cell.datasets}))
+    setup = setup_of(order)
     setups = [
-        Setup(plan.suite.name, names, replace(request, device=device))
-        for device in capacity.devices
+        replace(setup, request=replace(setup.request, device=device)) for device in capacity.devices
     ]
-    crew = Processes(setups, display, f"; {capacity.of_memory}")
+    crew = Processes(setups, order.display, f"; {capacity.of_memory}")
     try:
-        yield from share(cells, crew, display, keeping)
+        yield from share(order.cells, crew, order.display, order.keeping)
     finally:
         crew.end()

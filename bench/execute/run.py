@@ -15,7 +15,7 @@ from bench.data.tasks import check_shape
 from bench.errors import BenchError
 from bench.execute.plan import Request, ResolvedSuite
 from bench.execute.progress import Display, Progress, announced
-from bench.execute.sharing import share
+from bench.execute.sharing import Engine, Order, share
 from bench.execute.status import remember_code, statuses
 from bench.execute.units import Ended, Unit, run_unit
 from bench.results.maker import trusted
@@ -123,68 +123,52 @@ class _Here:
         """Nothing: the work under way looks at the same request."""
 
 
-def run_inline(
-    plan: ResolvedSuite,
-    cells: Sequence[Cell],
-    request: Request,
-    display: Display,
-    keeping: Keeping,
-) -> Iterator[tuple[Cell, Path]]:
+def run_inline(order: Order) -> Iterator[tuple[Cell, Path]]:
     """Run cells in this process, one after another; yield each with its folder as it ends."""
     from bench.execute.devices import use_device
     from bench.execute.machine import prepare_process
     from bench.execute.state import RunState
 
-    device = use_device(request.device)
+    request, device = order.request, use_device(order.request.device)
     prepare_process(request.threads)
     state = RunState(
-        suite=plan.suite.name,
+        suite=order.plan.suite.name,
         runs=request.runs,
         cache=request.cache,
         device=device,
-        data=plan.data,
+        data=order.plan.data,
         command=request.command,
-        keeping=keeping,
+        keeping=order.keeping,
         trust_stored=request.trust_stored,
         time_limit=request.time_limit,
     )
-    yield from share(cells, _Here(state, display), display, keeping)
+    crew = _Here(state, order.display)
+    yield from share(order.cells, crew, order.display, order.keeping)
 
 
-def run_here(
-    plan: ResolvedSuite,
-    cells: Sequence[Cell],
-    request: Request,
-    display: Display,
-    keeping: Keeping,
-) -> Iterator[tuple[Cell, Path]]:
+def run_here(order: Order) -> Iterator[tuple[Cell, Path]]:
     """Run cells in as many processes of this machine as `capacity` says; see `run_inline`."""
+    request = order.request
     if request.jobs == 1:  # nothing to find out
-        yield from run_inline(plan, cells, request, display, keeping)
+        yield from run_inline(order)
         return
     from bench.execute.capacity import capacity
 
-    found = capacity(plan, cells, request)
-    if len(found.devices) > 1 or (len(cells) > 1 and request.jobs is None):
-        display.say(found.text)
+    found = capacity(order.plan, order.cells, request)
+    if len(found.devices) > 1 or (len(order.cells) > 1 and request.jobs is None):
+        order.display.say(found.text)
     if len(found.devices) == 1:
-        request = replace(request, device=found.devices[0])
-        yield from run_inline(plan, cells, request, display, keeping)
+        yield from run_inline(replace(order, request=replace(request, device=found.devices[0])))
     else:
         from bench.execute.jobs import run_jobs
 
-        yield from run_jobs(plan, cells, request, display, keeping, found)
-
-
-Executor = Callable[
-    [ResolvedSuite, Sequence[Cell], Request, Display, Keeping], Iterator[tuple[Cell, Path]]
-]
+        yield from run_jobs(order, found)
 
 
 def run_plan(
     plan: ResolvedSuite,
     request: Request,
-    execute: Executor,
+    execute: Engine,
     display: Display,
     finished: Callable[[StoredRecord], object],
 ) -> list[StoredRecord]:
@@ -213,8 +197,10 @@ def run_plan(
             what = "left out" if state.is_finished else "running the cell again"
             display.say(f"{state.problem}; {what}", cell.label)
     todo = [cell for cell, state in states if not state.is_finished]
+    keeping = Keeping(request.checkpoint_every, Stop(), display.say)
+    order = Order(plan, todo, request, display, keeping)
     folders = {cell.hash(plan.digests): state.folder for cell, state in states}
-    for cell, folder in _executed(plan, todo, request, execute, display) if todo else ():
+    for cell, folder in _executed(order, execute) if todo else ():
         folders[cell.hash(plan.digests)] = folder
         stored = read_record(folder)
         finished(stored)
@@ -225,19 +211,13 @@ def run_plan(
     return [read_record(folders[cell.hash(plan.digests)]) for cell in readable]
 
 
-def _executed(
-    plan: ResolvedSuite,
-    cells: Sequence[Cell],
-    request: Request,
-    execute: Executor,
-    display: Display,
-) -> Iterator[tuple[Cell, Path]]:
+def _executed(order: Order, execute: Engine) -> Iterator[tuple[Cell, Path]]:
     """Run cells where signals are requests to end, and another process may see what runs."""
-    keeping = Keeping(request.checkpoint_every, Stop(), display.say)
+    plan, request = order.plan, order.request
     labels = {cell.hash(plan.digests): cell.label for cell in plan.cells}
     folder = request.runs / plan.suite.name
-    with keeping.stop.on_signals(), announced(folder, request.command, labels):
-        yield from execute(plan, cells, request, display, keeping)
+    with order.keeping.stop.on_signals(), announced(folder, request.command, labels):
+        yield from execute(order)
 
 
 def outcome(stored: StoredRecord) -> str:

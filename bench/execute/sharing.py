@@ -8,12 +8,14 @@ that a cell needs; who can do nothing but wait says for whom.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from bench.checkpoints import Keeping
 from bench.errors import BrokenOff
+from bench.execute.plan import Request, ResolvedSuite
 from bench.execute.progress import Display
 from bench.execute.units import Ended, Unit, trains
 from bench.leases import LOOK_EVERY, Busy
@@ -22,6 +24,24 @@ from bench.suites.cell import Cell
 
 TRIES = 2
 """A cell with which so many processes died is recorded as failed."""
+
+
+@dataclass(frozen=True)
+class Order:
+    """What an engine is to do: some cells of a plan, where and how.
+
+    `display` shows progress; `keeping` says how often checkpoints are written, and whether to end.
+    """
+
+    plan: ResolvedSuite
+    cells: Sequence[Cell]
+    request: Request
+    display: Display
+    keeping: Keeping
+
+
+Engine = Callable[[Order], Iterator[tuple[Cell, Path]]]
+"""Runs the cells of an order; yields each with its folder as it ends."""
 
 
 class Crew(Protocol):

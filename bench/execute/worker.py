@@ -22,6 +22,7 @@ from bench.checkpoints import Keeping
 from bench.errors import BenchError
 from bench.execute.plan import Request
 from bench.execute.progress import Progress, Standing
+from bench.execute.sharing import Order
 from bench.execute.units import Ended, Unit, open_state, run_unit
 from bench.stops import Stop
 
@@ -38,6 +39,12 @@ class Setup:
     suite: str
     datasets: tuple[str, ...]
     request: Request
+
+
+def setup_of(order: Order) -> Setup:
+    """Return what each process is told that works for an order."""
+    names = sorted({name for cell in order.cells for name in cell.datasets})
+    return Setup(order.plan.suite.name, tuple(names), order.request)
 
 
 class _Worker:

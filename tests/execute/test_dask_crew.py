@@ -13,12 +13,14 @@ pytest.importorskip("distributed", reason="the extra 'dask' is not installed")
 
 from distributed.client import FuturesCancelledError
 
+from bench.checkpoints import Keeping
 from bench.errors import BenchError, BrokenOff
 from bench.execute import dask
 from bench.execute.capacity import GIB, Capacity
 from bench.execute.dask import Workers
 from bench.execute.plan import Request
 from bench.execute.progress import PROGRESS, Progress, Standing
+from bench.execute.sharing import Order
 from bench.execute.units import Ended, Unit
 from bench.execute.worker import Setup
 from tests.execute.test_sharing import Shown
@@ -33,8 +35,13 @@ class Future:
 
     def __init__(self) -> None:
         self.status, self.answer = "pending", None
+        self.lost: Callable[[], object] | None = None
+        """what happens to the worker while it is asked"""
 
-    def result(self) -> Any:
+    def result(self, timeout: float) -> Any:
+        if self.lost is not None:
+            self.lost()
+            raise TimeoutError
         return self.answer
 
     def exception(self, timeout: float) -> Any:
@@ -78,7 +85,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 def crew_of(client: Client, folder: Path, shown: Shown, *devices: str) -> Workers:
     request = Request(folder, folder, None, {}, "cpu", 1, "bench", worker_timeout=100)
     plan = SimpleNamespace(suite=SimpleNamespace(name="toy"), digests={"glyphs": "d"})
-    crew = Workers(client, Setup("toy", (), request), devices, shown, ROOM, plan)
+    crew = Workers(client, Order(plan, [], request, shown, Keeping()), devices, ROOM)
     crew._wait = lambda seconds: {one for one in client.futures if one.status != "pending"}
     return crew
 
@@ -112,6 +119,21 @@ def test_a_worker_that_dies_leaves_its_unit_with_the_plan_s_number_and_the_limit
         lost="worker a did not end it (it died; cells like it took 1.5 GB, the limit for all is "
         "2.0 GB)",
     )
+    assert client.futures[0].status == "cancelled"
+
+
+def test_a_worker_that_dies_before_its_answer_is_fetched_takes_it_along(tmp_path: Path) -> None:
+    """Dask would wait for ever: the unit may run on no other worker."""
+    client = Client("a", "b")
+    crew = crew_of(client, tmp_path, Shown())
+    for unit in UNITS[:2]:
+        crew.start(unit)
+    for future in client.futures:
+        future.status, future.answer = "finished", Ended(UNITS[0], Path("x"))
+    client.futures[0].lost = lambda: client.workers.remove("a")
+    found = {ended.unit.number: ended for ended in crew.ended(1)}
+    assert found[0].lost.startswith("worker a did not end it (it died; ")
+    assert found[1] == Ended(UNITS[1], Path("x"))
     assert client.futures[0].status == "cancelled"
 
 

@@ -16,6 +16,7 @@ from bench.execute.machine import prepare_process
 from bench.execute.plan import Request
 from bench.execute.progress import Progress
 from bench.execute.run import run_inline
+from bench.execute.sharing import Order
 from bench.execute.timing import SystemSampler
 from bench.execute.units import open_state
 
@@ -39,7 +40,7 @@ def test_cells_run_where_the_device_is_current(
 ) -> None:
     plan = SimpleNamespace(suite=SimpleNamespace(name="none"), data={})
     request, display = request_on("cuda:1", tmp_path), PlainDisplay(0, print)
-    assert list(run_inline(plan, [], request, display, Keeping())) == []
+    assert list(run_inline(Order(plan, [], request, display, Keeping()))) == []
     assert made_current == [torch.device("cuda:1")]
 
 

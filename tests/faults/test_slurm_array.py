@@ -16,6 +16,7 @@ from bench.cli.options import resolve
 from bench.cli.slurm import seconds_of
 from bench.cli.slurm_array import Array
 from bench.errors import BenchError, BrokenOff
+from bench.execute.sharing import Order
 from bench.stops import Stop, Stopped
 from tests.execute.test_sharing import Shown
 from tests.faults.left_by_a_run import SUITE, Left
@@ -65,7 +66,7 @@ class Run:
         """Return the names of the folders that are told, in order."""
         keeping = Keeping(60, self.stop, self.shown.say)
         array = Array(self.options, limit)
-        found = array(self.plan, self.plan.cells, self.request, self.shown, keeping)
+        found = array(Order(self.plan, self.plan.cells, self.request, self.shown, keeping))
         return [folder.name for _, folder in found]
 
 
