@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from importlib.metadata import version as metadata_version
@@ -37,6 +38,14 @@ def _entries(kind: Kind) -> dict[str, EntryPoint]:
             )
         found[entry.name] = entry
     return found
+
+
+def offered(kind: Kind) -> Mapping[str, EntryPoint]:
+    """Return the entry points of a kind by name, without loading one; much faster than `names`.
+
+    `names` asks each for its distribution, whose metadata is parsed anew each time.
+    """
+    return _entries(kind)
 
 
 def names(kind: Kind, distribution: str | None = None) -> list[str]:

@@ -10,6 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rich.cells import cell_len
+
 from bench.errors import unknown_name
 from reports.page.content import compared, leader_lines, protocol_name
 from reports.rows.groups import Group
@@ -28,8 +30,8 @@ if TYPE_CHECKING:
 LINES = 45
 """Lines of the whole screen."""
 BEST = "the best without data, inductive or transductive"
-BELOW = 7
-"""Lines of it for the places: three of `print_places`, and four of `bench run`."""
+BELOW = 9
+"""Lines of it for the places: three to five of `print_places`, and four of `bench run`."""
 INDENT = 9
 """Columns of the words that begin the lines below the table."""
 LEADERS = "leaders"
@@ -201,22 +203,28 @@ def print_places(
     """
     page = next((path for path in paths if path.suffix == ".html"), paths[0])
     others = [path.name + "/" * path.is_dir() for path in paths if path != page]
-    _print_place("page", f"{page}  (beside it {', '.join(others)})", console)
+    _print_place("page", str(page), f"(beside it {', '.join(others)})", console)
     bench = own_command("bench")
     seen = [table for table in chosen_tables(report, printed) if table.kind != LEADERS]
     n_more = len(report.all_tables) - len(seen)
     if n_more:
         command = f"{bench} report {shlex.quote(str(source))} --tables all"
-        _print_place("next", f"{command}  ({n_more} more table{'s' * (n_more > 1)})", console)
+        _print_place("next", command, f"({n_more} more table{'s' * (n_more > 1)})", console)
     first = next((one for group in report.groups for one in leaders(group)), None)
     if first is not None:
         method = first.row.method
-        _print_place("" if n_more else "next", f"{bench} show {method}  (the best row)", console)
+        command = f"{bench} show {method}"
+        _print_place("" if n_more else "next", command, "(the best row)", console)
 
 
-def _print_place(name: str, text: str, console: Console) -> None:
-    """Print a line that a terminal may break anywhere, so that it can be copied."""
-    console.print(f"{name:<{INDENT}}{text}", soft_wrap=True, highlight=False, markup=False)
+def _print_place(name: str, place: str, remark: str, console: Console) -> None:
+    """Print a place in one line, so that it can be copied, and beside or below it a remark."""
+    line = f"{name:<{INDENT}}{place}"
+    beside = cell_len(f"{line}  {remark}") <= console.width
+    text = f"{line}  {remark}" if beside else line
+    console.print(text, soft_wrap=True, highlight=False, markup=False)
+    if not beside:
+        print_text(console, remark, indent=INDENT)
 
 
 def own_command(name: str) -> str:

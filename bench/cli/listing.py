@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import textwrap
 from typing import Any
 
 import click
 
 from bench.cli.options import json_option
+from bench.cli.streams import print_folded
 
 KINDS = (
     *("methods", "learners", "nets", "datasets", "calibrations"),
@@ -33,7 +33,7 @@ def list_names(kind: str, as_json: bool) -> None:
     for row in rows:
         click.echo(row["name"])
         for text in filter(None, (row["description"], " · ".join(_facts(row)))):
-            click.echo(textwrap.fill(text, 100, initial_indent="    ", subsequent_indent="    "))
+            print_folded(text, indent=4)
 
 
 def _facts(row: dict[str, Any]) -> list[str]:

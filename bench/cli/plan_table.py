@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
+from bench.cli.streams import columns, print_folded
 from bench.execute.plan import Request, ResolvedSuite
 from bench.execute.status import statuses
 from bench.results.store import FINAL
@@ -14,9 +14,6 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from bench.execute.estimate import Estimator
-
-WIDTH = 100
-"""Columns of a plan that goes to a file or a pipe."""
 
 COLUMNS = ("method", "learner", "data", "shape", "seed", "status", "stored", "time", "memory")
 NUMBERS = ("stored", "time", "memory")
@@ -65,17 +62,15 @@ def plan_rows(plan: ResolvedSuite, request: Request) -> list[dict[str, Any]]:
 
 
 def print_plan(plan: ResolvedSuite, request: Request, rows: list[dict[str, Any]]) -> None:
-    """Print the rows as a table, with the sum below; 100 columns wide where not on a terminal."""
+    """Print the rows as a table, with the sum below."""
     from rich.console import Console
 
-    console = Console()
-    if not console.is_terminal and "COLUMNS" not in os.environ:
-        console = Console(width=WIDTH)
-    console.print(f"{plan.suite.name}: {plan.suite.title}", markup=False, soft_wrap=True)
-    print_cells([_shown(row) for row in rows], console)
-    console.print(_sum(rows), _processes(plan, request, rows), _LEGEND, sep="", soft_wrap=True)
+    print_folded(f"{plan.suite.name}: {plan.suite.title}")
+    print_cells([_shown(row) for row in rows], Console(width=columns()))
+    for text in (*_sum(plan, request, rows), _LEGEND):
+        print_folded(text)
     for name, reason in plan.missing.items():
-        console.print(f"{name}: {reason}", markup=False, soft_wrap=True)
+        print_folded(f"{name}: {reason}")
 
 
 def print_cells(cells: Sequence[Mapping[str, str]], console: Console) -> None:
@@ -109,27 +104,26 @@ def _line(cells: Mapping[str, str], widths: Mapping[str, int]) -> str:
     )
 
 
-def _sum(rows: list[dict[str, Any]]) -> str:
-    """Return what is finished, and how long the rest will take."""
+def _sum(plan: ResolvedSuite, request: Request, rows: list[dict[str, Any]]) -> list[str]:
+    """Say what is finished, how long the rest will take, and in how many processes a run does it.
+
+    The last by the rule that the run goes by.
+    """
     finished = sum(row["status"] in FINAL for row in rows)
     unknown = sum(map(_is_unknown, rows))
     total = duration(sum(row["seconds"] or 0 for row in rows))
     more = f" and {unknown} cell{'s' if unknown > 1 else ''} of unknown time" if unknown else ""
-    return f"{len(rows)} cells, {finished} finished or skipped; about {total}{more} to go"
-
-
-_LEGEND = "\ntime: from measured times of cells like it; stored: teachers there of those needed"
-
-
-def _processes(plan: ResolvedSuite, request: Request, rows: list[dict[str, Any]]) -> str:
-    """Say in how many processes a run computes what is left, by the rule that it goes by."""
+    text = f"{len(rows)} cells, {finished} finished or skipped; about {total}{more} to go"
     done = (*FINAL, "missing data")
     todo = [cell for cell, row in zip(plan.cells, rows, strict=True) if row["status"] not in done]
     if not todo:
-        return ""
+        return [text]
     from bench.execute.capacity import capacity
 
-    return f" in one process\na run takes {capacity(plan, todo, request).text}"
+    return [f"{text} in one process", f"a run takes {capacity(plan, todo, request).text}"]
+
+
+_LEGEND = "time: from measured times of cells like it; stored: teachers there of those needed"
 
 
 def _is_unknown(row: dict[str, Any]) -> bool:
@@ -138,7 +132,7 @@ def _is_unknown(row: dict[str, Any]) -> bool:
 
 
 def _shown(row: dict[str, Any]) -> dict[str, str]:
-    """Return a row's cells in words, short enough for a line of `WIDTH`."""
+    """Return a row's cells in words, short enough for a line of 100 columns."""
     preset = "" if row["preset"] == "released" else f" ({row['preset']})"
     calibration = "" if row["calibration"] == "none" else f" + {row['calibration']}"
     together = len(row["test_datasets"]) > 1

@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from bench.cli.options import json_option
+from bench.cli.streams import print_folded
 from bench.errors import BenchError
 from bench.paths import UserPath
 
@@ -32,7 +33,7 @@ def status(runs: Path, as_json: bool) -> None:
         click.echo(json.dumps(rows, indent=1))
         return
     for row in rows:
-        click.echo(row["text"])
+        print_folded(row["text"], row["state"], STATE)
     if not rows:
         click.echo(f"nothing runs in {runs}, and nothing was stopped there")
 
@@ -49,6 +50,8 @@ def _rows(runs: Path) -> Iterator[dict[str, Any]]:
             yield _cell_row(path.parent, cell, _STATES[holder(cell)])
 
 
+STATE = 10
+"""Columns of the word that says whether something runs."""
 _STATES = {"there": "running", "gone": "stopped", "elsewhere": "elsewhere"}
 
 
@@ -58,7 +61,7 @@ def _run_row(folder: Path, run: Mapping[str, Any], state: str) -> dict[str, Any]
     states = [cell_state(folder / name).name for name in run["cells"]]
     finished = sum(one in FINAL for one in states)
     text = (
-        f"{state:<10}{folder}: {finished} of {len(states)} cells are finished, "
+        f"{folder}: {finished} of {len(states)} cells are finished, "
         f"{len(states) - finished} left; since {_clock(run['started'])}, {_where(run)}: "
         f"{run['command']}"
     )
@@ -76,7 +79,7 @@ def _cell_row(folder: Path, cell: Mapping[str, Any], state: str) -> dict[str, An
     standing = standing_of(cell)
     heard = f"heard of {duration(max(0.0, time.time() - cell['updated']))} ago"
     text = (
-        f"{state:<10}{cell['label']}: {standing.text}; since {_clock(cell['started'])}, {heard}, "
+        f"{cell['label']}: {standing.text}; since {_clock(cell['started'])}, {heard}, "
         f"{_where(cell)}"
     )
     if state == "stopped":

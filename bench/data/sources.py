@@ -22,7 +22,7 @@ def dataset_source(name: str, dataset_dirs: Mapping[str, Path]) -> DatasetSource
         BenchError: nothing carries the name, or a path of the user's holds no data set.
     """
     check_name(name, dataset_dirs)
-    if name in registry.names("dataset"):
+    if name in registry.offered("dataset"):
         return registry.load("dataset", name)()
     from bench.data.sets.image_folder import ImageFolder
 
@@ -35,7 +35,7 @@ def check_name(name: str, dataset_dirs: Mapping[str, Path]) -> None:
     Raises:
         BenchError: the name is neither registered nor given a path, or is no name.
     """
-    if name in registry.names("dataset"):
+    if name in registry.offered("dataset"):
         return
     if name not in dataset_dirs:
         error = unknown_name("dataset", name, registry.names("dataset"))
@@ -48,4 +48,4 @@ def check_name(name: str, dataset_dirs: Mapping[str, Path]) -> None:
 
 def own_names(dataset_dirs: Mapping[str, Path]) -> list[str]:
     """Return the names of the user's own data sets."""
-    return sorted(set(dataset_dirs) - set(registry.names("dataset")))
+    return sorted(set(dataset_dirs) - set(registry.offered("dataset")))

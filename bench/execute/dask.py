@@ -58,7 +58,7 @@ def run_dask(order: Order) -> Iterator[tuple[Cell, Path]]:
         raise BenchError(
             "--executor dask needs the extra 'dask'; pip install 'purer-bench[dask]'"
         ) from None
-    for name in ("distributed", "distributed.client"):  # what matters is said in a line
+    for name in ("distributed", "distributed.client", "asyncio"):  # what matters is said in a line
         logging.getLogger(name).setLevel(logging.CRITICAL)
     order, target = replace(order, request=order.request.resolved()), os.environ.get(SCHEDULER)
     room = capacity(order.plan, order.cells, order.request)
@@ -228,8 +228,10 @@ class Workers:
 def _cluster(local: Any, target: str | None, room: Capacity) -> Any:
     if target:
         return contextlib.nullcontext()
-    n, own = len(room.devices), {"processes": True, "dashboard_address": None}
-    return local(n_workers=n, threads_per_worker=1, memory_limit=room.limit // n, **own)
+    n, own = len(room.devices), dict[str, Any](processes=True, dashboard_address=None)
+    port = {"dashboard_address": "127.0.0.1:0"}  # any, so that none is warned to be taken
+    own |= {"threads_per_worker": 1, "memory_limit": room.limit // n, "scheduler_kwargs": port}
+    return local(n_workers=n, **own)
 
 
 def _client(client: Any, cluster: Any, target: str | None) -> Any:

@@ -56,7 +56,7 @@ class Estimator:
         self._data, self._cache, self._device = data, cache, device
         self._seen: set[str] = set()
         self._makers = Makers(runs, torch.get_num_threads(), device.type)
-        names = registry.names("dataset")
+        names = registry.offered("dataset")
         sizes = {name: registry.load("dataset", name).image_size for name in names}
         sizes |= {name: one.image_size for name, one in data.items()}
         stored, self._training_passes = stored_rates()
@@ -64,6 +64,8 @@ class Estimator:
         self._trained = trained_here(cache, here)
         self._known = took_here(runs, here, sizes)
         self._known += stored if device.type == "cpu" else []  # all of these are a CPU's
+        self._medians: dict[tuple[Work, str], float | None] = {}
+        self._memories: dict[Work, int | None] = {}
 
     def estimate(self, cell: Cell) -> dict[str, Any]:
         """Return a plan's estimates of a cell, without what the cells before it will have made.
@@ -130,8 +132,8 @@ class Estimator:
 
     def _fit_s(self, cell: Cell, work: Work, method: type[Method], key: str) -> float | None:
         """Return the seconds of a fit with its validations; 0 for one that is stored and used."""
-        judge = self._makers.fit(cell, method)
-        if self._met(key) or lacking(fit_folder(self._cache, key), judge) is None:
+        folder = fit_folder(self._cache, key)
+        if self._met(key) or (folder.exists() and self._is_taken(folder, cell, method)):
             return 0.0
 
         def scale(one: Took) -> float:
@@ -146,6 +148,9 @@ class Estimator:
             return fit
         task = self._task_s(work._replace(calibration=UNCALIBRATED), "task")
         return None if task is None else fit + task * _n_validated(cell, work)
+
+    def _is_taken(self, folder: Path, cell: Cell, method: type[Method]) -> bool:
+        return lacking(folder, self._makers.fit(cell, method)) is None
 
     def _test_s(self, cell: Cell, work: Work, key: str) -> float | None:
         """Return the seconds of a test, whose images an earlier cell may have embedded."""
@@ -168,9 +173,11 @@ class Estimator:
             fits = one.work.method == work.method or not same_method
             return fits and getattr(one, name) is not None
 
-        known = self._like(work, told)
-        seconds = [getattr(one, name) * scale(one) * self._unit_s(one, work) for one in known]
-        return statistics.median(seconds) if seconds else None
+        if (work, name) not in self._medians:
+            known = self._like(work, told)
+            seconds = [getattr(one, name) * scale(one) * self._unit_s(one, work) for one in known]
+            self._medians[work, name] = statistics.median(seconds) if seconds else None
+        return self._medians[work, name]
 
     def _unit_s(self, one: Took, work: Work) -> float:
         """Return the seconds per unit of a measured time, for the meta-model of some work."""
@@ -180,9 +187,11 @@ class Estimator:
         return now / pass_seconds(one.work.spec, self._device) if one.here else now
 
     def _memory(self, work: Work) -> int | None:
-        same = self._like(work, lambda one: one.work[:MEMORY] == work[:MEMORY])
-        found = [one.memory for one in same if one.memory]
-        return round(statistics.median(found)) if found else None
+        if work not in self._memories:
+            same = self._like(work, lambda one: one.work[:MEMORY] == work[:MEMORY])
+            found = [one.memory for one in same if one.memory]
+            self._memories[work] = round(statistics.median(found)) if found else None
+        return self._memories[work]
 
     def _like(self, work: Work, accepted: Callable[[Took], bool]) -> list[Took]:
         """Return the accepted measurements that are most similar to some work."""

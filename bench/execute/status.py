@@ -17,7 +17,7 @@ from bench.results.codebase import CodeBase, code_of_commit, installed_code, sou
 from bench.results.files import content_hash, recall, remember
 from bench.results.maker import difference_of_code, other_threads
 from bench.results.record import Code, Record
-from bench.results.store import FINAL, cell_state, read_record
+from bench.results.store import FINAL, cell_state
 from bench.suites.cell import Cell
 
 if TYPE_CHECKING:
@@ -70,8 +70,8 @@ def _status(
         return Status("missing data", folder)
     found = cell_state(folder)
     doubt = None
-    if found.name in ("done", "skipped"):
-        doubt = record_doubt(read_record(folder).record, cell, known, now)
+    if found.record is not None and found.name in FINAL:
+        doubt = record_doubt(found.record, cell, known, now)
     name = OUTDATED if doubt and not request.trust_stored else found.name
     return Status(name, folder, doubt, found.problem)
 

@@ -205,21 +205,22 @@ def sources_digest() -> str:
 
 @functools.cache
 def _points() -> tuple[EntryPoint, ...]:
-    return tuple(registry.entry(kind, name) for kind in KINDS for name in registry.names(kind))
+    by_kind = [registry.offered(kind) for kind in KINDS]
+    return tuple(points[name] for points in by_kind for name in sorted(points))
 
 
 def _installed_entry(plug_in: PlugIn) -> str | None:
     kind, name = plug_in
-    if name in registry.names(kind):
-        return registry.entry(kind, name).value
+    if name in (points := registry.offered(kind)):
+        return points[name].value
     return OWN_IMAGES if kind == "dataset" else None  # a network of another library is none of ours
 
 
 @functools.cache
 def _installed_from(plug_in: PlugIn) -> Distribution | None:
     kind, name = plug_in
-    found = registry.entry(kind, name).dist if name in registry.names(kind) else None
-    if found is None:
+    point = registry.offered(kind).get(name)
+    if point is None or (found := point.dist) is None:
         return None
     return Distribution(name=found.name, version=found.version, commit=_commit_of(found))
 

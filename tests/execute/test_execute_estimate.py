@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from bench.cli.main import main
-from bench.cli.plan_table import WIDTH
+from bench.cli.streams import WIDTH
 from bench.contract import NetSpec
 from bench.execute import estimate
 from bench.execute.estimate import Estimator

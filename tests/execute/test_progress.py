@@ -122,9 +122,11 @@ def test_status_tells_what_runs_from_what_was_stopped(
     with pytest.raises(SystemExit):
         main(["status", str(tmp_path)])
     lines = capsys.readouterr().out.splitlines()
-    assert "0 of 2 cells are finished, 2 left" in lines[0]
-    assert "fit 7/10, validation 25.0 %" in lines[1]
-    assert lines[1].endswith("goes on when the same command is run again")
+    text = " ".join(" ".join(lines).split())
+    assert "0 of 2 cells are finished, 2 left" in text
+    assert "fit 7/10, validation 25.0 %" in text
+    assert "goes on when the same command is run again" in text
+    assert [line.split()[0] for line in lines if line[0] != " "] == ["stopped"] * 2 + ["running"]
 
 
 def test_the_next_run_clears_what_a_killed_one_announced(tmp_path: Path) -> None:
