@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from bench.contract import Budget, Config, TaskShape, added
 from bench.errors import BenchError
@@ -61,8 +61,13 @@ class PurerConfig(Config):
     """pixel steps before the first meta-iteration. Ours; released: none."""
     pixel_every: int = Field(1, ge=1)
     """meta-iterations for each pixel step. Ours; released: 1."""
-    initialisation: Literal["random", "average", "best_teacher"] | None = None
-    """where meta-training starts; None: the protocol's (average for one architecture, released)"""
+    initialisation: (
+        Literal["random", "average", "best_teacher", "distill_ensemble", "cross_teacher"] | None
+    ) = None
+    """where meta-training starts; None: the protocol's (average for one architecture, released).
+    `distill_ensemble`: the student of that method; `cross_teacher`: its network that is trained
+    with random colours. Both are fitted to the same pool first, or taken from the stored fits.
+    Ours."""
     zero_head: bool = False
     """whether the head starts at zero. Ours, after Kao et al., "MAML is a Noisy Contrastive
     Learner in Classification", ICLR 2022 (arXiv 2106.15367); released: no."""
@@ -76,6 +81,16 @@ class PurerConfig(Config):
     trained: Literal["all", "norms"] = added("all")
     """which parameters meta-training changes: all, or the scales and shifts of batch norm alone.
     Ours; released: all."""
+    task_weight: float = added(1.0, ge=0)
+    """factor of the loss of each pseudo task. 0: the meta-model is trained as a plain classifier of
+    the pseudo images, and tasks are only scored. Ours; released: 1."""
+    class_weight: float = added(0.0, ge=0)
+    """factor of a classification loss over all pseudo classes, beside the loss of each pseudo task.
+    Ours; released: none."""
+    class_batch: int = added(128, ge=2)
+    """pseudo images of the classification loss in a meta-iteration. Ours."""
+    class_head_lr: float = added(1e-2, gt=0)
+    """Adam's rate on the linear head of the classification loss, which starts at zero. Ours."""
     outer_lr: float | None = Field(None, gt=0)
     """Adam's rate in the meta step; None: the protocol's (1e-3 released)"""
     augment_flip: bool = False
@@ -89,6 +104,12 @@ class PurerConfig(Config):
     differentiated in chunks, to the same result but for rounding. Ours. Unit: MiB"""
     gallery_images_per_class: int = Field(2, ge=0)
     """pseudo images of each class that the log gets at start, middle and end. Ours."""
+
+    @model_validator(mode="after")
+    def _learn_something(self) -> PurerConfig:
+        if self.task_weight == 0 and self.class_weight == 0:
+            raise ValueError("task_weight and class_weight are both 0; set one above 0")
+        return self
 
     @property
     def inversion_weights(self) -> InversionWeights:

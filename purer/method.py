@@ -20,47 +20,16 @@ from bench.contract import (
     TaskShape,
 )
 from bench.nets.norm import norm_parameters
-from bench.training.initialisation import initial_net, zero_head
+from bench.training.initialisation import initial_net, net_at, zero_head
 from bench.training.meta_training import meta_train
 from purer.config import PurerConfig
 from purer.dynamic_dataset import DynamicDataset
+from purer.presets import ABLATION, COMPARED, TUNED, TUNED_PROTONET
+from purer.pseudo_classes import ClassifyingLearner, PseudoClasses
 from purer.pseudo_tasks import PseudoTasks
 
-TUNED: Mapping[str, Any] = {
-    "initialisation": "best_teacher",
-    "zero_head": True,
-    "feature_scale": 10.0,
-    "outer_lr": 2e-4,
-    "pixel_warmup": 150,
-    "pixel_every": 4,
-    "pixel_lr": 0.1,
-    "bn_weight": 0.1,
-}
-"""Chosen on validation tasks of glyphs and CIFAR-FS; docs/purer.md says what mattered."""
-
-TUNED_PROTONET: Mapping[str, Any] = {
-    "initialisation": "best_teacher",
-    "feature_normalisation": "l2",
-    "temperature": 0.1,
-    "trained": "norms",
-    "outer_lr": 1e-3,
-    "pixel_warmup": 150,
-    "pixel_every": 4,
-    "pixel_lr": 0.1,
-    "bn_weight": 0.1,
-}
-"""The same for ProtoNet, which has no use for a head and is easily spoilt by training it all."""
-
-ABLATION: Mapping[str, Mapping[str, Any]] = {
-    "noise_images": {"pixels": "noise"},
-    "fixed_images": {"pixels": "fixed"},
-    "no_switch": {"curriculum": False},
-    "random_switch": {"random_switches": {1: 27, 5: 31}},
-}
-"""The released constants less one part of the method each.
-
-The numbers of random switches are those of the gradient switch with MAML on CIFAR-FS, budget
-`short`, seed 0, by k_shot: 27 and 31 of the 400 meta-iterations."""
+OTHER_FITS = {"distill_ensemble": "", "cross_teacher": "0."}
+"""The methods whose fit may be the start, and the prefix of the network that is taken of it."""
 
 
 class Purer(Method[PurerConfig]):
@@ -99,6 +68,7 @@ class Purer(Method[PurerConfig]):
         "released": {},
         "tuned": TUNED,
         **ABLATION,
+        **COMPARED,
     }
     learner_presets: ClassVar = {("tuned", MetricLearner): TUNED_PROTONET}
 
@@ -162,7 +132,11 @@ class Purer(Method[PurerConfig]):
             context.net.image_size,
         )
         net = _starting_net(context)
-        source = PseudoTasks(context, dataset, net, context.training_learner(net))
+        learner, classes = context.training_learner(net), None
+        if context.config.class_weight:
+            classes = PseudoClasses(context, dataset, net)
+            context = _classifying(context, classes)
+        source = PseudoTasks(context, dataset, net, learner, classes)
         trained = norm_parameters(net) if context.config.trained == "norms" else None
         return meta_train(context, net, source, trained)
 
@@ -177,7 +151,13 @@ def _has_batch_norm(net: nn.Module) -> bool:
 
 def _starting_net(context: FitContext[PurerConfig]) -> Backbone:
     """Return the initialised meta-model."""
-    net = initial_net(context, context.protocol.initialisation)
+    start = context.config.initialisation
+    if start is not None and start in OTHER_FITS:
+        fitted, prefix = context.other_fit(start), OTHER_FITS[start]
+        state = {k[len(prefix) :]: v for k, v in fitted.items() if k.startswith(prefix)}
+        net = net_at(context, state, "average")
+    else:
+        net = initial_net(context, context.protocol.initialisation)
     if context.config.zero_head:
         zero_head(net)
     if context.config.feature_scale != 1:
@@ -190,7 +170,7 @@ def _with_own_constants(context: FitContext[PurerConfig]) -> FitContext[PurerCon
     config, budget, protocol = context.config, context.budget, context.protocol
     iterations = config.total_iterations(budget)
     own = {"outer_lr": config.outer_lr, "initialisation": config.initialisation}
-    own = {name: value for name, value in own.items() if value is not None}
+    own = {k: value for k, value in own.items() if value is not None and value not in OTHER_FITS}
     return replace(
         context,
         budget=budget.model_copy(update={"meta_iterations": iterations}),
@@ -198,6 +178,18 @@ def _with_own_constants(context: FitContext[PurerConfig]) -> FitContext[PurerCon
         training_learner=lambda net: _normalised(context.training_learner(net), config),
         make_learner=lambda state, bn=None: _normalised(context.make_learner(state, bn), config),
     )
+
+
+def _classifying(
+    context: FitContext[PurerConfig], classes: PseudoClasses
+) -> FitContext[PurerConfig]:
+    """Return the context with a learner whose outer loss has the classification loss as well."""
+    config, make = context.config, context.training_learner
+
+    def training_learner(net: Backbone) -> MetaLearner:
+        return ClassifyingLearner(make(net), classes, config.task_weight, config.class_weight)
+
+    return replace(context, training_learner=training_learner)
 
 
 AnyLearner = TypeVar("AnyLearner", bound=Learner)

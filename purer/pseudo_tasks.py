@@ -15,6 +15,7 @@ from purer.config import PurerConfig
 from purer.dynamic_dataset import DynamicDataset
 from purer.gallery import show_gallery
 from purer.pixel_step import PixelStep
+from purer.pseudo_classes import PseudoClasses
 from purer.teacher_draw import TeacherDraw
 
 
@@ -30,6 +31,7 @@ class PseudoTasks:
         dataset: the pseudo images.
         net: the meta-model, whose parameters the loop changes in place.
         learner: the cell's learner around it, with the training settings.
+        classes: the classifier that is trained beside the tasks; None without.
     """
 
     def __init__(
@@ -38,6 +40,7 @@ class PseudoTasks:
         dataset: DynamicDataset,
         net: nn.Module,
         learner: MetaLearner,
+        classes: PseudoClasses | None = None,
     ) -> None:
         config, protocol = context.config, context.protocol
         total = context.budget.meta_iterations
@@ -58,6 +61,7 @@ class PseudoTasks:
             len(context.pool), protocol.teachers_per_iteration, context.generator("teachers")
         )
         self._switch = _switch(context)
+        self._classes = classes
         self._warmup, self._warmed = _warmup_steps(context), 0
         self._watched: dict[str, Tensor] = {}
         self._tasks = context.generator("pseudo tasks")
@@ -95,6 +99,9 @@ class PseudoTasks:
         """Pass the meta step's mean pseudo-query accuracy to the gradient switch."""
         self._switch.observe(iteration, accuracy)
         self._context.log.scalars(iteration, {"armed": float(self._switch.armed)})
+        if self._classes is not None:
+            self._classes.step()
+            self._context.log.scalars(iteration, {"class_loss": self._classes.last})
 
     def watched(self) -> dict[str, Tensor]:
         """Return the terms of the last inversion loss, 0-d tensors, the sum of all last."""
@@ -121,7 +128,7 @@ class PseudoTasks:
             "adversarial_tasks": self._adversarial_tasks.get_state(),
             "augmentation": self._augmenting.get_state(),
             "teachers": self._draw.get_state(),
-        }
+        } | ({"classes": self._classes.state_dict()} if self._classes else {})
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from what `state_dict` returned."""
@@ -132,6 +139,8 @@ class PseudoTasks:
         self._adversarial_tasks.set_state(state["adversarial_tasks"].cpu())
         self._augmenting.set_state(state["augmentation"].cpu())
         self._draw.set_state(state["teachers"])
+        if self._classes is not None:
+            self._classes.load_state_dict(state["classes"])
 
     def _pixel_step(self, iteration: int, adversarial: bool) -> None:
         teachers = self._draw()

@@ -24,6 +24,7 @@ from bench.contract.methods import (
     MakeLearner,
     Method,
     Need,
+    OtherFit,
 )
 from bench.contract.pools import (
     Backbone,
@@ -60,6 +61,7 @@ __all__ = [
     "Need",
     "NetSpec",
     "OptimiserRecipe",
+    "OtherFit",
     "Pool",
     "ProtocolConstants",
     "Skip",

@@ -12,6 +12,7 @@ from bench.contract.learners import Learner, MetaLearner
 from bench.contract.pools import Backbone, NetSpec, Pool, Teacher
 from bench.contract.protocol import BnMode, Budget, ProtocolConstants
 from bench.contract.tasks import TaskBatch, TaskShape
+from bench.errors import BenchError
 
 if TYPE_CHECKING:
     import torch
@@ -77,6 +78,31 @@ class MakeLearner(Protocol):
         """
 
 
+class OtherFit(Protocol):
+    """Fits another method to the same pool, or finds its stored fit."""
+
+    @abstractmethod
+    def __call__(self, method: str, preset: str = "released") -> Mapping[str, Tensor]:
+        """Return what the method's `fit` returns, on the CPU.
+
+        Args:
+            method: a registered method, which is combined with its default learner.
+            preset: of its configuration.
+        """
+
+
+def no_other_fit(method: str, preset: str = "released") -> Mapping[str, Tensor]:
+    """Serve a context that is not of the harness, where there are no other fits.
+
+    Raises:
+        BenchError: always.
+    """
+    raise BenchError(
+        f"this context offers no fit of '{method} ({preset})' to start from; give "
+        "`FitContext.other_fit` a function that does"
+    )
+
+
 @dataclass
 class FitContext(Generic[ConfigT_co]):
     """Everything that a method is given. It sees no data set, no file, no test task.
@@ -89,6 +115,8 @@ class FitContext(Generic[ConfigT_co]):
     registered for. `validate(learner)` returns the mean accuracy on
     validation tasks; None where the protocol takes the last state. `train_tasks(generator, n)`
     draws real tasks of the meta-train split; None unless the method's knowledge is `real_data`.
+    `other_fit(method)` returns the fit of another method to the same pool, under the cell's
+    protocol, budget and seed: stored and shared as every fit, its time not counted in this one's.
 
     A long fit calls `checkpoint` after each step. `save(step, state)` writes a state at once,
     whether or not it is time; `due()` tells whether it is. `resume` is the state that was written
@@ -114,6 +142,7 @@ class FitContext(Generic[ConfigT_co]):
     save: Callable[[int, dict[str, Any]], None]
     train_tasks: Callable[[torch.Generator, int], TaskBatch] | None
     due: Callable[[], bool] = lambda: True
+    other_fit: OtherFit = no_other_fit
 
     def checkpoint(self, step: int, make_state: Callable[[], dict[str, Any]]) -> None:
         """Write a checkpoint where it is time for one, or where the user has asked for the end.

@@ -139,6 +139,11 @@ class FitRun:
             }
             self._checkpoints.write(content, f"step {step}")
 
+    def elsewhere(self, obtain: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+        """Return what another fit gives; the time that it takes does not count."""
+        with self._clock.paused():
+            return obtain()
+
     def validation(self, score: Callable[..., float]) -> Callable[[Learner], float]:
         """Return a function whose time does not count as the fit's, and which may be ended.
 

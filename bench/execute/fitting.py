@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
 from bench import registry
-from bench.contract import FitContext, Learner, Method, NetSpec, Pool
+from bench.contract import FitContext, Learner, Method, NetSpec, OtherFit, Pool
 from bench.data.base import ImageData
 from bench.errors import Skip
 from bench.execute.context import CellContext
@@ -17,7 +17,7 @@ from bench.execute.fits import Fit, FitRun, obtain_fit
 from bench.execute.scenario import meta_spec, refused_by_plan, scenario_data
 from bench.execute.state import RunState, obtain_pool
 from bench.results.files import content_hash
-from bench.suites.cell import Cell, versions_of
+from bench.suites.cell import UNCALIBRATED, Cell, versions_of
 from bench.teachers.adapt import normalises_otherwise
 
 FITTED = ".fitted"
@@ -75,10 +75,36 @@ def fit_pool(cell: Cell, pool: Pool, state: RunState, mark: Path | None = None) 
     sets = scenario_data(cell, state.data)
     known = CellContext(cell, method, pool, meta_spec(cell, sets), sets, state.device)
     run = _fit_run(known, state, mark)
-    given = known.fit_context(run)
+    given = replace(known.fit_context(run), other_fit=_OtherFits(cell, pool, state, run))
     if reason := _lacking_statistics(method, given) or method.skip(given):
         raise Skip(reason)
     return Fitted(known, given, obtain_fit(run, method, given))
+
+
+@dataclass(frozen=True)
+class _OtherFits(OtherFit):
+    """Fits of other methods to the pool of a cell; see `FitContext.other_fit`."""
+
+    cell: Cell
+    pool: Pool
+    state: RunState
+    run: FitRun
+
+    def __call__(self, method: str, preset: str = "released") -> dict[str, torch.Tensor]:
+        """Return the stored fit, or make it; another process at it makes this cell wait, too."""
+        kind = registry.load("method", method)
+        learner = kind.default_learner
+        values = dict(kind.preset_values(preset, registry.load("learner", learner)))
+        changes = {
+            "method": method,
+            "preset": preset,
+            "method_config": kind.Config.model_validate(values).model_dump(mode="json"),
+            "learner": learner,
+            "calibration": UNCALIBRATED,
+            "calibration_config": {},
+        }
+        other = self.cell.model_copy(update=changes)
+        return self.run.elsewhere(lambda: fit_pool(other, self.pool, self.state).fit.tensors)
 
 
 def _fit_run(known: CellContext, state: RunState, mark: Path | None) -> FitRun:

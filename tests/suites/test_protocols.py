@@ -370,4 +370,4 @@ def test_the_page_names_every_setting_value_and_protocol() -> None:
         for value in ProtocolConstants.model_fields[name].annotation.__args__:
             assert f"`{value}`" in hazards, (name, value)
     rows = [line.split(" | ")[0].strip("| ") for line in hazards.splitlines() if line[:3] == "| H"]
-    assert rows == [f"H{i}" for i in (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 13, 14, 18, 21, 22)]
+    assert rows == [f"H{i}" for i in (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 13, 14, 18, 21, 22, 23)]
