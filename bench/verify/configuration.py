@@ -201,7 +201,8 @@ def _preset(record: Record) -> Iterator[Finding]:
     special = own["for_learners"].get(record.preset, {})
     preset = special.get(record.learner, own["presets"][record.preset])
     usual = {**own["defaults"], **preset}
-    if lost := sorted(usual.keys() ^ record.method_config.keys()):
+    given = {**own["added"], **record.method_config}  # an earlier version's lacks what came since
+    if lost := sorted(usual.keys() ^ given.keys()):
         yield refused(
             "preset", f"{record.method} has other settings than {', '.join(lost[:SHOWN])}"
         )
@@ -209,7 +210,7 @@ def _preset(record: Record) -> Iterator[Finding]:
     allowed = _suite_settings(record)
     changed = {
         key: value
-        for key, value in record.method_config.items()
+        for key, value in given.items()
         if value != usual[key] and value not in allowed.get(key, ())
     }
     yield from _undeclared(record, record.method, changed, f"preset '{record.preset}'", usual)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
 from bench.contract import TaskShape
 from bench.data.tasks import lists_digest
+from bench.results.store import read_record
 from bench.verify import known
+from bench.verify.configuration import configuration
 from tests.verify.write_known import content, lists
 
 
@@ -19,6 +22,21 @@ def test_it_follows_from_data_sets_suites_and_plug_ins():
     drawn = [one["data"]["glyphs"].pop("digests") for one in (stored, made)]
     assert stored == made
     assert all(len(one) == 1 for one in drawn)  # of the installed fonts, or of those of another
+
+
+def test_a_record_may_lack_settings_that_came_after_it_but_no_others():
+    """PURER's setting `class_weight` came after the stored records, which run at its default."""
+    folder = Path(__file__).resolve().parents[2] / "results" / "glyphs"
+    records = [read_record(path.parent).record for path in sorted(folder.glob("*/record.json"))]
+    purer = [one for one in records if one.method == "purer"]
+    assert purer
+    for record in purer:
+        config = {k: v for k, v in record.method_config.items() if k != "class_weight"}
+        older = record.model_copy(update={"method_config": config})
+        assert not [one for one in configuration(older) if one.level == "refused"]
+        less = {k: v for k, v in config.items() if k != "bn_weight"}
+        wrong = record.model_copy(update={"method_config": less})
+        assert any("bn_weight" in one.text for one in configuration(wrong))
 
 
 @pytest.mark.parametrize("k_shot", [1, 5])
