@@ -24,7 +24,9 @@ from typing import Any, NoReturn
 LIBRARIES = (
     *("click", "filelock", "jinja2", "numpy", "pandas", "psutil", "pyarrow.parquet", "pydantic"),
     *("rich.progress", "rich.table", "safetensors.torch", "scipy.special", "torch._dynamo", "yaml"),
-    *("PIL.Image", "mlflow.tracking", "sqlalchemy.orm"),
+    *("PIL.Image", "mlflow.tracking", "sqlalchemy.orm", "sqlalchemy.dialects.sqlite"),
+    *("alembic.command", "alembic.config", "mlflow.store.tracking.sqlalchemy_workspace_store"),
+    "mlflow.store.artifact.artifact_repository_registry",
 )
 HARMLESS = "jemalloc_bg_thd"
 """The thread of an allocator, which knows of forks; a copy lacks all others."""

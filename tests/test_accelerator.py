@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from baselines.merging._pseudo_images import InversionSettings
 from bench.contract import BnMode, FitContext, Learner, MetaLearner, NetSpec, Pool
 from bench.data.tasks import frozen_tasks
 from bench.execute.evaluate import evaluate
@@ -154,7 +155,10 @@ def test_methods(accelerator: Accelerator, name: str, make_pool: Any) -> None:
 def test_what_methods_do_if_asked(
     accelerator: Accelerator, name: str, config: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(VARIABLE, config.pop("backend", ""))
+    monkeypatch.setenv(VARIABLE, config.get("backend", ""))
+    config = {key: value for key, value in config.items() if key != "backend"}
+    quick = InversionSettings(inversion_steps=2, images_per_class=2)
+    monkeypatch.setattr("baselines.merging._matched.InversionSettings", lambda: quick)
     subject = subject_of("method", name)
     context = context_of(subject, there(same_pool), subject.method.default_learner, **config)
     with accelerator:

@@ -22,13 +22,14 @@ import torch
 from click.testing import CliRunner
 from PIL import Image
 from safetensors.torch import save_file
-from torchvision.models import resnet18
 
 import bench
 from bench.cli.main import cli
 from bench.cli.options import resolve
 from bench.results.files import write_json
 from bench.results.store import mark_done
+from bench.suites.protocols import BUDGETS
+from tests.api.small import COUNTS
 from tests.helpers import tiny_net
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -95,6 +96,8 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def _draw_birds(folder: Path) -> None:
     """Make 30 classes of noise, and a network for them that was never trained."""
+    from torchvision.models import resnet18  # takes seconds
+
     names = [f"bird{number:02d}" for number in range(30)]
     for number, name in enumerate(names):
         (folder / "birds" / name).mkdir(parents=True)
@@ -175,7 +178,8 @@ def test_quoted_commands_parse(line: str) -> None:
 def test_python_from_the_page_runs(
     cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its blocks run one after the other; a learner is scored on fewer tasks."""
+    """Its blocks run one after the other, with smaller budgets and numbers of tasks."""
+    monkeypatch.setitem(BUDGETS, "micro", BUDGETS["micro"].model_copy(update=COUNTS))
     monkeypatch.setenv("PURER_BENCH_CACHE", str(cache))
     monkeypatch.chdir(tmp_path)
     (tmp_path / "results").symlink_to(ROOT / "results")

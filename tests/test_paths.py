@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import getpass
+import itertools
 import os
 import pwd
 from pathlib import Path
 
 import click
 import pytest
+from PIL import Image
 
 from bench.cli.main import main
 from bench.errors import BenchError
@@ -61,8 +63,13 @@ def test_data_is_prepared_in_the_home_and_not_in_a_folder_of_that_name(
     if variable:
         monkeypatch.setenv(variable, "~/own")
     words = [] if variable else ["--cache=~/own"]
+    for split, number in itertools.product(("train", "val", "test"), range(5)):
+        folder = home / "birds" / split / f"{split}{number}"
+        folder.mkdir(parents=True)
+        for image in range(2):
+            Image.new("RGB", (32, 32), (number, image, 0)).save(folder / f"{image}.png")
     with pytest.raises(SystemExit) as end:
-        main(["data", "prepare", "glyphs", *words])
+        main(["data", "prepare", "birds", "--dataset-dir=birds=~/birds", *words])
     assert end.value.code == 0
     assert list((home / "own").glob("**/data/*/meta.json"))
     assert not list(Path.cwd().iterdir())

@@ -11,6 +11,7 @@ import torch
 from baselines.distillation.cross_teacher import CrossTeacher
 from baselines.distillation.distill_average import DistillAverage
 from baselines.distillation.distill_ensemble import DistillEnsemble
+from baselines.distillation.single_dfkd import SingleDfkd
 from baselines.merging.fisher import Fisher
 from baselines.merging.otfusion import OtFusion
 from baselines.merging.regmean import RegMean
@@ -37,6 +38,7 @@ CASES: dict[str, tuple[type[Method], dict[str, Any]]] = {
     "cross_teacher": (CrossTeacher, {**DISTILLING, "steps": 2}),
     "distill_ensemble": (DistillEnsemble, DISTILLING),
     "distill_average": (DistillAverage, DISTILLING),
+    "single_dfkd": (SingleDfkd, DISTILLING),
     "fisher": (Fisher, INVERTING),
     "regmean": (RegMean, INVERTING),
     "otfusion": (OtFusion, {**INVERTING, "ground": "activations"}),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from typing import Any, Literal
 
 import yaml
@@ -126,7 +128,7 @@ def _content(name: str) -> dict[str, Any]:
     """Return the content of a suite's file."""
     path = suite_file(name)
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
+        content: object = deepcopy(_parsed(path.read_text(encoding="utf-8-sig")))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise BenchError(
             f"suite file '{path}' is not readable ({str(error).splitlines()[0]})"
@@ -135,6 +137,12 @@ def _content(name: str) -> dict[str, Any]:
         raise BenchError(f"suite file '{path}' holds no mapping; see 'micro.yaml'")
     content.setdefault("name", path.stem)
     return content
+
+
+@functools.lru_cache(64)
+def _parsed(text: str) -> object:
+    """Return the content of YAML; the parts of a suite are asked for again and again."""
+    return yaml.safe_load(text)
 
 
 def parse_setting(setting: str) -> tuple[str, Any]:

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from pydantic import ValidationError
 from torch import Tensor
 
 from bench import registry
@@ -26,6 +25,7 @@ from bench.testing.rules import (
     require_queries_alone,
     require_tasks_apart,
     require_unchanged,
+    settings_among,
     some_tasks,
     state_of,
     untouched_global_state,
@@ -37,6 +37,7 @@ QUICK = {
     "images_per_class": 2,
     "meta_iterations": 2,
     "steps": 3,
+    "adaptation_steps": 2,
     "max_rounds": 2,
     "generation_steps": 2,
     "directions": 2,
@@ -99,7 +100,7 @@ class MethodSubject:
     ) -> None:
         self.name, self.net = name, net
         self.method: type[Method] = registry.load("method", name)
-        self.settings = {**_quick(self.method), **(settings or {})}
+        self.settings = {**settings_among(self.method.Config, QUICK), **(settings or {})}
         validated(self.method.Config, self.settings, f"'{name}'")
         self._fits: dict[tuple[Any, ...], Fitting] = {}
 
@@ -174,18 +175,6 @@ class MethodSubject:
         for teacher, state in zip(pool, before, strict=True):
             require_unchanged(teacher.net, state, f"teacher {teacher.name}")
         return Fitting(context, fitted, tuple(streams))
-
-
-def _quick(method: type[Method]) -> dict[str, Any]:
-    """Return those entries of `QUICK` that a method's configuration takes."""
-    found: dict[str, Any] = {}
-    for name in QUICK.keys() & method.Config.model_fields.keys():
-        try:
-            method.Config.model_validate({name: QUICK[name]})
-            found[name] = QUICK[name]
-        except ValidationError:
-            continue
-    return found
 
 
 def declares_what_the_contract_asks(subject: MethodSubject) -> str:

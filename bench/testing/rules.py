@@ -5,11 +5,13 @@ from __future__ import annotations
 import ast
 import inspect
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields, replace
+from typing import Any
 
 import torch
+from pydantic import ValidationError
 from torch import Tensor
 
 from bench import registry
@@ -36,6 +38,18 @@ def require_config(kind: type[Config]) -> None:
     bare = sorted(set(kind.model_fields) - set(descriptions(kind)))
     require(not bare, f"no docstring stands below {', '.join(bare)} of {kind.__name__}")
     kind()
+
+
+def settings_among(kind: type[Config], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those values that a configuration has settings for, and takes."""
+    found: dict[str, Any] = {}
+    for name in values.keys() & kind.model_fields.keys():
+        try:
+            kind.model_validate({name: values[name]})
+            found[name] = values[name]
+        except ValidationError:
+            continue
+    return found
 
 
 def require_public_imports(kind: type, also: tuple[str, ...] = ()) -> None:

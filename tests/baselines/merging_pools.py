@@ -25,7 +25,7 @@ from baselines.merging.zipit import ZipIt
 from bench.contract import NetSpec, Pool
 from tests.helpers import tiny_context, tiny_net, tiny_pool
 
-QUICK = {"inversion_steps": 2, "images_per_class": 2}
+QUICK = {"inversion_steps": 2, "images_per_class": 2, "max_steps": 5, "steps": 20}
 INVERTING = (Fisher, Pleas, RegMean, ZipIt)
 MERGES = (Average, C2M3, GitRebasin, OtFusion, Dro, Ties, TaskArithmetic, *INVERTING)
 IDENTITY = {
@@ -57,7 +57,7 @@ def permuted_copies(architecture: str, n: int, size: int) -> Pool:
 
 
 def context_of(method, pool: Pool, size: int = 16, **config):
-    quick = QUICK if "inversion_steps" in method.Config.model_fields else {}
+    quick = {name: QUICK[name] for name in QUICK.keys() & method.Config.model_fields.keys()}
     net = NetSpec(pool[0].spec.architecture, 5, size)
     return tiny_context(method, pool, net=net, config={**quick, **config})
 

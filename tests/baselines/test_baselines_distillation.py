@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 from dataclasses import replace
 
 import numpy as np
@@ -325,41 +323,6 @@ def test_the_average_is_that_of_students_of_one_start_with_statistics_of_its_own
     start = context.build_net(context.generator("initialisation"))
     torch.testing.assert_close(fitted["convs.1.weight"], start.convs[1].weight)
     assert not torch.allclose(fitted["norms.0.running_var"], torch.ones(32))
-
-
-class Interrupted(Exception):
-    """Stands for a kill."""
-
-
-@pytest.mark.parametrize("method", METHODS)
-def test_a_fit_killed_anywhere_ends_with_the_same_weights(method, monkeypatch):
-    monkeypatch.setattr("baselines.distillation._student.ROUND", 3)
-    config = {**QUICK, "steps": 10, "inversion_steps": 3}
-    whole = method().fit(tiny_context(method, conv_pool(), config=config))
-    for kill in (2, 5, 9, 14):
-        saved = []
-
-        def save(step, state, saved=saved):
-            buffer = io.BytesIO()
-            torch.save(state, buffer)
-            saved.append(buffer)
-
-        context = tiny_context(method, conv_pool(), config=config, save=save)
-
-        def progress(step, total, kill=kill):
-            if step == kill:
-                raise Interrupted
-
-        context.log.progress = progress
-        with contextlib.suppress(Interrupted):
-            method().fit(context)
-        state = None
-        if saved:
-            saved[-1].seek(0)
-            state = torch.load(saved[-1], weights_only=True)
-        resumed = method().fit(tiny_context(method, conv_pool(), config=config, resume=state))
-        assert whole.keys() == resumed.keys()
-        assert all(torch.equal(whole[name], resumed[name]) for name in whole), kill
 
 
 def test_budgets_scale_the_steps_up_to_a_bound():

@@ -36,30 +36,6 @@ def test_counts_are_the_released_ones_at_the_released_budget_and_smaller_below()
 
 
 @pytest.mark.parametrize("method", METHODS, ids=lambda m: m.name)
-def test_an_interrupted_fit_continues_bit_by_bit(method):
-    saved = {}
-
-    def save(step, state):
-        saved[step] = state
-
-    scores = iter([0.2, 0.3, 0.4, 0.4])
-    whole = method().fit(context_of(method, save=save, validate=lambda learner: next(scores)))
-    state = torch.load(_roundtrip(saved[2]), weights_only=True)
-    rest = iter([0.4, 0.4])
-    continued = method().fit(context_of(method, resume=state, validate=lambda learner: next(rest)))
-    assert all(torch.equal(whole[name], continued[name]) for name in whole)
-
-
-def _roundtrip(state):
-    import io
-
-    buffer = io.BytesIO()
-    torch.save(state, buffer)
-    buffer.seek(0)
-    return buffer
-
-
-@pytest.mark.parametrize("method", METHODS, ids=lambda m: m.name)
 def test_a_fit_logs_curves_pictures_and_counters(method):
     context = context_of(method)
     method().fit(context)

@@ -39,7 +39,8 @@ def test_every_kind_is_listed_with_a_line_of_description(kind: str) -> None:
         assert row["description"]
         assert "cannot be imported" not in row["description"]
     assert kind in ("tables", "figures") or rows
-    assert all(row["name"] in text("list", kind) for row in rows)
+    listed = text("list", kind)
+    assert all(row["name"] in listed for row in rows)
 
 
 def test_methods_say_whose_they_are_and_whom_they_go_with() -> None:

@@ -46,14 +46,16 @@ class Watched:
         writer.start()
 
         def show(standing: Standing) -> None:
-            if standing.stage == "fit" and 1 < standing.done < 8:
+            if standing.stage == "fit" and 1 < standing.done < 6:
                 writer.look()
                 at_step(writer, standing)
 
         data = {"glyphs": toy_data()}
         cpu, cache = torch.device("cpu"), self.folder / "cache"
         state = RunState(SUITE, self.runs, cache, cpu, data, "bench run", Progress(show))
-        stored = read_record(run_cell(cell_of("oracle_protonet"), state))
+        stored = read_record(
+            run_cell(cell_of("oracle_protonet", "budget.oracle_iterations=8"), state)
+        )
         writer.ingest(stored)
         writer.close([stored], None)
         return stored

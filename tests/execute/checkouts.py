@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
+from importlib.util import cache_from_source
 from pathlib import Path
 from typing import Any
 
 from tests import processes
+from tests.helpers import copy_cache
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("bench", "baselines", "purer", "reports")
@@ -56,10 +57,16 @@ RUN = "import sys; sys.path[:0] = [sys.argv.pop(1)]; from bench.cli.main import 
 
 
 class Checkout:
-    """A copy of the packages and of a plug-in, with a cache and a folder of runs."""
+    """A copy of the packages and of a plug-in, with a cache and a folder of runs.
 
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.code = folder, folder / "code"
+    Args:
+        code: the packages; edits of them are taken back by `restore`.
+        folder: holds the suite and what is kept and made.
+    """
+
+    def __init__(self, code: Path, folder: Path) -> None:
+        self.code, self.folder = code, folder
+        self._before: dict[Path, str | None] = {}
 
     @classmethod
     def new(cls, folder: Path) -> Checkout:
@@ -72,28 +79,46 @@ class Checkout:
             path.parent.mkdir(exist_ok=True)
             path.write_text(text, encoding="utf-8")
         (folder / "tie.yaml").write_text(SUITE, encoding="utf-8")
-        return cls(folder)
+        return cls(folder / "code", folder)
 
-    def copy(self, folder: Path) -> Checkout:
-        """Return a copy of all of it, with what was run."""
-        shutil.copytree(self.folder, folder)
-        return Checkout(folder)
+    def beside(self, folder: Path) -> Checkout:
+        """Return the same code with a copy of what was run."""
+        for name in ("kept", "tie.yaml"):
+            path = self.folder / name
+            (copy_cache if path.is_dir() else shutil.copy)(path, folder / name)
+        return Checkout(self.code, folder)
 
     def edit(self, path: str, old: str, new: str) -> None:
         """Replace a piece of text in one file."""
         file = self.code / path
         text = file.read_text(encoding="utf-8")
         assert old in text, f"{old!r} is not in {path}"
-        file.write_text(text.replace(old, new, 1), encoding="utf-8")
+        self._write(file, text.replace(old, new, 1))
 
     def move(self, module: str, to: str) -> None:
         """Move a module, and change the imports of it."""
         source, target = (self.code / f"{name.replace('.', '/')}.py" for name in (module, to))
-        source.rename(target)
+        self._write(target, source.read_text(encoding="utf-8"))
+        self._write(source, None)
         for file in self.code.rglob("*.py"):
             text = file.read_text(encoding="utf-8")
             if module in text:
-                file.write_text(text.replace(module, to), encoding="utf-8")
+                self._write(file, text.replace(module, to))
+
+    def restore(self) -> None:
+        """Take back all edits."""
+        for file, text in list(self._before.items()):
+            self._write(file, text)
+
+    def _write(self, file: Path, text: str | None) -> None:
+        """Write a file, or remove it; what was compiled of it is known by seconds and length."""
+        before = file.read_text(encoding="utf-8") if file.exists() else None
+        self._before.setdefault(file, before)
+        Path(cache_from_source(str(file))).unlink(missing_ok=True)
+        if text is None:
+            file.unlink()
+        else:
+            file.write_text(text, encoding="utf-8")
 
     def run(self, *words: str, place: str = "kept") -> tuple[dict[str, dict[str, Any]], str]:
         """Run the suite; return its records by method, and what was said.
@@ -106,8 +131,7 @@ class Checkout:
         command = [str(self.code), "run", str(self.folder / "tie.yaml"), "--runs", str(runs)]
         command += ["--cache", str(self.folder / place / "cache"), "--device", "cpu", "--jobs", "1"]
         command += ["--no-figures", "--no-mlflow", *(words or ("--threads", "1"))]
-        surroundings = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
-        done = processes.run(command, RUN, surroundings, self.folder)
+        done = processes.run(command, RUN, cwd=self.folder)
         assert done.returncode == 0, done.stdout + done.stderr
         found = [json.loads(p.read_text("utf-8")) for p in runs.glob("tie/[!.]*/record.json")]
         return {record["method"]: record for record in found}, done.stdout
@@ -120,5 +144,5 @@ class Checkout:
         """
         if decoded:
             data = "cache/data"
-            shutil.copytree(self.folder / "kept" / data, self.folder / "fresh" / data)
+            copy_cache(self.folder / "kept" / data, self.folder / "fresh" / data)
         return self.run(place="fresh")[0]

@@ -5,21 +5,27 @@ A copy of the packages and of a plug-in is edited and run in a process of its ow
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.execute.checkouts import Checkout
+from tests.helpers import copy_cache
 
 pytestmark = pytest.mark.slow
 Records = dict[str, dict[str, Any]]
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Checkout, Records]:
+def finished(
+    glyphs_cache: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Checkout, Records]:
     """A checkout whose suite has been run, and its records."""
-    checkout = Checkout.new(tmp_path_factory.mktemp("tie"))
+    folder = tmp_path_factory.mktemp("tie")
+    copy_cache(glyphs_cache, folder / "kept" / "cache")
+    checkout = Checkout.new(folder)
     return checkout, checkout.run()[0]
 
 
@@ -30,9 +36,11 @@ def before(finished: tuple[Checkout, Records]) -> Records:
 
 
 @pytest.fixture
-def checkout(finished: tuple[Checkout, Records], tmp_path: Path) -> Checkout:
-    """A copy of the checkout."""
-    return finished[0].copy(tmp_path / "copy")
+def checkout(finished: tuple[Checkout, Records], tmp_path: Path) -> Iterator[Checkout]:
+    """The checkout, with runs and a cache of the test's own."""
+    found = finished[0].beside(tmp_path)
+    yield found
+    found.restore()
 
 
 BOTH = {"average", "scaled"}

@@ -19,11 +19,11 @@ from bench.cli.main import main
 from bench.errors import BenchError
 from bench.execute import worker
 from bench.execute.plan import Request
-from bench.execute.progress import PROGRESS, Standing, read
+from bench.execute.progress import Standing
 from bench.execute.units import Ended, Unit
 from bench.execute.worker import Setup, _sendable, _Worker
 from bench.results.store import StoredRecord
-from tests.execute.test_run import ENVIRONMENT, arguments, bench, by_method
+from tests.execute.test_run import ENVIRONMENT, arguments, bench, by_method, fitting
 from tests.helpers import cell_of, copy_cache
 from tests.processes import Process
 
@@ -91,9 +91,7 @@ def test_a_killed_process_is_replaced_by_the_others_and_a_signal_ends_all(
     process = start([*arguments(cache, runs, *words), *long])
 
     def fits(but: int = 0) -> int | None:
-        facts = [read(path) for path in runs.glob(f"micro/*/{PROGRESS}")]
-        pids = [one["pid"] for one in facts if one and one["stage"] == "fit" and one["done"] > 3]
-        return next((pid for pid in pids if pid != but), None)
+        return next((pid for pid in fitting(runs) if pid != but), None)
 
     try:
         first = wait_until(fits, process)

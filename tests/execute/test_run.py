@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bench.execute.progress import PROGRESS, read
 from bench.results.files import content_hash
 from bench.results.find import find_records
 from bench.results.record import check_hash
@@ -26,6 +27,7 @@ TINY = [
     "--set=budget.teacher_epochs=1",
     "--set=budget.max_teachers=2",
     "--set=budget.meta_iterations=6",
+    "--set=budget.oracle_iterations=6",
     "--set=budget.validate_every=2",
     "--set=budget.n_val_tasks=4",
     "--set=n_test_tasks=12",
@@ -166,22 +168,16 @@ def test_a_store_that_cannot_be_opened_is_one_line_and_stops_no_run(
     assert len(find_records(runs)) == 1
 
 
-@pytest.mark.parametrize("progress", ["random", "purer start"])
 def test_kill_and_run_again_is_the_undisturbed_run(
-    cache: Path, tmp_path: Path, glyphs_cache: Path, progress: str
+    cache: Path, tmp_path: Path, glyphs_cache: Path
 ) -> None:
-
+    """Killed within a fit; `tests/faults/test_kills.py` kills at any moment."""
     only = ["--only=method=random", "--only=method=purer", "--no-mlflow", "--jobs=1"]
-    if progress != "random":
-        only += ["--set=budget.meta_iterations=40", "--checkpoint-every=0.01"]
+    only += ["--set=budget.meta_iterations=40", "--checkpoint-every=0.01"]
     runs, other = tmp_path / "runs", tmp_path / "other"
     process = Process(arguments(cache, runs, *only), env=ENVIRONMENT)
-    folder, pattern, n_files = {
-        "random": (runs, "micro/*/DONE", 1),
-        "purer start": (cache, "fits/*/checkpoint-*.pt", 1),
-    }[progress]
     deadline = time.monotonic() + 120
-    while len(list(folder.glob(pattern))) < n_files and time.monotonic() < deadline:
+    while not list(cache.glob("fits/*/checkpoint-*.pt")) and time.monotonic() < deadline:
         assert process.poll() is None, "ended before it could be killed"
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
@@ -207,13 +203,20 @@ def test_kill_and_run_again_is_the_undisturbed_run(
     assert [path.read_bytes() for path in images[0]] == [path.read_bytes() for path in images[1]]
 
 
+def fitting(runs: Path) -> list[int]:
+    """Return the processes that are some steps into a fit, of cells that run."""
+    facts = [read(path) for path in runs.glob(f"micro/*/{PROGRESS}")]
+    return [one["pid"] for one in facts if one and one["stage"] == "fit" and one["done"] > 3]
+
+
 def test_ctrl_c_says_what_was_kept(cache: Path, tmp_path: Path) -> None:
     runs = tmp_path / "runs"
-    words = arguments(cache, runs, "--no-mlflow", "--jobs=1")
+    only = ("--only=method=random", "--only=method=purer")
+    words = arguments(cache, runs, "--no-mlflow", *only)
     process = Process([*words, "--set=budget.meta_iterations=100000"], env=ENVIRONMENT)
     try:
         deadline = time.monotonic() + 400
-        while len(list(runs.glob("micro/*/DONE"))) < 3 and time.monotonic() < deadline:
+        while not fitting(runs) and time.monotonic() < deadline:
             assert process.poll() is None, process.communicate()
             time.sleep(0.05)
         process.send_signal(signal.SIGINT)
@@ -223,16 +226,17 @@ def test_ctrl_c_says_what_was_kept(cache: Path, tmp_path: Path) -> None:
     assert process.returncode == 130
     assert "SIGINT: ends after the step under way" in errors
     assert "interrupted: kept fit of purer" in errors
-    assert "3 of 5 cells are finished in" in errors
+    assert "1 of 2 cells are finished in" in errors
     assert "Traceback" not in errors
 
 
 def test_a_failing_cell_leaves_its_reason_and_the_others_go_on(cache: Path, tmp_path: Path) -> None:
     runs = tmp_path / "runs"
-    words = arguments(cache, runs, "--no-mlflow", "--set=purer.pixel_lr=1e38")
-    result = bench(*words)
+    only = ("--only=method=random", "--only=method=purer", "--only=method=average")
+    result = bench(*arguments(cache, runs, "--no-mlflow", "--set=purer.pixel_lr=1e38", *only))
     assert result.returncode == 1
     stored = by_method(runs)
+    assert len(stored) == 3
     assert stored["purer"].record.status == "failed"
     assert "pixel_lr" in stored["purer"].record.reason
     assert all(one.record.status == "done" for n, one in stored.items() if n != "purer")

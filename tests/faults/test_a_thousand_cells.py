@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.storm import assert_complete, assert_mlflow_is_equal, by_cells, storm, words
+from tests.helpers import copy_cache
 
 KILLS = 8
 SUITE = """
@@ -29,7 +30,7 @@ methods:
 @pytest.fixture
 def folder(glyphs_cache: Path, empty_store: Path, tmp_path: Path) -> Path:
     """A folder with the suite, a cache, and an MLflow store without runs."""
-    shutil.copytree(glyphs_cache, tmp_path / "cache")
+    copy_cache(glyphs_cache, tmp_path / "cache")
     (tmp_path / "runs").mkdir()
     shutil.copy(empty_store, tmp_path / "runs")
     (tmp_path / "cells.yaml").write_text(SUITE)

@@ -72,7 +72,7 @@ def test_doctor_names_what_is_damaged_and_exits_with_1(
     assert f"damaged: {path} is damaged: it is not what was written" in lines
 
 
-@pytest.mark.parametrize("damage", [flip, empty])
+@pytest.mark.parametrize("damage", [flip, pytest.param(empty, marks=pytest.mark.faults)])
 def test_a_run_over_nothing_but_damaged_files_ends_with_the_same_results(
     left: Left, tmp_path: Path, capsys: pytest.CaptureFixture[str], damage: Callable[[Path], None]
 ) -> None:

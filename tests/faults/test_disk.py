@@ -18,6 +18,7 @@ import pytest
 from bench.execute.integrity import damaged
 from bench.results import files
 from tests.faults.left_by_a_run import Left
+from tests.helpers import copy_cache
 
 ONLY_REMEMBERED = re.compile(r"plans|similarity|digests\.json|\.resampled|\.key$")
 
@@ -37,7 +38,7 @@ def test_a_disk_that_is_full_at_the_first_write_of_each_kind_stops_the_run_and_l
 ) -> None:
     """One chain: each run goes on where the one before stopped, at the next kind in order."""
     mine = Left(left.suite, tmp_path / "runs", tmp_path / "cache")
-    shutil.copytree(glyphs_cache, mine.cache)
+    copy_cache(glyphs_cache, mine.cache)
     make, written, stopped = files._temporary, set[str](), list[str]()
 
     def full(path: Path) -> Path:

@@ -22,6 +22,7 @@ from tests.faults.storm import (
     storm,
     words,
 )
+from tests.helpers import copy_cache
 
 KILLS = int(os.environ.get("PURER_BENCH_KILLS", "50"))
 OF_A_ROUND = 5
@@ -31,7 +32,7 @@ def test_three_kills_change_nothing(
     left: Left, glyphs_cache: Path, empty_store: Path, tmp_path: Path
 ) -> None:
     runs, cache = tmp_path / "runs", tmp_path / "cache"
-    shutil.copytree(glyphs_cache, cache)
+    copy_cache(glyphs_cache, cache)
     runs.mkdir()
     shutil.copy(empty_store, runs)
     command = words(left.suite, runs, cache, "--jobs=1")
@@ -54,7 +55,7 @@ def test_many_kills_of_four_processes_change_nothing(glyphs_cache: Path, tmp_pat
     draw = random.Random(seed := time.time_ns())
     suite, runs, cache = tmp_path / "tiny.yaml", tmp_path / "runs", tmp_path / "cache"
     suite.write_text(SUITE)
-    shutil.copytree(glyphs_cache, tmp_path / "whole-cache")
+    copy_cache(glyphs_cache, tmp_path / "whole-cache")
     start = time.monotonic()
     whole = words(suite, tmp_path / "whole", tmp_path / "whole-cache", "--jobs=1", "--no-mlflow")
     assert bench(*whole).returncode == 0
@@ -65,7 +66,7 @@ def test_many_kills_of_four_processes_change_nothing(glyphs_cache: Path, tmp_pat
         shutil.rmtree(runs, ignore_errors=True)
         if rounds % 2 == 0:
             shutil.rmtree(cache, ignore_errors=True)
-            shutil.copytree(glyphs_cache, cache)
+            copy_cache(glyphs_cache, cache)
         one_command = rounds % 4 == 3
         n, jobs = (1, 4) if one_command else (4, 1)
         command = words(suite, runs, cache, f"--jobs={jobs}")

@@ -14,6 +14,7 @@ import pytest
 from tests.execute.test_jobs import assert_same
 from tests.execute.test_run import bench, by_method
 from tests.faults.storm import SUITE, assert_mlflow_is_equal
+from tests.helpers import copy_cache
 
 ITERATIONS = int(os.environ.get("PURER_BENCH_SLURM_ITERATIONS", "600"))
 """Of the fit; with so many it takes longer than a minute on an ordinary core."""
@@ -59,7 +60,7 @@ def test_an_array_of_four_with_sixty_seconds_each_that_is_requeued_ends_as_one_p
     """
     suite, runs, cache = cluster / "tiny.yaml", cluster / "runs", cluster / "cache"
     suite.write_text(SUITE.replace("meta_iterations: 8,", f"meta_iterations: {ITERATIONS},"))
-    shutil.copytree(glyphs_cache, cache)
+    copy_cache(glyphs_cache, cache)
     words = [str(suite), f"--cache={cache}", "--device=cpu", "--no-figures"]
     array = ["--executor=slurm", "--jobs=4", "--time=1", "--checkpoint-every=5"]
     environment = {**os.environ, "PYTHONPATH": str(Path.cwd()), "SBATCH_MEM_PER_NODE": "0"}
@@ -95,7 +96,7 @@ def test_an_array_that_is_requeued_ends_complete_and_as_one_process(
     suite, runs, cache = cluster / "tiny.yaml", cluster / "runs", cluster / "cache"
     suite.write_text(SUITE)
     for name in ("cache", "alone-cache"):
-        shutil.copytree(glyphs_cache, cluster / name)
+        copy_cache(glyphs_cache, cluster / name)
     words = ["plan", str(suite), f"--runs={runs}", f"--cache={cache}", "--device=cpu"]
     script = bench(*words, "--slurm=2", "--time=0:30:00")
     assert script.returncode == 0, script.stderr

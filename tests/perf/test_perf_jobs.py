@@ -14,6 +14,7 @@ import pytest
 
 from tests.execute.test_run import bench
 from tests.faults.storm import SUITE, words
+from tests.helpers import copy_cache
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
@@ -25,7 +26,7 @@ def test_suite_of_many_cells(benchmark, glyphs_cache: Path, tmp_path: Path, jobs
     def run() -> None:
         for name in ("runs", "cache"):
             shutil.rmtree(tmp_path / name, ignore_errors=True)
-        shutil.copytree(glyphs_cache, tmp_path / "cache")
+        copy_cache(glyphs_cache, tmp_path / "cache")
         places = words(suite, tmp_path / "runs", tmp_path / "cache", "--no-mlflow")
         result = bench(*places, "--seeds=5", f"--jobs={jobs}")
         assert result.returncode == 0, result.stderr
