@@ -139,8 +139,9 @@ class Made:
 def made_by_records(runs: Path, sha256: str) -> Made | None:
     """Return the maker of a fit or teacher without a stamp, as the records of a folder tell it.
 
-    The record of the cell that made it counts, otherwise the oldest record that used it; records
-    of a checkout with uncommitted changes do not count.
+    The record of the cell that made it counts, otherwise the oldest record that used it. Records
+    of a checkout with uncommitted changes do not count, nor do records that hold the digest of
+    their code: what such a version makes has a stamp, so that it cannot have made this.
 
     Args:
         runs: the folder.
@@ -162,7 +163,7 @@ def _by_digest(runs: Path) -> dict[str, Made]:
             names += [(one["sha256"], True) for one in (record["pool"] or {}).get("teachers", ())]
         except (OSError, ValueError, KeyError, TypeError):
             continue
-        if not made.commit or environment["git_dirty"]:
+        if not made.commit or environment["git_dirty"] or record.get("code"):
             continue
         for sha256, reused in names:
             order = (bool(reused), str(record["ended"]))
