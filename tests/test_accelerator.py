@@ -145,6 +145,9 @@ def test_methods(accelerator: Accelerator, name: str, make_pool: Any) -> None:
     ("name", "config"),
     [
         ("git_rebasin", {"measure_barrier": True}),
+        ("c2m3", {"measure_barrier": True}),
+        ("pleas", {"measure_barrier": True}),
+        ("purer", {"class_weight": 1.0, "task_weight": 0.0}),
         ("otfusion", {"ground": "activations"}),
         ("single_dfkd", {"soft_label_weight": 1.0, "feature_weight": 1.0}),
         ("purer", {"adversarial_start": 1}),

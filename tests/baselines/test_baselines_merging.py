@@ -18,6 +18,7 @@ from baselines.merging._channels import (
 from baselines.merging._matching import inner_products, layerwise_match
 from baselines.merging._pseudo_images import InversionSettings
 from baselines.merging.average import Average
+from baselines.merging.c2m3 import C2M3
 from baselines.merging.git_rebasin import GitRebasin, match_many
 from baselines.merging.otfusion import OtFusion
 from bench.contract import Pool
@@ -217,21 +218,25 @@ def test_interpolation_starts_and_ends_at_the_teachers_own_bodies():
     np.testing.assert_allclose(back.losses, line.losses[::-1], rtol=1e-4)
 
 
-@pytest.mark.parametrize("head", ["average", "zero"])
-def test_measuring_the_barrier_changes_no_weight(head, monkeypatch):
+@pytest.mark.parametrize(
+    ("method", "head"), [(GitRebasin, "average"), (GitRebasin, "zero"), (C2M3, "average")]
+)
+def test_measuring_the_barrier_changes_no_weight(method, head, monkeypatch):
     quick = InversionSettings(inversion_steps=2, images_per_class=2)
     monkeypatch.setattr("baselines.merging._matched.InversionSettings", lambda: quick)
     pool = tiny_pool(("conv4",) * 3, 5, 16, generator())
     fits, logs = [], []
     for measure in (False, True):
         config = {"head": head, "measure_barrier": measure}
-        context = tiny_context(GitRebasin, pool, config=config)
-        fits.append(GitRebasin().fit(context))
+        context = tiny_context(method, pool, config=config)
+        fits.append(method().fit(context))
         logs.append(context.log)
     assert all(torch.equal(fits[0][name], fits[1][name]) for name in fits[0])
-    assert not logs[0].points
-    assert {"barrier_matched", "barrier_unmatched"} <= {name for _, name, _ in logs[1].points}
+    measured = {"barrier_matched", "barrier_unmatched"}
+    names = [{name for _, name, _ in log.points} for log in logs]
+    assert not measured & names[0]
+    assert measured <= names[1]
     assert logs[1].counters["pseudo_images"] == 3 * 2 * 10
-    config = GitRebasin.Config(measure_barrier=True)
-    assert GitRebasin.needs_of(config) == {"same_architecture", "bn_statistics"}
-    assert "measure_barrier" not in GitRebasin.Config().identity()
+    config = method.Config(measure_barrier=True)
+    assert method.needs_of(config) == {"same_architecture", "bn_statistics"}
+    assert "measure_barrier" not in method.Config().identity()

@@ -18,7 +18,7 @@ from baselines.merging.pleas import Pleas, least_squares, matched_to
 from bench.contract import Pool
 from bench.nets.norm import batch_norm
 from tests.baselines.merging_pools import assert_same, context_of, generator, permuted_copies
-from tests.helpers import RecordingLog, tiny_pool
+from tests.helpers import RecordingLog, tiny_context, tiny_pool
 
 SIZE = 16
 
@@ -123,3 +123,18 @@ def test_the_barrier_of_a_merge_of_copies_is_zero() -> None:
     assert log.curve("merge_accuracy_merged") == {50: 1.0}
     assert set(log.curve("pair_barrier_merged")) == {1, 2}
     assert log.curve("merge_loss_merged")[50] < log.curve("merge_loss_unmatched")[50]
+
+
+def test_measuring_the_barrier_changes_no_weight_of_pleas(pool: Pool) -> None:
+    quick = {"inversion_steps": 2, "images_per_class": 2}
+    fits, logs = [], []
+    for measure in (False, True):
+        context = tiny_context(Pleas, pool, config={**quick, "measure_barrier": measure})
+        fits.append(Pleas().fit(context))
+        logs.append(context.log)
+    assert all(torch.equal(fits[0][name], fits[1][name]) for name in fits[0])
+    kinds = {f"barrier_{kind}" for kind in ("unmatched", "matched", "merged")}
+    names = [{name for _, name, _ in log.points} for log in logs]
+    assert not kinds & names[0]
+    assert kinds <= names[1]
+    assert "measure_barrier" not in Pleas.Config().identity()
