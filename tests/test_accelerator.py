@@ -132,6 +132,9 @@ def test_methods(accelerator: Accelerator, name: str, make_pool: Any) -> None:
         if make_pool is mixed_pool and (one_kind or method.skip(context)):
             return
         if not fitted or "learner" in method.fit_depends_on:
+            if make_pool is mixed_pool:  # what comes again and again is seen with the other
+                once = context.budget.model_copy(update={"meta_iterations": 1})
+                context = dataclasses.replace(context, budget=once)
             with accelerator:
                 fitted = method.fit(context)
                 context.log.curve()

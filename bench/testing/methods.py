@@ -39,6 +39,7 @@ QUICK = {
     "steps": 3,
     "adaptation_steps": 2,
     "max_rounds": 2,
+    "max_steps": 5,
     "generation_steps": 2,
     "directions": 2,
     "generator_width": 4,

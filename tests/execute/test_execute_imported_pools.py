@@ -166,9 +166,11 @@ def test_batch_norm_is_asked_only_of_the_teachers_that_a_method_uses(tmp_path: P
         export_pool([odd, pool[1], pool[2]], name, "here", folder / "exported")
         index = import_pool(folder / "cache", name, folder / "exported")
         choice = PoolChoice(name=name, sha256=index.sha256)
-        merged = run(ss_cell("fisher", choice, "fisher.group=largest", "n_way=3"), folder).record
+        few = ("fisher.inversion_steps=2", "fisher.images_per_class=2", "fisher.group=largest")
+        merged = run(ss_cell("fisher", choice, *few, "n_way=3"), folder).record
         assert merged.status == "done", merged.reason
         everyone = run(ss_cell("distill_ensemble", choice), folder).record
         assert (everyone.status, "flat" in everyone.reason) == ("skipped", True)
-        single = run(ss_cell("single_dfkd", choice), folder).record
+        few = (f"single_dfkd.{one}=2" for one in ("inversion_steps", "images_per_class", "steps"))
+        single = run(ss_cell("single_dfkd", choice, *few), folder).record
         assert single.status == ("done" if name == "worst" else "skipped"), single.reason

@@ -173,7 +173,7 @@ def test_kill_and_run_again_is_the_undisturbed_run(
 ) -> None:
     """Killed within a fit; `tests/faults/test_kills.py` kills at any moment."""
     only = ["--only=method=random", "--only=method=purer", "--no-mlflow", "--jobs=1"]
-    only += ["--set=budget.meta_iterations=40", "--checkpoint-every=0.01"]
+    only += ["--set=budget.meta_iterations=12", "--checkpoint-every=0.01"]
     runs, other = tmp_path / "runs", tmp_path / "other"
     process = Process(arguments(cache, runs, *only), env=ENVIRONMENT)
     deadline = time.monotonic() + 120

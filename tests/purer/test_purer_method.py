@@ -178,8 +178,11 @@ def test_pixels_that_run_away_are_named_with_the_remedy(make_context, pixel_lr, 
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("at", [1, 5])
-@pytest.mark.parametrize("term", ["cross_entropy", "bn_statistics", "total_variation", "l2"])
+@pytest.mark.parametrize(
+    ("term", "at"),
+    [("cross_entropy", 1), ("cross_entropy", 5), ("bn_statistics", 5), ("total_variation", 5),
+     ("l2", 5)],
+)  # fmt: skip
 def test_a_term_that_is_not_finite_is_named_and_the_last_good_state_kept(
     make_context, monkeypatch, term, at
 ):

@@ -339,10 +339,9 @@ def test_running_statistics_of_the_teachers_serve(data: ImageData, tmp_path: Pat
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_each_setting_changes_the_fit(
-    data: ImageData, pools: Path, settings: tuple[str, ...], key: str
+    data: ImageData, pools: Path, plain: StoredRecord, settings: tuple[str, ...], key: str
 ) -> None:
     """Nothing but the setting differs, and it leads to other weights."""
-    plain = run_toy(cell_of("purer", "protocol.selection=last"), data, pools)
     changed = run_toy(cell_of("purer", "protocol.selection=last", *settings), data, pools)
     assert changed.record.status == "done", changed.record.reason
     assert key in changed.record.variant
@@ -353,6 +352,12 @@ def test_each_setting_changes_the_fit(
 def pools(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder whose cache keeps the toy teachers."""
     return tmp_path_factory.mktemp("pools")
+
+
+@pytest.fixture(scope="module")
+def plain(data: ImageData, pools: Path) -> StoredRecord:
+    """A cell of which nothing but the selection is set."""
+    return run_toy(cell_of("purer", "protocol.selection=last"), data, pools)
 
 
 def weights(folder: Path, stored: StoredRecord) -> bytes:
