@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from bench.cli.mlflow_writer import MlflowWriter
     from bench.execute.plan import Request, ResolvedSuite
     from bench.execute.sharing import Engine
+    from bench.execute.status import Status
     from bench.results.store import StoredRecord
 
 
@@ -121,11 +122,11 @@ def run(
     outlive_reader()
     live = sys.stdout.isatty() and not as_json
     resolved, request = resolve(options, quiet=not live)
-    check_plan(resolved, request)
+    states = check_plan(resolved, request)
     execute = _executor(executor, options, time)
-    writer = _mlflow_writer(resolved, request, mlflow_uri) if mlflow else None
+    writer = _mlflow_writer(resolved, request, mlflow_uri, states) if mlflow else None
     try:
-        stored, notices = _run(resolved, request, execute, writer, live, as_json)
+        stored, notices = _run(resolved, request, execute, writer, live, as_json, states)
         _close(context, resolved, request, stored, notices, writer, figures, tables, as_json)
     except KeyboardInterrupt as stopped:
         if writer is not None:
@@ -167,15 +168,14 @@ def _close(
 
 
 def _mlflow_writer(
-    resolved: ResolvedSuite, request: Request, mlflow_uri: str | None
+    resolved: ResolvedSuite, request: Request, mlflow_uri: str | None, states: Sequence[Status]
 ) -> MlflowWriter:
     """Return what writes the MLflow store, at work where a cell will be run."""
     from bench.cli.mlflow_writer import MlflowWriter
-    from bench.execute.run import unfinished
     from bench.results.mlflow_store import Store
 
     writer = MlflowWriter(Store(request.runs, mlflow_uri), resolved.suite.name)
-    if unfinished(resolved, request):
+    if not all(state.is_finished for state in states):
         writer.start()
     return writer
 
@@ -187,6 +187,7 @@ def _run(
     writer: MlflowWriter | None,
     live: bool,
     as_json: bool,
+    states: Sequence[Status],
 ) -> tuple[list[StoredRecord], dict[str, list[str]]]:
     """Run the cells; return their records, and what was said of cells with `--json`, by label."""
     from bench.cli.display import QuietDisplay, make_display
@@ -194,10 +195,11 @@ def _run(
 
     finished = writer.ingest if writer else _nothing
     quiet = QuietDisplay(len(resolved.cells), functools.partial(click.echo, err=True))
-    cells = unfinished(resolved, request) if live else ()
+    cells = unfinished(resolved, states) if live else ()
     display = quiet if as_json else make_display(len(resolved.cells), click.echo, live, cells)
     with display:
-        return run_plan(resolved, request, execute, display, finished), quiet.notices
+        records = run_plan(resolved, request, execute, display, finished, states)
+        return records, quiet.notices
 
 
 def _executor(name: str, options: Mapping[str, Any], time: str | None) -> Engine:

@@ -31,7 +31,7 @@ from bench.results.files import content_hash
 from bench.suites.cell import UNCALIBRATED, Cell
 from bench.teachers.cards import pool_cards
 from bench.teachers.pool import TeacherSpec
-from bench.teachers.store import is_stored, pool_digest
+from bench.teachers.store import is_stored, pool_digest, teacher_folder
 from bench.teachers.untrustworthy import digest_of
 
 MEMORY = Work._fields.index("image_size") + 1
@@ -78,9 +78,7 @@ class Estimator:
             return {}
         method = registry.load("method", cell.method)
         plans = plan_teachers(cell, self._data) if method.uses_pool else []
-        missing = [
-            plan for plan in plans if not is_stored(self._cache, plan, self._makers.teacher(plan))
-        ]
+        missing = [plan for plan in plans if not self._is_stored(plan)]
         architectures = [plan.architecture for plan in plans]
         if cell.pool is not None and method.uses_pool:
             architectures = [one.architecture for one in pool_cards(self._cache, cell.pool.name)]
@@ -117,6 +115,10 @@ class Estimator:
     def _work(self, cell: Cell, architectures: Sequence[str]) -> Work:
         size = max(self._data[name].image_size for name in cell.datasets)
         return describe_work(cell, size, architectures)
+
+    def _is_stored(self, plan: TeacherSpec) -> bool:
+        there = teacher_folder(self._cache, plan).exists()  # the code need not be read for others
+        return there and is_stored(self._cache, plan, self._makers.teacher(plan))
 
     def _training_s(self, plan: TeacherSpec) -> float:
         """Return the seconds of training a teacher; best and last epoch come from one training."""

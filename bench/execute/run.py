@@ -16,7 +16,7 @@ from bench.errors import BenchError
 from bench.execute.plan import Request, ResolvedSuite
 from bench.execute.progress import Display, Progress, announced
 from bench.execute.sharing import Engine, Order, share
-from bench.execute.status import remember_code, statuses
+from bench.execute.status import Status, remember_code, statuses
 from bench.execute.units import Ended, Unit, run_unit
 from bench.results.maker import trusted
 from bench.results.store import StoredRecord, add_warning, read_record
@@ -27,8 +27,11 @@ if TYPE_CHECKING:
     from bench.execute.state import RunState
 
 
-def check_plan(plan: ResolvedSuite, request: Request) -> None:
+def check_plan(plan: ResolvedSuite, request: Request) -> list[Status]:
     """Raise, before any cell starts, the errors that would stop the run.
+
+    Returns:
+        What there is of each cell, in order.
 
     Raises:
         BenchError: missing data, a task shape that the data cannot serve, a device that is not
@@ -36,7 +39,8 @@ def check_plan(plan: ResolvedSuite, request: Request) -> None:
     """
     for reason in plan.missing.values():
         raise BenchError(reason)
-    todo = unfinished(plan, request)
+    states = statuses(plan, request)
+    todo = unfinished(plan, states)
     if todo and request.device not in (None, "auto", "cpu"):
         from bench.execute.devices import devices_of
 
@@ -52,6 +56,7 @@ def check_plan(plan: ResolvedSuite, request: Request) -> None:
     _check_writable("runs", request.runs)
     if not request.cache.is_dir() or _writes_teachers(plan, todo, request):
         _check_writable("cache", request.cache)
+    return states
 
 
 def _writes_teachers(plan: ResolvedSuite, cells: Sequence[Cell], request: Request) -> bool:
@@ -85,9 +90,8 @@ def _check_writable(name: str, folder: Path) -> None:
         ) from None
 
 
-def unfinished(plan: ResolvedSuite, request: Request) -> list[Cell]:
-    """Return the cells that a run would make, in plan order."""
-    states = statuses(plan, request)
+def unfinished(plan: ResolvedSuite, states: Sequence[Status]) -> list[Cell]:
+    """Return the cells that a run would make, in plan order, by what there is of each."""
     return [cell for cell, state in zip(plan.cells, states, strict=True) if not state.is_finished]
 
 
@@ -171,6 +175,7 @@ def run_plan(
     execute: Engine,
     display: Display,
     finished: Callable[[StoredRecord], object],
+    known: Sequence[Status] | None = None,
 ) -> list[StoredRecord]:
     """Run what is not finished and return every record of the plan, in plan order.
 
@@ -183,32 +188,32 @@ def run_plan(
         execute: the engine, as `run_inline`.
         display: where progress is shown.
         finished: called in this process with each record as it comes in.
+        known: what there is of each cell, where the caller has just asked for it.
 
     Raises:
         Stopped: a signal asked for the end; what is done is kept.
     """
-    states = list(zip(plan.cells, statuses(plan, request), strict=True))
+    states = list(zip(plan.cells, known or statuses(plan, request), strict=True))
+    stored = {cell.hash(plan.digests): state.stored for cell, state in states}
     for cell, state in states:
         if state.doubt and state.is_finished:
             add_warning(state.folder, trusted(state.doubt))
+            stored[state.folder.name] = read_record(state.folder)
         elif state.doubt:
             display.say(f"{cell.label}: {state.doubt}; running it again", cell.label)
         elif state.problem:
             what = "left out" if state.is_finished else "running the cell again"
             display.say(f"{state.problem}; {what}", cell.label)
-    todo = [cell for cell, state in states if not state.is_finished]
+    todo = unfinished(plan, [state for _, state in states])
     keeping = Keeping(request.checkpoint_every, Stop(), display.say)
     order = Order(plan, todo, request, display, keeping)
-    folders = {cell.hash(plan.digests): state.folder for cell, state in states}
     for cell, folder in _executed(order, execute) if todo else ():
-        folders[cell.hash(plan.digests)] = folder
-        stored = read_record(folder)
-        finished(stored)
-        display.end_cell(cell.label, outcome(stored))
+        one = stored[cell.hash(plan.digests)] = read_record(folder)
+        finished(one)
+        display.end_cell(cell.label, outcome(one))
     if todo:
         remember_code(plan.cells, request)
-    readable = [cell for cell, state in states if state.name != "newer"]
-    return [read_record(folders[cell.hash(plan.digests)]) for cell in readable]
+    return [one for one in stored.values() if one is not None]
 
 
 def _executed(order: Order, execute: Engine) -> Iterator[tuple[Cell, Path]]:

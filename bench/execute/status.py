@@ -17,7 +17,7 @@ from bench.results.codebase import CodeBase, code_of_commit, installed_code, sou
 from bench.results.files import content_hash, recall, remember
 from bench.results.maker import difference_of_code, other_threads
 from bench.results.record import Code, Record
-from bench.results.store import FINAL, cell_state
+from bench.results.store import FINAL, StoredRecord, cell_state
 from bench.suites.cell import Cell
 
 if TYPE_CHECKING:
@@ -32,13 +32,14 @@ class Status:
 
     `name` is as in `CellState`, or `missing data`, or `outdated`: a finished cell that other code
     or another number of threads made. `doubt` says how; it is there, too, where the cell counts as
-    finished because the user trusts it. `problem` is as in `CellState`.
+    finished because the user trusts it. `problem` and `stored` are as in `CellState`.
     """
 
     name: str
     folder: Path
     doubt: str | None = None
     problem: str = ""
+    stored: StoredRecord | None = None
 
     @property
     def is_finished(self) -> bool:
@@ -70,10 +71,10 @@ def _status(
         return Status("missing data", folder)
     found = cell_state(folder)
     doubt = None
-    if found.record is not None and found.name in FINAL:
-        doubt = record_doubt(found.record, cell, known, now)
+    if found.stored is not None and found.name in FINAL:
+        doubt = record_doubt(found.stored.record, cell, known, now)
     name = OUTDATED if doubt and not request.trust_stored else found.name
-    return Status(name, folder, doubt, found.problem)
+    return Status(name, folder, doubt, found.problem, found.stored)
 
 
 def cell_folder(plan: ResolvedSuite, runs: Path, cell: Cell) -> Path:

@@ -100,12 +100,12 @@ class CellState(NamedTuple):
 
     `name` is the record's status (`done`, `skipped`, `failed`), `to do` (no folder), `started` (not
     finished), `damaged`, or `newer` (a record that this version cannot read, nor may replace).
-    `record` is there where the name is its status.
+    `stored` is the record where the name is its status.
     """
 
     name: str
     problem: str = ""
-    record: Record | None = None
+    stored: StoredRecord | None = None
 
 
 def cell_state(folder: Path) -> CellState:
@@ -117,8 +117,8 @@ def cell_state(folder: Path) -> CellState:
     if problem := damage(folder):
         return CellState("damaged", f"{folder}: {problem}")
     try:
-        record = read_record(folder).record
-        return CellState(record.status, record=record)
+        stored = read_record(folder)
+        return CellState(stored.record.status, stored=stored)
     except NewerRecordError as error:
         return CellState("newer", str(error))
     except BenchError as error:

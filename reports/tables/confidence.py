@@ -6,7 +6,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bench.results.predictions import Predictions
+from bench.errors import BenchError
+from bench.results.memo import Memo
+from bench.results.predictions import Predictions, stored_predictions
+from bench.results.store import PREDICTIONS, StoredRecord
 from reports.rows.groups import Group
 from reports.rows.results import Result, Row, Setting
 from reports.tables.accuracy import name_columns, row_names
@@ -93,20 +96,39 @@ def confidence_table(group: Group) -> Table | None:
 def _rows(group: Group, setting: Setting) -> dict[Row, Confidence]:
     rows = [row for row in group.rows if (r := group.results.get((row, setting))) and r.done]
     rows.sort(key=lambda row: -group.results[row, setting].mean)
-    found = {row: _confidence(group.results[row, setting]) for row in rows}
+    found = {row: _confidence(group.results[row, setting], group.memo) for row in rows}
     return {row: one for row, one in found.items() if one is not None}
 
 
-def _confidence(result: Result) -> Confidence | None:
+def _confidence(result: Result, memo: Memo) -> Confidence | None:
     """Return what the margins of all seeds say; None where one keeps no answers."""
-    if (seeds := result.predictions()) is None:
+    found = [_of_record(one, memo) for one in result.done]
+    parts = [one for one in found if one is not None]
+    if len(parts) < len(found):
         return None
-    n_way = result.done[0].record.n_way
-    parts = [confidence(found, n_way) for found in seeds]
     aurocs = [one.auroc for one in parts if one.auroc is not None]
     accuracy, least, most, surer = np.mean([one[:4] for one in parts], axis=0).tolist()
     auroc = float(np.mean(aurocs)) if aurocs else None
     return Confidence(accuracy, least, most, surer, auroc)
+
+
+def _of_record(stored: StoredRecord, memo: Memo) -> Confidence | None:
+    """Return what the margins of a record say; None where it keeps no answers that can be read."""
+    if not stored.has(PREDICTIONS):
+        return None
+    n_way = stored.record.n_way
+
+    def numbers() -> list[float]:
+        if (found := stored_predictions(stored)) is None:
+            raise BenchError(f"{stored.folder} keeps no answers")
+        return [one for one in confidence(found, n_way) if one is not None]
+
+    content = np.frombuffer((stored.folder / PREDICTIONS).read_bytes(), np.uint8)
+    try:
+        accuracy, least, most, surer, *auroc = memo.numbers("confidence", [content], numbers, n_way)
+    except BenchError:
+        return None
+    return Confidence(accuracy, least, most, surer, auroc[0] if auroc else None)
 
 
 def _texts(one: Confidence) -> list[str]:
