@@ -80,7 +80,7 @@ def _best(name: str, wins: Wins, n_settings: int) -> str:
     leads = [_lead(one, group) for group, one in wins]
     behind = {other for _, other in leads}
     if len(behind) == 1:
-        lead = f"{' and '.join(text for text, _ in leads)}{behind.pop()}"
+        lead = " and ".join(text for text, _ in leads if text) + behind.pop()
     else:
         lead = " and ".join(f"{text}{other}" for text, other in leads)
     return f"{name} {accuracies} % ({', '.join(where if of_many else shapes)}), {lead}."

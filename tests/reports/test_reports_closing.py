@@ -188,6 +188,15 @@ def test_sentences_of_several_groups_count_settings(tmp_path: Path) -> None:
     assert "Only 20 test tasks." in found.caution
 
 
+def test_a_row_alone_has_nothing_to_be_compared_with(tmp_path: Path) -> None:
+    for k_shot in (1, 5):
+        make_record(tmp_path, "average", accuracies(0.3, "a"), k_shot=k_shot)
+    said = sentences(make_groups(load_records(tmp_path)))
+    assert said is not None
+    assert said.best.endswith("average 30.0 and 30.0 % (5-way 1-shot, 5-way 5-shot), "
+                              "nothing to compare with.")  # fmt: skip
+
+
 def test_without_a_data_free_result_there_are_no_sentences(tmp_path: Path) -> None:
     make_record(tmp_path, "oracle_protonet", accuracies(0.5, "o"))
     assert sentences(make_groups(load_records(tmp_path))) is None
