@@ -61,12 +61,12 @@ class PurerConfig(Config):
     """pixel steps before the first meta-iteration. Ours; released: none."""
     pixel_every: int = Field(1, ge=1)
     """meta-iterations for each pixel step. Ours; released: 1."""
-    initialisation: (
-        Literal["random", "average", "best_teacher", "distill_ensemble", "cross_teacher"] | None
-    ) = None
+    initialisation: Literal["random", "average", "best_teacher"] | None = None
     """where meta-training starts; None: the protocol's (average for one architecture, released).
-    `distill_ensemble`: the student of that method; `cross_teacher`: its network that is trained
-    with random colours. Both are fitted to the same pool first, or taken from the stored fits.
+    Ours."""
+    other_fit: Literal["none", "distill_ensemble", "cross_teacher"] = added("none")
+    """the method whose fit to the same pool is the start, in place of `initialisation`: the student
+    of `distill_ensemble`, or the network of `cross_teacher` that is trained with random colours.
     Ours."""
     zero_head: bool = False
     """whether the head starts at zero. Ours, after Kao et al., "MAML is a Noisy Contrastive

@@ -151,8 +151,8 @@ def _has_batch_norm(net: nn.Module) -> bool:
 
 def _starting_net(context: FitContext[PurerConfig]) -> Backbone:
     """Return the initialised meta-model."""
-    start = context.config.initialisation
-    if start is not None and start in OTHER_FITS:
+    start = context.config.other_fit
+    if start != "none":
         fitted, prefix = context.other_fit(start), OTHER_FITS[start]
         state = {k[len(prefix) :]: v for k, v in fitted.items() if k.startswith(prefix)}
         net = net_at(context, state, "average")
@@ -170,7 +170,7 @@ def _with_own_constants(context: FitContext[PurerConfig]) -> FitContext[PurerCon
     config, budget, protocol = context.config, context.budget, context.protocol
     iterations = config.total_iterations(budget)
     own = {"outer_lr": config.outer_lr, "initialisation": config.initialisation}
-    own = {k: value for k, value in own.items() if value is not None and value not in OTHER_FITS}
+    own = {k: value for k, value in own.items() if value is not None}
     return replace(
         context,
         budget=budget.model_copy(update={"meta_iterations": iterations}),

@@ -42,10 +42,10 @@ The numbers of random switches are those of the gradient switch with MAML on CIF
 `short`, seed 0, by k_shot: 27 and 31 of the 400 meta-iterations."""
 
 
-STARTS = {
-    "from_teacher": "best_teacher",
-    "from_student": "distill_ensemble",
-    "from_cross_teacher": "cross_teacher",
+STARTS: Mapping[str, Mapping[str, Any]] = {
+    "from_teacher": {"initialisation": "best_teacher"},
+    "from_student": {"initialisation": None, "other_fit": "distill_ensemble"},
+    "from_cross_teacher": {"initialisation": None, "other_fit": "cross_teacher"},
 }
 LOSSES: Mapping[str, Mapping[str, Any]] = {
     "": {},
@@ -55,7 +55,7 @@ LOSSES: Mapping[str, Mapping[str, Any]] = {
 COMPARED: Mapping[str, Mapping[str, Any]] = {
     f"{name}{suffix}": {
         **TUNED_PROTONET,
-        "initialisation": start,
+        **start,
         "trained": "all",
         "outer_lr": 2e-4,
         "augment_flip": True,

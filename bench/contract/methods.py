@@ -117,6 +117,7 @@ class FitContext(Generic[ConfigT_co]):
     draws real tasks of the meta-train split; None unless the method's knowledge is `real_data`.
     `other_fit(method)` returns the fit of another method to the same pool, under the cell's
     protocol, budget and seed: stored and shared as every fit, its time not counted in this one's.
+    The setting `other_fit` of the method's configuration names it, so that its code counts, too.
 
     A long fit calls `checkpoint` after each step. `save(step, state)` writes a state at once,
     whether or not it is time; `due()` tells whether it is. `resume` is the state that was written

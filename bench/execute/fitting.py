@@ -11,11 +11,12 @@ import torch
 from bench import registry
 from bench.contract import FitContext, Learner, Method, NetSpec, OtherFit, Pool
 from bench.data.base import ImageData
-from bench.errors import Skip
+from bench.errors import BenchError, Skip
 from bench.execute.context import CellContext
 from bench.execute.fits import Fit, FitRun, obtain_fit
 from bench.execute.scenario import meta_spec, refused_by_plan, scenario_data
 from bench.execute.state import RunState, obtain_pool
+from bench.results.codebase import OTHER_FIT
 from bench.results.files import content_hash
 from bench.suites.cell import UNCALIBRATED, Cell, versions_of
 from bench.teachers.adapt import normalises_otherwise
@@ -91,7 +92,16 @@ class _OtherFits(OtherFit):
     run: FitRun
 
     def __call__(self, method: str, preset: str = "released") -> dict[str, torch.Tensor]:
-        """Return the stored fit, or make it; another process at it makes this cell wait, too."""
+        """Return the stored fit, or make it; another process at it makes this cell wait, too.
+
+        Raises:
+            BenchError: the cell's configuration does not name the method.
+        """
+        if self.cell.method_config.get(OTHER_FIT) != method:
+            raise BenchError(
+                f"{self.cell.method} starts from the fit of '{method}' without naming it; set "
+                f"`{OTHER_FIT}` in its configuration, so that the code of '{method}' counts"
+            )
         kind = registry.load("method", method)
         learner = kind.default_learner
         values = dict(kind.preset_values(preset, registry.load("learner", learner)))

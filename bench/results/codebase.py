@@ -17,7 +17,7 @@ from importlib.metadata import Distribution as Installed
 from importlib.metadata import EntryPoint
 from importlib.util import find_spec
 from pathlib import Path
-from typing import ClassVar, Protocol, get_args
+from typing import get_args
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
@@ -25,16 +25,13 @@ from bench import registry
 from bench.results.code import InstalledSources, Library, StoredSources
 from bench.results.files import content_hash, file_sha256
 from bench.results.git import git_bytes, git_state
-from bench.results.maker import changes, named
+from bench.results.maker import Described, Traits, changes, named
 from bench.results.record import Code, Distribution, Record
 
 KINDS: tuple[registry.Kind, ...] = get_args(registry.Kind)
 UNCALIBRATED = "none"
 ROOT = Path(__file__).resolve().parents[2]
-TEACHER = (
-    "bench.teachers.train:train_teacher",
-    "bench.teachers.store:train_planned",
-)
+TEACHER = ("bench.teachers.train:train_teacher", "bench.teachers.store:train_planned")
 """Functions that make a teacher's weights from its specification, which holds the recipe."""
 PLANNING = ("bench.teachers.pool:plan_pool", "bench.execute.scenario:plan_teachers")
 """Functions that decide which teachers a cell's pool has, and their recipes."""
@@ -51,54 +48,20 @@ EVALUATION = ("bench.execute.evaluate:evaluate", "bench.execute.task_lists:task_
 """Evaluation, which belongs to a fit only if validation selects its checkpoint."""
 SCORING = ("bench.execute.testing:score_cell",)
 """Test tasks, calibration, evaluation."""
+OTHER_FIT, NO_FIT = "other_fit", "none"
+"""The setting of a method that names the method whose fit it starts from; its value for none."""
 OWN_IMAGES = "bench.data.sets.image_folder:ImageFolder"
 """The reader of a user's own images."""
 
 
-class Described(Protocol):
-    """The names of a cell's plug-ins: a cell's configuration or a record."""
-
-    @property
-    def method(self) -> str:
-        """The method's name."""
-        ...
-
-    @property
-    def learner(self) -> str:
-        """The learner's name."""
-        ...
-
-    @property
-    def calibration(self) -> str:
-        """The calibration's name."""
-        ...
-
-    @property
-    def net(self) -> str:
-        """The meta-model's network."""
-        ...
-
-    @property
-    def architectures(self) -> Iterable[str]:
-        """The networks of the pool."""
-        ...
-
-    @property
-    def datasets(self) -> Iterable[str]:
-        """The data sets."""
-        ...
-
-
-class Traits(Protocol):
-    """The class attributes of a method that decide which plug-ins its cells depend on."""
-
-    uses_pool: ClassVar[bool]
-    fit_depends_on: ClassVar[frozenset[str]]
-    validates: ClassVar[bool]
-
-
 PlugIn = tuple[registry.Kind, str]
 """A plug-in's kind and name."""
+
+
+def _methods(cell: Described) -> set[PlugIn]:
+    """Return the cell's method, and the one whose fit its fit starts from, if it names one."""
+    names = (cell.method, cell.method_config.get(OTHER_FIT, NO_FIT))
+    return {("method", str(name)) for name in names if name != NO_FIT}
 
 
 class CodeBase:
@@ -133,7 +96,7 @@ class CodeBase:
         All cells that share a fit have the same code: a learner does not count if fits do not
         depend on it, nor does evaluation if no checkpoint is selected by validation.
         """
-        plug_ins: set[PlugIn] = {("method", cell.method), ("net", cell.net)}
+        plug_ins: set[PlugIn] = {("net", cell.net), *_methods(cell)}
         plug_ins |= {("net", net) for net in (cell.architectures if method.uses_pool else ())}
         if "learner" in method.fit_depends_on:
             plug_ins.add(("learner", cell.learner))
@@ -146,7 +109,7 @@ class CodeBase:
             cell: its configuration, or its record.
             trains: whether its teachers are trained here, by the protocol's recipe.
         """
-        plug_ins: set[PlugIn] = {("method", cell.method), ("learner", cell.learner)}
+        plug_ins: set[PlugIn] = {("learner", cell.learner), *_methods(cell)}
         if cell.calibration != UNCALIBRATED:
             plug_ins.add(("calibration", cell.calibration))
         plug_ins |= {("net", net) for net in (cell.net, *cell.architectures)}
@@ -163,11 +126,8 @@ class CodeBase:
             left_out = [name for one in without if (name := self._locate(one))]
             found = self._library.closure([one for one in entries if one], left_out)
             came_from = {d.name: d for one in plug_ins if (d := self._distribution(one))}
-            self._known[key] = Code(
-                digest=found.digest,
-                files=found.files,
-                distributions=[came_from[name] for name in sorted(came_from)],
-            )
+            ordered = [came_from[name] for name in sorted(came_from)]
+            self._known[key] = Code(digest=found.digest, files=found.files, distributions=ordered)
         return self._known[key]
 
 

@@ -1,19 +1,66 @@
-"""The code, device and threads that made something stored, compared with the present ones."""
+"""What makes something stored: plug-ins, their code, device and threads, compared with now."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Protocol
 
 from bench.results.code import changed_files
 from bench.results.record import Code
 
 NAMED = 3
 """Files that a line names; it counts the others."""
+
+
+class Described(Protocol):
+    """The names of a cell's plug-ins: a cell's configuration or a record."""
+
+    @property
+    def method(self) -> str:
+        """The method's name."""
+        ...
+
+    @property
+    def learner(self) -> str:
+        """The learner's name."""
+        ...
+
+    @property
+    def calibration(self) -> str:
+        """The calibration's name."""
+        ...
+
+    @property
+    def net(self) -> str:
+        """The meta-model's network."""
+        ...
+
+    @property
+    def architectures(self) -> Iterable[str]:
+        """The networks of the pool."""
+        ...
+
+    @property
+    def datasets(self) -> Iterable[str]:
+        """The data sets."""
+        ...
+
+    @property
+    def method_config(self) -> Mapping[str, Any]:
+        """The method's configuration."""
+        ...
+
+
+class Traits(Protocol):
+    """The class attributes of a method that decide which plug-ins its cells depend on."""
+
+    uses_pool: ClassVar[bool]
+    fit_depends_on: ClassVar[frozenset[str]]
+    validates: ClassVar[bool]
 
 
 @dataclass(frozen=True)

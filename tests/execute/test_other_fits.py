@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
-from bench.contract import FitContext, TaskShape
-from bench.execute.fitting import fit_cell
+from bench.contract import FitContext, OtherFit, TaskShape
+from bench.errors import BenchError
+from bench.execute.fitting import Fitted, fit_cell
 from bench.execute.state import RunState
+from bench.results.codebase import installed_code
 from bench.results.store import DONE
+from purer.method import Purer
 from tests.helpers import cell_of, toy_data
 
 
@@ -19,12 +24,19 @@ def state(tmp_path_factory) -> RunState:
     return RunState("toy", folder / "runs", folder / "cache", device, data, "bench run")
 
 
+def other_fit_of(fitted: Fitted) -> OtherFit:
+    """Return what serves fits to a cell whose configuration names `average`."""
+    served = fitted.given.other_fit
+    cell = served.cell.model_copy(update={"method_config": {"other_fit": "average"}})
+    return replace(served, cell=cell)
+
+
 def test_the_other_fit_is_that_of_the_method_s_own_cell(state: RunState) -> None:
     fitted = fit_cell(cell_of("best_teacher"), state)
     given = fitted.given
     assert isinstance(given, FitContext)
     assert given.shape == TaskShape(5, 1, 5)
-    found = given.other_fit("average")
+    found = other_fit_of(fitted)("average")
     own = fit_cell(cell_of("average"), state)
     assert own.fit.reused
     assert all(torch.equal(found[name], value) for name, value in own.fit.tensors.items())
@@ -43,5 +55,20 @@ def test_its_time_does_not_count(state: RunState, monkeypatch: pytest.MonkeyPatc
         return normal()
 
     monkeypatch.setattr(clock, "paused", noted)
-    fitted.given.other_fit("average")
+    other_fit_of(fitted)("average")
     assert paused == ["paused"]
+
+
+def test_a_method_that_the_configuration_does_not_name_is_refused(state: RunState) -> None:
+    with pytest.raises(BenchError, match="best_teacher starts from the fit of 'average' without"):
+        fit_cell(cell_of("best_teacher"), state).given.other_fit("average")
+
+
+def test_the_code_of_the_other_method_is_part_of_the_fit_and_of_the_record() -> None:
+    own = cell_of("purer")
+    config = own.method_config | {"other_fit": "distill_ensemble"}
+    started, base = own.model_copy(update={"method_config": config}), installed_code()
+    other = "baselines/distillation/distill_ensemble.py"
+    for code_of in (lambda cell: base.fit(cell, Purer), lambda cell: base.cell(cell, trains=True)):
+        assert other in code_of(started).files
+        assert other not in code_of(own).files

@@ -128,7 +128,7 @@ def started(start: str, fitted) -> dict[str, torch.Tensor]:
     """Return the fit from another method's, where the first of all states is the best."""
     scores = iter([0.9, 0.1, 0.1])
     context = context_of(
-        config={"initialisation": start, **QUICK}, validate=lambda learner: next(scores)
+        config={"other_fit": start, **QUICK}, validate=lambda learner: next(scores)
     )
     asked = []
 
@@ -153,19 +153,20 @@ def test_training_starts_from_the_student_or_from_the_network_with_random_colour
 
 def test_a_context_without_other_fits_says_so():
     with pytest.raises(BenchError, match=r"no fit of 'distill_ensemble \(released\)'"):
-        Purer().fit(context_of(config={"initialisation": "distill_ensemble"}))
+        Purer().fit(context_of(config={"other_fit": "distill_ensemble"}))
 
 
 def test_the_compared_presets_differ_in_start_and_losses_alone():
     assert len(COMPARED) == 9
+    starting = ("initialisation", "other_fit")
     shared = [
-        {k: v for k, v in values.items() if k not in ("initialisation", "class_weight")}
+        {k: v for k, v in values.items() if k not in (*starting, "class_weight")}
         for name, values in COMPARED.items()
         if not name.endswith("_only")
     ]
     assert all(one == shared[0] for one in shared)
     for name, start in STARTS.items():
         plain, only = COMPARED[name], COMPARED[f"{name}_classes_only"]
-        assert plain["initialisation"] == start
+        assert {k: plain[k] for k in starting if k in plain} == start
         assert only == {**plain, "class_weight": 1.0, "task_weight": 0.0}
         assert PurerConfig(**only).pixel_warmup == TUNED_PROTONET["pixel_warmup"]
