@@ -23,13 +23,14 @@ def pools(record: Record) -> Iterator[Finding]:
             yield refused("pool", f"{record.method} uses teachers, and the record has none")
         return
     try:
-        yield from _together(record.pool)
+        trained = not record.protocol.get("untrustworthy_share")
+        yield from _together(record.pool, trained)
         yield from _classes(record, record.pool)
     except (KeyError, TypeError, AttributeError):
         yield refused("pool", "a teacher lacks its accuracy, architecture, classes or digest")
 
 
-def _together(pool: PoolSummary) -> Iterator[Finding]:
+def _together(pool: PoolSummary, trained: bool) -> Iterator[Finding]:
     teachers = pool.teachers
     if pool.n != len(teachers) or not teachers:
         yield refused("pool", f"it counts {pool.n} teachers and describes {len(teachers)}")
@@ -43,7 +44,8 @@ def _together(pool: PoolSummary) -> Iterator[Finding]:
         yield refused("pool", f"{text}, {mean:.6g} by theirs")
     if pool.architectures != Counter(one["architecture"] for one in teachers):
         yield refused("pool", "it counts other architectures than its teachers have")
-    if pool.name is None and pool.sha256 != content_hash([one["sha256"] for one in teachers]):
+    of_teachers = pool.name is None and trained  # else it follows from that of another pool
+    if of_teachers and pool.sha256 != content_hash([one["sha256"] for one in teachers]):
         yield refused("pool", "its digest is not that of its teachers")
 
 
