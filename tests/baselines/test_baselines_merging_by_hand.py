@@ -232,7 +232,7 @@ def test_robust_fusion_learns_its_teachers_and_resists_moves():
     pool = tiny_pool(("conv4",) * 4, 5, 16, generator(2))
     errors = {}
     for radius in (0.0, 0.3, 1.0):
-        context = context_of(Dro, pool, radius=radius)
+        context = context_of(Dro, pool, radius=radius, steps=200)
         Dro().fit(context)
         errors[radius] = context.log.curve("robust_error")[200]
     assert errors[0.0] < errors[0.3] < errors[1.0]

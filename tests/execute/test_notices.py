@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -87,7 +88,8 @@ def test_what_workers_say_is_told_with_the_cell_that_it_concerns() -> None:
     crew: Any = SimpleNamespace(_display=told)
     assert list(Processes._take(crew, process, "x changed; training it again")) == []
     future = Future()
-    crew._at = {future: ("worker", UNIT)}
+    crew._at, crew._room = {future: ("worker", UNIT)}, SimpleNamespace(of_memory="")
+    crew._there, crew._answer = lambda: {"worker"}, partial(dask.Workers._answer, crew)
     assert dask.Workers._end(crew, future).folder == Path("done")
     label = UNIT.cell.label
     assert told.about == [("x changed; training it again", label), ("y changed", label)]
@@ -98,8 +100,8 @@ class Future:
 
     status = "finished"
 
-    def result(self) -> Ended:
-        """Return how it ended."""
+    def result(self, timeout: float) -> Ended:
+        """Return how it ended, well within the timeout in seconds."""
         return Ended(UNIT, Path("done"), said=("y changed",))
 
 
