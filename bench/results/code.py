@@ -107,6 +107,7 @@ class Library:
         self._sources = sources
         self._modules: dict[str, Module | None] = {}
         self._paths: dict[str, str] = {}
+        self._used: dict[Place, dict[str, list[Place | str]]] = {}
 
     def closure(self, entries: Iterable[str], without: Iterable[str] = ()) -> Closure:
         """Return the code that can be reached from some names.
@@ -163,7 +164,9 @@ class Library:
 
     def _uses(self, place: Place, definition: Definition) -> dict[str, list[Place | str]]:
         """Return what each name in a definition refers to: first-party places, or a dotted name."""
-        found = {}
+        if place in self._used:
+            return self._used[place]
+        found = self._used[place] = {}
         for reference in sorted(definition.references):
             first, *rest = reference.split(".")
             target = definition.imports.get(first)

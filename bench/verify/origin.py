@@ -83,7 +83,7 @@ def _own_files(record: Record) -> list[str]:
     return [
         f"{registry.entry(kind, name).value.partition(':')[0].replace('.', '/')}.py"
         for kind, name in named
-        if known.settings(kind, name) is not None and name in registry.names(kind)
+        if known.settings(kind, name) is not None and name in registry.offered(kind)
     ]
 
 
@@ -91,7 +91,7 @@ def _digests_of_now(record: Record) -> set[str]:
     """Return the digests that the code of a record has as it is installed; none if it is not."""
     plug_ins: list[tuple[registry.Kind, str]] = [("method", record.method)]
     plug_ins.append(("learner", record.learner))
-    if any(name not in registry.names(kind) for kind, name in plug_ins):
+    if any(name not in registry.offered(kind) for kind, name in plug_ins):
         return set()
     code = installed_code()
     return {code.cell(record, trains).digest for trains in _trains(record)}
