@@ -28,9 +28,17 @@ OWN = "purer-bench"
 
 
 @cache
+def _installed() -> dict[str, tuple[EntryPoint, ...]]:
+    """Return the entry points of all kinds, for which the files of distributions are read once."""
+    found = entry_points()
+    groups = [group for group in found.groups if group.startswith("purer_bench.")]
+    return {group: tuple(found.select(group=group)) for group in groups}
+
+
+@cache
 def _entries(kind: Kind) -> dict[str, EntryPoint]:
     found: dict[str, EntryPoint] = {}
-    for entry in entry_points(group=f"purer_bench.{kind}s"):
+    for entry in _installed().get(f"purer_bench.{kind}s", ()):
         if entry.name in found and found[entry.name].value != entry.value:
             raise BenchError(
                 f"{kind} '{entry.name}' is offered by both {found[entry.name].value} and "

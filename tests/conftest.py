@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint, EntryPoints, entry_points
 from pathlib import Path
 from typing import get_args
 
@@ -29,15 +29,21 @@ def pytest_configure() -> None:
     os.fsync = lambda file: None
     for name in ("COLUMNS", "LINES"):
         os.environ.pop(name, None)
-    groups = [f"purer_bench.{kind}s" for kind in get_args(registry.Kind)]
-    points = [point for group in groups for point in entry_points(group=group)]
+    groups = {f"purer_bench.{kind}s" for kind in get_args(registry.Kind)}
+    points = offered(groups)
     foreign = {point.dist.name for point in points if point.dist} - {registry.OWN}
 
-    def visible(group: str) -> list[EntryPoint]:
-        found = entry_points(group=group)
-        return [point for point in found if not (point.dist and point.dist.name in foreign)]
+    def visible() -> EntryPoints:
+        points = offered(groups)
+        return EntryPoints(one for one in points if not (one.dist and one.dist.name in foreign))
 
     registry.entry_points = visible
+
+
+def offered(groups: Iterable[str]) -> list[EntryPoint]:
+    """Return the installed entry points of some groups."""
+    found = entry_points()
+    return [point for group in groups for point in found.select(group=group)]
 
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"

@@ -63,6 +63,7 @@ def installed(folder: Path, files: Mapping[str, str], points: str) -> Iterator[N
 
 def _forget() -> None:
     importlib.invalidate_caches()
+    registry._installed.cache_clear()
     registry._entries.cache_clear()
     registry.load.cache_clear()
 

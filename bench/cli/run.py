@@ -44,9 +44,11 @@ if TYPE_CHECKING:
 def plan(as_json: bool, n_tasks: int | None, time: str | None, **options: Any) -> None:
     """Show the cells of a suite, which of them are finished, and the estimated time."""
     from bench.cli.plan_table import plan_rows, print_plan
+    from bench.execute.machine import loading
 
-    resolved, request = resolve(options, quiet=as_json or n_tasks is not None)
-    rows = plan_rows(resolved, request)
+    with loading():
+        resolved, request = resolve(options, quiet=as_json or n_tasks is not None)
+        rows = plan_rows(resolved, request)
     if n_tasks is not None:
         from bench.cli.slurm import sbatch_script
 
@@ -117,12 +119,14 @@ def run(
     **options: Any,
 ) -> None:
     """Run the cells of a suite that are not finished, then report."""
+    from bench.execute.machine import loading
     from bench.execute.run import check_plan
 
     outlive_reader()
     live = sys.stdout.isatty() and not as_json
-    resolved, request = resolve(options, quiet=not live)
-    states = check_plan(resolved, request)
+    with loading():
+        resolved, request = resolve(options, quiet=not live)
+        states = check_plan(resolved, request)
     execute = _executor(executor, options, time)
     writer = _mlflow_writer(resolved, request, mlflow_uri, states) if mlflow else None
     try:

@@ -140,10 +140,11 @@ def n_lacking(plan: ResolvedSuite, cells: Sequence[Cell], request: Request) -> i
     from bench.execute.scenario import plan_teachers
     from bench.teachers.store import is_stored
 
+    training = (cell for cell in cells if trains(cell) and set(cell.datasets) <= set(plan.data))
+    pools = {cell.pool_settings: cell for cell in training}
     wanted = {
         teacher.model_dump_json(): teacher
-        for cell in cells
-        if trains(cell) and set(cell.datasets) <= set(plan.data)
+        for cell in pools.values()
         for teacher in plan_teachers(cell, plan.data)
     }
     return sum(not is_stored(request.cache, teacher) for teacher in wanted.values())

@@ -11,7 +11,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -41,6 +41,18 @@ MACHINE = Work._fields.index("config") + 1
 """Among work that agrees in so many of its fields, that of this machine comes first."""
 
 
+class _Pool(NamedTuple):
+    """The architecture of each teacher of a pool, the teachers to be trained, and its digest."""
+
+    architectures: Sequence[str]
+    missing: Sequence[TeacherSpec]
+    digest: str
+
+
+NO_POOL = _Pool((), (), "")
+"""What a method is given that uses no pool."""
+
+
 class Estimator:
     """Estimates the cells of a plan in the order in which they will run.
 
@@ -55,6 +67,7 @@ class Estimator:
     ) -> None:
         self._data, self._cache, self._device = data, cache, device
         self._seen: set[str] = set()
+        self._pools: dict[str, _Pool] = {}
         self._makers = Makers(runs, torch.get_num_threads(), device.type)
         names = registry.offered("dataset")
         sizes = {name: registry.load("dataset", name).image_size for name in names}
@@ -77,22 +90,14 @@ class Estimator:
         if not set(cell.datasets) <= set(self._data):
             return {}
         method = registry.load("method", cell.method)
-        plans = plan_teachers(cell, self._data) if method.uses_pool else []
-        missing = [plan for plan in plans if not self._is_stored(plan)]
-        architectures = [plan.architecture for plan in plans]
-        if cell.pool is not None and method.uses_pool:
-            architectures = [one.architecture for one in pool_cards(self._cache, cell.pool.name)]
-        n = len(architectures)
-        counts = {"teachers": n, "teachers_stored": n - len(missing)}
+        pool = self._pool(cell) if method.uses_pool else NO_POOL
+        n = len(pool.architectures)
+        counts = {"teachers": n, "teachers_stored": n - len(pool.missing)}
         if refused_by_plan(method, cell):
             return counts | {"status": "skipped", "seconds": 0.0}
-        work = self._work(cell, architectures)
-        pool = cell.pool.sha256 if cell.pool else pool_digest(self._cache, plans)
-        if missing or pool is None:  # one that is still to be trained
-            pool = content_hash([plan.content for plan in plans])
-        pool = digest_of(pool, cell.protocol, cell.seed)
-        key = key_of_fit(cell, scenario_data(cell, self._data), pool)
-        training = sum(map(self._training_s, missing))
+        work = self._work(cell, pool.architectures)
+        key = key_of_fit(cell, scenario_data(cell, self._data), pool.digest)
+        training = sum(map(self._training_s, pool.missing))
         fit = self._fit_s(cell, work, method, key)
         test = self._test_s(cell, work, key)
         seconds = None if fit is None or test is None else round(training + fit + test, 1)
@@ -115,6 +120,25 @@ class Estimator:
     def _work(self, cell: Cell, architectures: Sequence[str]) -> Work:
         size = max(self._data[name].image_size for name in cell.datasets)
         return describe_work(cell, size, architectures)
+
+    def _pool(self, cell: Cell) -> _Pool:
+        """Return the pool of a cell; cells that share it find it looked up."""
+        if (settings := cell.pool_settings) not in self._pools:
+            self._pools[settings] = self._looked_up(cell)
+        return self._pools[settings]
+
+    def _looked_up(self, cell: Cell) -> _Pool:
+        if cell.pool is not None:
+            cards = pool_cards(self._cache, cell.pool.name)
+            digest = digest_of(cell.pool.sha256, cell.protocol, cell.seed)
+            return _Pool([one.architecture for one in cards], [], digest)
+        plans = plan_teachers(cell, self._data)
+        missing = [plan for plan in plans if not self._is_stored(plan)]
+        trained = None if missing else pool_digest(self._cache, plans)
+        if trained is None:  # the digest of a pool that is still to be trained
+            trained = content_hash([plan.content for plan in plans])
+        digest = digest_of(trained, cell.protocol, cell.seed)
+        return _Pool([plan.architecture for plan in plans], missing, digest)
 
     def _is_stored(self, plan: TeacherSpec) -> bool:
         there = teacher_folder(self._cache, plan).exists()  # the code need not be read for others

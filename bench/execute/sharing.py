@@ -132,7 +132,7 @@ class _Work:
     def _next_help(self) -> Unit | None:
         """Return the training of teachers for a cell that another process is at, or waits for."""
         for number, cell in self._left.items():
-            pool = cell.model_dump_json(include=_POOL)
+            pool = cell.pool_settings
             if self._helps[pool] < self._size and trains(cell):
                 self._helps[pool] += 1
                 return Unit(number, cell, helps=True)
@@ -172,7 +172,3 @@ class _Work:
         for line in sorted({f"waiting: {busy}" for busy in self._busy.values()} - self._said):
             self._said.add(line)
             self._display.say(line)
-
-
-_POOL = {"datasets", "architectures", "budget", "protocol", "seed"}
-"""What decides which teachers a cell needs."""

@@ -154,12 +154,17 @@ class CodeMemory:
 
     def __init__(self, cache: Path) -> None:
         self._path = cache / "plans" / "code.json"
-        self._sources = sources_digest()
-        stored = recall(self._path)
-        self._known: dict[str, dict[str, Any]] = {}
-        if stored.get("sources") == self._sources:
-            self._known = stored["cells"]
         self._new = False
+
+    @functools.cached_property
+    def _sources(self) -> str:
+        return sources_digest()
+
+    @functools.cached_property
+    def _known(self) -> dict[str, dict[str, Any]]:
+        stored = recall(self._path)
+        known: dict[str, dict[str, Any]] = stored.get("cells", {})
+        return known if stored.get("sources") == self._sources else {}
 
     def of(self, cell: Cell) -> dict[str, Any]:
         """Return the digests of what makes a cell: `cell`, `fit`, `teachers` by architecture."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from bench import registry
 from bench.checkpoints import Keeping
+from bench.execute.machine import loading, prepare_process
 from bench.execute.plan import Request
 from bench.execute.progress import Progress
 from bench.leases import Busy
@@ -57,6 +58,7 @@ class Ended:
     said: tuple[str, ...] = ()
 
 
+@loading()
 def open_state(
     suite: str, datasets: Sequence[str], request: Request, progress: Progress, keeping: Keeping
 ) -> RunState:
@@ -72,7 +74,6 @@ def open_state(
     from bench.data.opening import open_data
     from bench.data.sources import dataset_source
     from bench.execute.devices import use_device
-    from bench.execute.machine import prepare_process
     from bench.execute.state import RunState
 
     prepare_process(request.threads)

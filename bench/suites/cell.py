@@ -22,6 +22,7 @@ from bench.suites import protocols
 UNCALIBRATED = "none"
 SettingsIdentity = Callable[[registry.Kind, str, Mapping[str, Any]], dict[str, Any]]
 Version = Callable[[registry.Kind, str], int]
+_POOL = {"datasets", "architectures", "pool", "protocol", "budget", "seed"}
 
 
 class PoolChoice(Config):
@@ -65,6 +66,11 @@ class Cell(Config):
     def tested(self) -> tuple[str, ...]:
         """The data sets whose test tasks are scored."""
         return self.test_datasets or self.datasets
+
+    @property
+    def pool_settings(self) -> str:
+        """All settings that decide which teachers the cell's pool has, as JSON."""
+        return self.model_dump_json(include=_POOL)
 
     @property
     def variant(self) -> str:

@@ -211,6 +211,26 @@ def test_what_cells_share_is_counted_once(suite: str, estimator) -> None:
     assert alone == pytest.approx(pool_s(second) + 5 + 10 * 100 / 80, abs=0.1)
 
 
+def test_a_pool_is_looked_up_once_and_another_seed_has_another(
+    suite: str, estimator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked_up: list[int] = []
+    plan = estimate.plan_teachers
+    monkeypatch.setattr(
+        estimate,
+        "plan_teachers",
+        lambda cell, data: looked_up.append(cell.seed) or plan(cell, data),
+    )
+    cells = [cell_of(suite, "average", k_shot) for k_shot in (1, 5)] + [cell_of(suite, "purer")]
+    other = cells[0].model_copy(update={"seed": 1})
+    both = estimator(like(cells[0], fit=0.0, task=0.0))
+    found = [both.estimate(cell) for cell in (*cells, other)]
+    assert looked_up == [0, 1]
+    assert [one["teachers"] for one in found] == [3, 3, 3, 3]
+    assert [one["seconds"] for one in found[:2]] == [pytest.approx(pool_s(other), abs=0.1), 0.0]
+    assert found[3]["seconds"] == pytest.approx(pool_s(other), abs=0.1)
+
+
 def restamp(path: Path, **stamp: object) -> None:
     """Change what a stored fit or teacher says of who made it."""
     write_json(path, json.loads(path.read_text(encoding="utf-8")) | stamp)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import platform
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,7 +14,7 @@ import torch
 
 from bench.checkpoints import Keeping
 from bench.cli.display import PlainDisplay
-from bench.execute.machine import prepare_process
+from bench.execute.machine import loading, prepare_process
 from bench.execute.plan import Request
 from bench.execute.progress import Progress
 from bench.execute.run import run_inline
@@ -49,6 +51,18 @@ def test_other_processes_make_the_device_current(
 ) -> None:
     place = open_state("none", (), request_on("cuda:1", tmp_path), Progress(), Keeping())
     assert [place.device] == made_current == [torch.device("cuda:1")]
+
+
+def test_garbage_is_looked_for_again_once_torch_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    frozen: list[bool] = []
+    monkeypatch.setattr(gc, "freeze", lambda: frozen.append(gc.isenabled()))
+    with loading():
+        assert gc.isenabled()  # torch is here
+    monkeypatch.delitem(sys.modules, "torch")
+    with loading():
+        assert not gc.isenabled()
+    assert gc.isenabled()
+    assert frozen == [False]
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries keep nothing")
