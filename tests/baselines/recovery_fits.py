@@ -12,6 +12,14 @@ from baselines.recovery.tgr import Tgr
 from bench.contract import Pool
 from tests.helpers import tiny_context, tiny_pool
 
+GENERATOR = {
+    "images_per_class": 3,
+    "generator_width": 4,
+    "latent_size": 8,
+    "teachers_per_visit": 2,
+    "warmup": 1,
+    "patience": 1,
+}
 QUICK = {
     "bidf_mkd": {
         "images_per_class": 2,
@@ -23,22 +31,8 @@ QUICK = {
         "patience": 1,
         "boundary_start": 2,
     },
-    "free": {
-        "images_per_class": 3,
-        "generator_width": 4,
-        "latent_size": 8,
-        "teachers_per_visit": 2,
-        "warmup": 1,
-        "patience": 1,
-    },
-    "tgr": {
-        "images_per_class": 3,
-        "generator_width": 4,
-        "latent_size": 8,
-        "teachers_per_visit": 2,
-        "warmup": 1,
-        "patience": 1,
-    },
+    "free": GENERATOR,
+    "tgr": GENERATOR,
 }
 METHODS = [BidfMkd, Free, Tgr]
 
