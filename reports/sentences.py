@@ -128,7 +128,7 @@ def _fits(group: Group) -> list[tuple[float, str]]:
     """Return the mean seconds of each row's longest fit in a group, with its name."""
     found = []
     for (row, _), result in group.results.items():
-        seconds = _mean([one.record.timing.fit_s for one in result.done])
+        seconds = _mean([one.record.fit_seconds for one in result.done])
         if seconds is not None and seconds > NO_FIT:
             found.append((seconds, shown_row(row, group)))
     return found
@@ -136,7 +136,7 @@ def _fits(group: Group) -> list[tuple[float, str]]:
 
 def _price(result: Result) -> str:
     records = [one.record for one in result.done]
-    fit = _mean([r.timing.fit_s for r in records])
+    fit = _mean([r.fit_seconds for r in records])
     macs = _mean([r.cost.macs_per_query_image for r in records])
     texts = []
     if fit is not None:

@@ -110,23 +110,20 @@ def took(record: Record, sizes: Mapping[str, int]) -> Took | None:
         sizes: image side of each data set, px.
     """
     timing, pool = record.timing, record.pool
-    if record.fit is None or timing.test_s is None or not set(record.datasets) <= sizes.keys():
+    test_s = record.test_seconds
+    if record.fit is None or test_s is None or not set(record.datasets) <= sizes.keys():
         return None
     size = max(sizes[name] for name in record.datasets)
     architectures = [one["architecture"] for one in pool.teachers] if pool else []
-    fit_s, test_s, undisturbed = timing.fit_s, timing.test_s, False
-    single = (record.device.type, record.device.threads) == ("cpu", 1)
-    if single and timing.fit_cpu_s is not None and timing.test_cpu_s is not None:
-        fit_s, test_s, undisturbed = timing.fit_cpu_s, timing.test_cpu_s, True
     task, reused = test_s / record.n_test_tasks, timing.embeddings_reused
     return Took(
         work=describe_work(record, size, architectures),
-        fit=None if record.fit.reused else fit_s,
+        fit=None if record.fit.reused else record.fit_seconds,
         meta_trained=timing.train_tasks_per_s is not None,
         task=None if reused else task,
         repeated_task=task if reused else None,
         memory=timing.peak_memory_bytes,
-        undisturbed=undisturbed,
+        undisturbed=record.undisturbed,
     )
 
 

@@ -200,6 +200,31 @@ class Record(_Part):
         return self
 
     @property
+    def undisturbed(self) -> bool:
+        """Whether `fit_seconds` and `test_seconds` leave out what other programs took meanwhile.
+
+        They are processor seconds then: of a single CPU thread, where the record knows them.
+        """
+        single = (self.device.type, self.device.threads) == ("cpu", 1)
+        return single and None not in (self.timing.fit_cpu_s, self.timing.test_cpu_s)
+
+    @property
+    def fit_seconds(self) -> float | None:
+        """The seconds of the fit, processor seconds where `undisturbed`, else by the clock."""
+        return self.timing.fit_cpu_s if self.undisturbed else self.timing.fit_s
+
+    @property
+    def test_seconds(self) -> float | None:
+        """The seconds of the test, processor seconds where `undisturbed`, else by the clock."""
+        return self.timing.test_cpu_s if self.undisturbed else self.timing.test_s
+
+    @property
+    def test_rate(self) -> float | None:
+        """Test tasks in each of the `test_seconds`; None where nothing was scored."""
+        done, seconds = self.accuracy, self.test_seconds
+        return done.n / seconds if done and seconds else None
+
+    @property
     def scored(self) -> Accuracy:
         """The accuracy of a finished cell.
 

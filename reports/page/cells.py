@@ -92,7 +92,7 @@ def _cell(stored: StoredRecord, row: dict[str, Any]) -> dict[str, Any]:
         "shape": f"{r.n_way}-way {r.k_shot}-shot",
         "seed": r.seed,
         "intervals": _intervals(row),
-        "fit": f"{rate(r.timing.fit_s)} s" if r.timing.fit_s is not None else "–",
+        "fit": f"{rate(r.fit_seconds)} s" if r.fit_seconds is not None else "–",
         "facts": _facts(r),
         "command": r.command,
         "reproduce": f"bench reproduce {stored.folder}",
@@ -149,8 +149,8 @@ def _cost(r: Record) -> str:
         ("teacher passes", r.cost.teacher_forward_images),
     ]
     texts = [f"{name} {amount(value)}" for name, value in found if value]
-    if r.timing.test_tasks_per_s:
-        texts.append(f"{rate(r.timing.test_tasks_per_s)} test tasks/s")
+    if r.test_rate:
+        texts.append(f"{rate(r.test_rate)} test tasks/s")
     return ", ".join(texts)
 
 

@@ -123,7 +123,7 @@ def _leader_line(group: Group, leader: Leader) -> dict[str, str]:
 
 
 def _price(records: Sequence[Record]) -> str:
-    fit = [r.timing.fit_s for r in records if r.timing.fit_s is not None]
+    fit = [r.fit_seconds for r in records if r.fit_seconds is not None]
     macs = [r.cost.macs_per_query_image for r in records if r.cost.macs_per_query_image]
     texts = []
     if fit:

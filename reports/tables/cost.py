@@ -38,10 +38,10 @@ def amount(value: float) -> str:
 
 
 MEASURES: tuple[Measure, ...] = (
-    ("fit s", lambda r: r.timing.fit_s, rate),
+    ("fit s", lambda r: r.fit_seconds, rate),
     ("train tasks/s", lambda r: r.timing.train_tasks_per_s, rate),
     ("pseudo images/s", lambda r: r.timing.pseudo_images_per_s, rate),
-    ("test tasks/s", lambda r: r.timing.test_tasks_per_s, rate),
+    ("test tasks/s", lambda r: r.test_rate, rate),
     ("peak GB", lambda r: r.timing.peak_memory_bytes, lambda value: f"{value / 1e9:.2f}"),
     ("params", lambda r: r.cost.params, amount),
     ("MACs/query image", lambda r: r.cost.macs_per_query_image, amount),
@@ -151,9 +151,10 @@ def _cost_caption(group: Group) -> str:
     several = len({one.record.seed for one in group.stored}) > 1
     seeds = " Means over the seeds." if several else ""
     return (
-        "Wall-clock time of the fit (without the teachers), its meta-training tasks and pseudo "
-        "images per second, test tasks per second, peak memory of the process or of the GPU's "
-        "allocator, parameters and multiply-accumulate operations (MACs) of prediction; –: not "
-        "done."
+        "Time of the fit (without the teachers) and test tasks per second: of a single CPU thread "
+        "in processor seconds, where the record knows them, else by the clock. By the clock: "
+        "meta-training tasks and pseudo images per second. Peak memory of the process or of the "
+        "GPU's allocator, parameters and multiply-accumulate operations (MACs) of prediction; –: "
+        "not done."
         f"{seeds} {origin_sentence(_done(group.stored))}"
     )

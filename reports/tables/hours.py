@@ -66,8 +66,8 @@ def _row(name: str, records: Sequence[Record], energy: bool) -> list[Entry]:
 
 def device_seconds(records: Sequence[Record]) -> tuple[float, float]:
     """Return the seconds of fits and of tests; a fit that several cells share counts once."""
-    fits = {r.fit.sha256: r.timing.fit_s or 0.0 for r in records if r.fit is not None}
-    return sum(fits.values()), sum(record.timing.test_s or 0.0 for record in records)
+    fits = {r.fit.sha256: r.fit_seconds or 0.0 for r in records if r.fit is not None}
+    return sum(fits.values()), sum(record.test_seconds or 0.0 for record in records)
 
 
 def hours(seconds: float) -> str:
@@ -78,8 +78,8 @@ def hours(seconds: float) -> str:
 
 def _caption(done: Sequence[Record], energy: bool) -> str:
     text = (
-        "Hours by the clock, without the training of teachers; a fit that several cells share "
-        "counts once."
+        "Hours, of a single CPU thread processor hours where the record knows them, else by the "
+        "clock, without the training of teachers; a fit that several cells share counts once."
     )
     if energy:
         text += (

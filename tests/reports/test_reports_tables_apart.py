@@ -164,6 +164,24 @@ def test_cost_leaves_absent_figures_out_and_devices_apart(tmp_path):
     assert f"{ONE_SHOT}, cpu (Example CPU, 2 threads)" in headings
 
 
+@pytest.mark.parametrize(
+    ("threads", "cpu_s", "fit", "tests"),
+    [
+        (1, {"fit_cpu_s": 50.0, "test_cpu_s": 1.0}, "50.0", "20.0"),
+        (2, {"fit_cpu_s": 50.0, "test_cpu_s": 1.0}, "200", "10.0"),
+        (1, {}, "200", "10.0"),
+    ],
+)
+def test_of_one_cpu_thread_the_cost_is_in_processor_seconds(tmp_path, threads, cpu_s, fit, tests):
+    """20 tasks in 2 s by the clock, 1 s of the processor; two threads' seconds do not compare."""
+    timing = {"fit_s": 200.0, "test_s": 2.0, "test_tasks_per_s": 10.0, **cpu_s}
+    device = {"type": "cpu", "name": "Example CPU", "threads": threads}
+    make_record(tmp_path, "average", accuracies(0.3, "a"), timing=timing, device=device)
+    table = table_of(tmp_path, "cost")
+    shown = [entries(table, name)["average", "maml"].text for name in ("fit s", "test tasks/s")]
+    assert shown == [fit, tests]
+
+
 def test_pools_by_seed(tmp_path):
     seeded_suite(tmp_path)
     rows = table_of(tmp_path, "pools").sections[0].rows
