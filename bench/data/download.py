@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pooch
-from requests import RequestException
+import requests
 
 from bench.data.base import DatasetSource, Download
 from bench.errors import BenchError
@@ -53,11 +53,11 @@ def fetch(download: Download, target: Path, progress: Progress | None = None) ->
             download.digest,
             target.name,
             target.parent,
-            downloader=receive,  # pyright: ignore[reportArgumentType]  # see `_Receiver`
+            downloader=receive,
         )
         target.chmod(0o644)
         sync_folder(target.parent)
-    except RequestException as error:
+    except requests.RequestException as error:
         raise BenchError(
             f"{download.url} could not be downloaded ({_line(error)}); {_BY_HAND}"
         ) from None
@@ -77,42 +77,29 @@ def _line(error: Exception) -> str:
 
 
 class _Receiver:
-    """A downloader of pooch that refuses web pages, and the progress bar that it draws on.
-
-    Pooch documents both as any such object, and annotates them more narrowly.
-    """
+    """A downloader of pooch that closes its connection, refuses web pages and reports progress."""
 
     def __init__(self, download: Download, report: Progress | None) -> None:
         self._download, self._report = download, report
-        self.total = self._done = 0
 
     def __call__(self, url: str, output_file: str, _: object) -> None:
         """Write what the address gives to a file, down to the disk."""
-        http = pooch.HTTPDownloader(
-            progressbar=self if self._report else False,  # pyright: ignore[reportArgumentType]
-            chunk_size=_CHUNK,
-            timeout=_TIMEOUT,
-            headers={"Accept-Encoding": "identity"},
-        )
-        http(url, output_file, None)
-        with Path(output_file).open("rb+") as file:
+        headers = {"Accept-Encoding": "identity"}
+        with (
+            requests.get(url, stream=True, timeout=_TIMEOUT, headers=headers) as answer,
+            Path(output_file).open("w+b") as file,
+        ):
+            answer.raise_for_status()
+            total = int(answer.headers.get("Content-Length", 0))
+            for part in answer.iter_content(_CHUNK):
+                file.write(part)
+                if self._report:
+                    self._report(file.tell(), total, self._download.file)
+            file.seek(0)
             if file.read(64).lstrip().lower().startswith(_PAGE_STARTS):
                 raise BenchError(
                     f"{url} answered with a web page, not with {self._download.file}; open it in a "
                     "browser and fetch the file by hand"
                 )
+            file.flush()
             os.fsync(file.fileno())
-
-    def update(self, n: int) -> None:
-        """Report so many more bytes; of the last block pooch knows no exact number."""
-        self._done += n
-        done = min(self._done, self.total) if self.total else self._done
-        if self._report:
-            self._report(done, self.total, self._download.file)
-
-    def reset(self) -> None:
-        """Start again from 0, as pooch does before it reports the whole file at the end."""
-        self._done = 0
-
-    def close(self) -> None:
-        """Do nothing: the report has said all."""

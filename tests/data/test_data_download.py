@@ -87,9 +87,6 @@ def test_the_right_file_arrives(server: str, tmp_path: Path) -> None:
         ("/file", "sha256:" + "0" * 64, "not the published one; .* expected sha256:0000"),
     ],
 )
-@pytest.mark.filterwarnings(  # pooch leaves the socket of an answer that breaks off unclosed
-    "ignore::pytest.PytestUnraisableExceptionWarning"
-)
 def test_anything_else_leaves_nothing(
     server: str, tmp_path: Path, path: str, digest: str, expected: str
 ) -> None:
