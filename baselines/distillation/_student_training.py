@@ -16,6 +16,7 @@ from bench.contract import (
     Backbone,
     BnMode,
     Budget,
+    EmbeddingLearner,
     FitContext,
     Learner,
     MetaLearner,
@@ -82,6 +83,7 @@ class StudentTraining(NetworkTraining[DistillationConfig]):
         context: what the method was given.
         teachers: the teachers, each of which is inverted.
         groups: for each student the numbers of its teachers.
+        embedding: see `TeacherEnsemble`.
     """
 
     def __init__(
@@ -89,8 +91,9 @@ class StudentTraining(NetworkTraining[DistillationConfig]):
         context: FitContext[DistillationConfig],
         teachers: Sequence[Teacher],
         groups: Sequence[Sequence[int]],
+        embedding: tuple[EmbeddingLearner, int] | None = None,
     ) -> None:
-        self._groups = groups
+        self._groups, self._embedding = groups, embedding
         total = context.config.n_steps(context.budget.meta_iterations)
         super().__init__(context, teachers, len(groups), max(1, total // len(groups)))
 
@@ -104,6 +107,7 @@ class StudentTraining(NetworkTraining[DistillationConfig]):
                 config,
                 config.soft_label_weight > 0,
                 context.log,
+                self._embedding,
             ),
             torch.cat([self.images[i] for i in group]),
             net,

@@ -9,7 +9,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from baselines.centroids.ensemble_centroids import EnsembleConfig, teachers_learner
+from baselines.centroids.ensemble_centroids import EnsembleConfig, part_width, teachers_learner
 from baselines.distillation._pseudo_views import CHUNK, ViewSettings
 from bench.contract import EmbeddingLearner, FitLog, Teacher
 from bench.nets.norm import running_norm
@@ -51,6 +51,7 @@ class TeacherEnsemble:
         settings: what is asked for.
         with_logits: whether to ask for logits as well, at the cost of another pass.
         log: counts the images that teachers see.
+        embedding: an embedding of theirs, and its dimensions, in place of those features.
     """
 
     def __init__(
@@ -59,9 +60,14 @@ class TeacherEnsemble:
         settings: TargetSettings,
         with_logits: bool,
         log: FitLog,
+        embedding: tuple[EmbeddingLearner, int] | None = None,
     ) -> None:
         self.teachers, self._with_logits, self._log = tuple(teachers), with_logits, log
         self._views = 2 if settings.mirrored else 1
+        self._learner, self._width = embedding or self._of_teachers(settings)
+
+    def _of_teachers(self, settings: TargetSettings) -> tuple[EmbeddingLearner, int]:
+        """Return the embedding of `ensemble_centroids (tuned)`, and its dimensions."""
         parts = EnsembleConfig(
             parts="features+logits+soft_labels",
             root=True,
@@ -71,14 +77,12 @@ class TeacherEnsemble:
         )
         learner = teachers_learner(self.teachers, parts)
         assert isinstance(learner, EmbeddingLearner), "by stored statistics"
-        self._learner = learner
+        return learner, sum(part_width(teacher, parts) for teacher in self.teachers)
 
     @property
     def widths(self) -> tuple[int, int]:
-        """D and C: how many features and logits all teachers have."""
-        nets = [teacher.net for teacher in self.teachers]
-        n_logits = sum(net.head.out_features for net in nets)
-        return sum(net.n_features + 2 * net.head.out_features for net in nets), n_logits
+        """D and C: the dimensions of the features, and the logits of all teachers."""
+        return self._width, sum(self.classes)
 
     @property
     def classes(self) -> list[int]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -29,9 +28,10 @@ from bench.contract import (
     Method,
     ProtocolConstants,
     TaskShape,
+    added,
 )
-from bench.learners.centroids import Classify, centroid_learner, centroid_logits, ridge_logits, unit
-from bench.learners.classifiers import voting
+from bench.learners.centroids import centroid_learner, unit
+from bench.learners.classifiers import CentroidsOrRidge, named_classifier
 from bench.nets.norm import Norm
 
 
@@ -42,6 +42,8 @@ class CrossTeacherConfig(ClassifierSettings):
     """of each network, what keeps it from telling teachers apart by the style of their pseudo
     images: random colours of the views (`colour`), channels of mean 0 and deviation 1 in each
     image, test images too (`standardisation`), or `nothing`. Ours."""
+    other_fit: Literal["none", "distill_ensemble"] = added("none")
+    """where networks start: random weights, or the student of `distill_ensemble`. Ours."""
     beside: Literal["nothing", "ensemble"] = "nothing"
     """`ensemble`: the embedding of `ensemble_centroids (tuned)` comes first"""
     weight: float = Field(1.0, gt=0)
@@ -49,7 +51,7 @@ class CrossTeacherConfig(ClassifierSettings):
     mirrored: bool = True
     """whether features are the mean over an image and its mirror image, at twice the cost; wrong
     for letters. Ours."""
-    classifier: Literal["centroids", "ridge", "centroids+ridge"] = "centroids"
+    classifier: CentroidsOrRidge = "centroids"
     """as in `ensemble_centroids`"""
     ridge: float = Field(1.0, gt=0)
     """penalty of the ridge, relative to the mean square of the centred support. Ours."""
@@ -77,7 +79,13 @@ class CrossTeacher(Method[CrossTeacherConfig]):
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "released": {},
         "plain": {"networks": ("nothing",), "mixup": False},
-        "tuned": {"beside": "ensemble", "classifier": "centroids+ridge"},
+        "tuned": {
+            "other_fit": "distill_ensemble",
+            "learning_rate": 3e-3,
+            "beside": "ensemble",
+            "weight": 0.9,
+            "classifier": "centroids+ridge",
+        },
     }
 
     @classmethod
@@ -104,7 +112,10 @@ class CrossTeacher(Method[CrossTeacherConfig]):
 
     def fit(self, context: FitContext[CrossTeacherConfig]) -> dict[str, Tensor]:
         """Invert each teacher, and train the networks on all pseudo images."""
-        states = ClassifierTraining(context, tuple(context.pool), context.config.networks).run()
+        config = context.config
+        start = None if config.other_fit == "none" else context.other_fit(config.other_fit)
+        training = ClassifierTraining(context, tuple(context.pool), config.networks, start)
+        states = training.run()
         return {
             f"{number}.{name}": value
             for number, state in enumerate(states)
@@ -128,7 +139,7 @@ class CrossTeacher(Method[CrossTeacherConfig]):
             before = [unit(ensemble.embed(images))] if ensemble else []
             return torch.cat([*before, *parts], dim=1)
 
-        classify = _classifier(context.config)
+        classify = named_classifier(context.config.classifier, context.config.ridge)
         return centroid_learner(embedding, n_parameters, "running", classify, context.shape.n_way)
 
 
@@ -165,16 +176,6 @@ def _features(
     if config.mirrored:
         found = found + signed_root(net.features(shown.flip(-1), norm))
     return unit(found)
-
-
-def _classifier(config: CrossTeacherConfig) -> Classify:
-    ridge = partial(ridge_logits, penalty=config.ridge)
-    kinds: dict[str, Classify] = {
-        "centroids": centroid_logits,
-        "ridge": ridge,
-        "centroids+ridge": voting((centroid_logits, ridge)),
-    }
-    return kinds[config.classifier]
 
 
 def _body_size(net: Backbone) -> int:

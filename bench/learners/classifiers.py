@@ -6,13 +6,23 @@ All are `Classify` functions of `bench/learners/centroids.py`, pure and batched 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bench.learners.centroids import EPSILON, Classify, class_means, unit
+from bench.learners.centroids import (
+    EPSILON,
+    Classify,
+    centroid_logits,
+    class_means,
+    ridge_logits,
+    unit,
+)
 
+CentroidsOrRidge = Literal["centroids", "ridge", "centroids+ridge"]
 LOGISTIC_STEPS = 300
 
 
@@ -64,6 +74,17 @@ def voting(classifiers: Sequence[Classify]) -> Classify:
         return torch.stack([_standardised(vote) for vote in votes]).mean(0)
 
     return classify
+
+
+def named_classifier(name: CentroidsOrRidge, penalty: float) -> Classify:
+    """Return the classifier of a name: the nearest centroid, `ridge_logits`, or both, voting."""
+    ridge = partial(ridge_logits, penalty=penalty)
+    kinds: dict[str, Classify] = {
+        "centroids": centroid_logits,
+        "ridge": ridge,
+        "centroids+ridge": voting((centroid_logits, ridge)),
+    }
+    return kinds[name]
 
 
 def _standardised(logits: Tensor) -> Tensor:

@@ -15,9 +15,12 @@ from baselines.distillation._pseudo_classifier import (
     pseudo_classes,
     standardised,
 )
+from baselines.distillation._targets import TeacherEnsemble, TeacherTargets
 from baselines.distillation.cross_teacher import CrossTeacher
-from bench.contract import EmbeddingLearner, Pool
+from baselines.distillation.distill_ensemble import DistillEnsemble
+from bench.contract import EmbeddingLearner, FitContext, Pool
 from bench.learners.centroids import unit
+from bench.learners.classifiers import named_classifier
 from tests.helpers import RecordingLog, tiny_context, tiny_net, tiny_pool
 
 QUICK = {"images_per_class": 2, "inversion_steps": 1, "steps": 2, "batch": 8}
@@ -99,6 +102,26 @@ def test_networks_stand_beside_the_ensemble_with_their_weight(pool: Pool, images
         torch.testing.assert_close(part.norm(dim=1), torch.ones(len(images)))
 
 
+def test_networks_start_from_the_student_where_the_configuration_says_so(pool: Pool) -> None:
+    """With a rate near 0 they stay where they start, but for the statistics of batch norm."""
+    start = tiny_net(generator(21)).state_dict()
+    asked: list[str] = []
+
+    def other_fit(method: str, preset: str = "released") -> dict[str, Tensor]:
+        asked.append(f"{method} ({preset})")
+        return start
+
+    config = {**QUICK, "other_fit": "distill_ensemble", "learning_rate": 1e-9}
+    context = tiny_context(CrossTeacher, pool, config=config)
+    found = CrossTeacher().fit(replace(context, other_fit=other_fit))
+    assert asked == ["distill_ensemble (released)"]
+    for number in "01":
+        torch.testing.assert_close(found[f"{number}.convs.2.weight"], start["convs.2.weight"])
+    assert not torch.allclose(found["0.norms.0.running_mean"], start["norms.0.running_mean"])
+    fresh = CrossTeacher().fit(tiny_context(CrossTeacher, pool, config=QUICK))
+    assert not torch.allclose(fresh["0.convs.2.weight"], start["convs.2.weight"])
+
+
 def test_mirror_images_have_one_embedding_and_standardisation_ignores_colours(
     pool: Pool, images: Tensor
 ) -> None:
@@ -115,3 +138,58 @@ def test_the_steps_follow_from_the_budget() -> None:
     assert ClassifierSettings().n_steps(400) == 1600
     assert ClassifierSettings().n_steps(60_000) == 5000
     assert ClassifierSettings(steps=7).n_steps(400) == 7
+
+
+def student_of_both(pool: Pool, **changes: object) -> FitContext:
+    """Return a context in which `cross_teacher (tuned)` has a fit of fresh networks."""
+    config = {"images_per_class": 2, "inversion_steps": 1, "steps": 2, "batch": 8, "passes": 2}
+    context = tiny_context(
+        DistillEnsemble, pool, config=config | DistillEnsemble.presets["tuned"] | changes
+    )
+    states = [tiny_net(generator(9 + n)).state_dict() for n in range(2)]
+    fitted = {f"{n}.{name}": v for n, state in enumerate(states) for name, v in state.items()}
+
+    def other_fit(method: str, preset: str = "released") -> dict[str, Tensor]:
+        assert (method, preset) == ("cross_teacher", "tuned")
+        return fitted
+
+    return replace(context, other_fit=other_fit)
+
+
+def test_the_second_student_learns_the_embedding_of_teachers_and_networks(
+    pool: Pool, images: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[TeacherEnsemble] = []
+    targets = TeacherEnsemble.targets
+
+    def noted(self: TeacherEnsemble, views: Tensor, again: bool = False) -> TeacherTargets:
+        asked.append(self)
+        return targets(self, views, again)
+
+    monkeypatch.setattr(TeacherEnsemble, "targets", noted)
+    found = DistillEnsemble().fit(student_of_both(pool))
+    assert set(found) == set(tiny_net(generator()).state_dict())
+    wanted = embedded(pool, images, beside="ensemble", weight=0.9)
+    torch.testing.assert_close(asked[0].targets(images).features, wanted)
+    assert asked[0].widths[0] == wanted.shape[1]
+
+
+def test_the_tuned_student_is_asked_about_mirror_images_and_centroids_vote_with_a_ridge(
+    pool: Pool, images: Tensor
+) -> None:
+    context = student_of_both(pool)
+    net = tiny_net(generator(5))
+    learner = DistillEnsemble().learner(context, net.state_dict())
+    assert isinstance(learner, EmbeddingLearner)
+    plain = DistillEnsemble().learner(
+        student_of_both(pool, views="one", classifier="centroids"), net.state_dict()
+    )
+    assert isinstance(plain, EmbeddingLearner)
+    torch.testing.assert_close(
+        learner.embed(images), unit(plain.embed(images) + plain.embed(images.flip(-1)))
+    )
+    assert learner.n_parameters == plain.n_parameters
+    rows, labels = torch.randn(1, 10, 6, generator=generator(6)), torch.arange(5)[None]
+    logits = learner.predict_embedded(rows[:, :5], labels, rows[:, 5:])
+    both = named_classifier("centroids+ridge", 1.0)(rows[:, :5], labels, rows[:, 5:], 5)
+    torch.testing.assert_close(logits, both)
