@@ -29,6 +29,11 @@ class MacCounter(TorchDispatchMode):
         super().__init__()
         self.macs = 0
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Tell torch not to load its compiler, 800 modules, to keep it out of the block."""
+        return False
+
     def __torch_dispatch__(
         self,
         func: OpOverload,

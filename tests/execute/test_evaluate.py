@@ -15,7 +15,7 @@ from bench.data.opening import open_data
 from bench.data.reading.images import normalise
 from bench.data.sets.glyphs import Glyphs
 from bench.data.tasks import frozen_tasks
-from bench.execute.cost import inference_cost
+from bench.execute.cost import MacCounter, inference_cost
 from bench.execute.evaluate import EmbeddingTable, evaluate
 from bench.learners.base import LearnerSettings
 from bench.nets.build import build_net
@@ -94,6 +94,14 @@ def icfil(config: dict, name: str = "maml"):
         calibration.Config(**config),
         lambda task: torch_generator("evaluate", "noise", task),
     )
+
+
+def test_counting_operations_does_not_load_torch_s_compiler() -> None:
+    """Where torch wraps the counter, the first operation loads 800 modules."""
+    with MacCounter() as counter:
+        assert torch.ones(2, 3) @ torch.ones(3, 4) is not None
+    assert counter.macs == 2 * 3 * 4
+    assert not hasattr(MacCounter.__torch_dispatch__, "__wrapped__")
 
 
 def test_a_calibrated_tasks_score_depends_on_its_place_alone(data: ImageData, monkeypatch) -> None:
