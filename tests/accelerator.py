@@ -6,15 +6,15 @@ numbers is listed with its reason, and gets zeros.
 
 from __future__ import annotations
 
+import functools
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 ROOT = Path(__file__).resolve().parents[1]
 OURS = tuple(str(ROOT / package) for package in ("bench", "purer", "baselines"))
@@ -36,19 +36,19 @@ class Accelerator(TorchDispatchMode):
     def __init__(self, allowed: Mapping[str, str]):
         super().__init__()
         self._allowed = allowed
+        self._known: dict[Any, Any] = {}
         self.reads: set[str] = set()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run one operation."""
         kwargs = kwargs or {}
-        tensors = [x for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)]
-        there = [x for x in tensors if x.device.type == "meta"]
+        tensors = [*tensors_in((args, *kwargs.values()))]
+        there = [x for x in tensors if x.is_meta]
         if not there:
             return func(*args, **kwargs)
-        with self:  # where torch takes an operation apart only now, as in inference mode
-            parts = func.decompose(*args, **kwargs)
-        if parts is not NotImplemented:
-            return parts
+        if is_composite(func):
+            with self:  # where torch takes an operation apart only now, as in inference mode
+                return func.decompose(*args, **kwargs)
         if func is ITEM:
             return self._read(torch.zeros((), dtype=there[0].dtype)).item()
         if func is CAST and str(kwargs.get("device")) == "cpu":
@@ -58,7 +58,15 @@ class Accelerator(TorchDispatchMode):
             return self._read(args[0].zero_())
         if func is not COPY and any(x.device.type == "cpu" and x.ndim for x in tensors):
             raise RuntimeError(f"{place()} mixes tensors of a CPU and of an accelerator ({func})")
-        return func(*args, **kwargs)
+        return self._shaped(func, args, kwargs) if makes_new(func) else func(*args, **kwargs)
+
+    def _shaped(self, func: Any, args: Any, kwargs: Any) -> Any:
+        """Return what an operation returns; its shapes are found once for arguments of a kind."""
+        key = func, described((args, [*kwargs], [*kwargs.values()]))
+        if key not in self._known:
+            self._known[key] = func(*args, **kwargs)
+        found = self._known[key]
+        return like(found) if isinstance(found, Tensor) else tuple(map(like, found))
 
     def _read(self, zeros: Tensor) -> Tensor:
         where = place()
@@ -66,6 +74,45 @@ class Accelerator(TorchDispatchMode):
             raise RuntimeError(f"{where} waits for the accelerator")
         self.reads.add(where)
         return zeros
+
+
+@functools.cache
+def is_composite(func: Any) -> bool:
+    """Tell whether torch takes an operation apart."""
+    return func.has_kernel_for_dispatch_key(torch._C.DispatchKey.CompositeImplicitAutograd)
+
+
+@functools.cache
+def makes_new(func: Any) -> bool:
+    """Tell whether all that an operation returns are new tensors: no views, nothing in place."""
+    schema = func._schema
+    returns = {str(one.type) for one in schema.returns}
+    return returns == {"Tensor"} and not any(one.alias_info for one in schema.arguments)
+
+
+def tensors_in(values: Iterable[Any]) -> Iterator[Tensor]:
+    """Yield the tensors among values and in the lists among them."""
+    for value in values:
+        if isinstance(value, Tensor):
+            yield value
+        elif isinstance(value, (tuple, list)):
+            yield from tensors_in(value)
+
+
+def like(found: Tensor | None) -> Tensor | None:
+    """Return another tensor of the same kind; quicker than torch's own function."""
+    if found is None:
+        return None
+    return torch.empty_strided(found.shape, found.stride(), dtype=found.dtype, device=found.device)
+
+
+def described(value: Any) -> Any:
+    """Return what of a value decides the shapes of an operation's result."""
+    if isinstance(value, Tensor):
+        return value.shape, value.stride(), value.dtype, value.device
+    if isinstance(value, (tuple, list)):
+        return tuple(map(described, value))
+    return type(value), value
 
 
 def place() -> str:

@@ -2,7 +2,8 @@
 
 Importing torch takes seconds of CPU; a copy of a process that has done it takes none. Nothing of
 this project is imported here, so that a copy imports the code that its order names, as a new
-interpreter would. An order is a line of JSON on standard input; see `tests/processes.py`.
+interpreter would. Orders that are content with the project as it is are passed on to a process that
+has loaded it as well. An order is a line of JSON on standard input; see `tests/processes.py`.
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ import threading
 import traceback
 import types
 import warnings
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import IO, Any, NoReturn
 
 LIBRARIES = (
     *("click", "filelock", "jinja2", "numpy", "pandas", "psutil", "pyarrow.parquet", "pydantic"),
@@ -28,6 +30,7 @@ LIBRARIES = (
     *("alembic.command", "alembic.config", "mlflow.store.tracking.sqlalchemy_workspace_store"),
     "mlflow.store.artifact.artifact_repository_registry",
 )
+PACKAGES = ("baselines", "bench", "purer", "reports")
 HARMLESS = "jemalloc_bg_thd"
 """The thread of an allocator, which knows of forks; a copy lacks all others."""
 
@@ -36,13 +39,52 @@ def main() -> None:
     """Load the libraries, then fork for each order until standard input ends."""
     for name in LIBRARIES:
         importlib.import_module(name)
-    names = [path.read_text().strip() for path in Path("/proc/self/task").glob("*/comm")][1:]
-    print(*(name for name in names if name != HARMLESS), flush=True)
+    print(*_threads(), flush=True)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     os.fsync = lambda file: None  # as in tests/conftest.py
+    loaded: IO[str] | None = None
     for line in sys.stdin:
-        if os.fork() == 0:
-            _watch(json.loads(line))
+        if json.loads(line)["fresh"]:
+            _start(line)
+            continue
+        loaded = loaded or _with_project()
+        loaded.write(line)
+        loaded.flush()
+
+
+def _threads() -> list[str]:
+    """Return the names of the threads beside this one that a copy would miss."""
+    names = [path.read_text().strip() for path in Path("/proc/self/task").glob("*/comm")][1:]
+    return [name for name in names if name != HARMLESS]
+
+
+def _with_project() -> IO[str]:
+    """Fork a process that loads the project and takes orders; return the end to write them to."""
+    orders, to_write = os.pipe()
+    if os.fork():
+        os.close(orders)
+        return os.fdopen(to_write, "w", encoding="utf-8")
+    os.close(to_write)
+    sys.path[:1] = [str(Path(__file__).resolve().parents[1])]
+    for name in sorted(_modules(Path(sys.path[0]))):
+        with contextlib.suppress(ImportError):  # of a library that is not installed
+            importlib.import_module(name)
+    assert not _threads()
+    with os.fdopen(orders, encoding="utf-8") as lines:
+        for line in lines:
+            _start(line)
+    os._exit(0)
+
+
+def _modules(root: Path) -> Iterable[str]:
+    for path in (file for package in PACKAGES for file in (root / package).rglob("*.py")):
+        parts = path.relative_to(root).with_suffix("").parts
+        yield ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def _start(line: str) -> None:
+    if os.fork() == 0:
+        _watch(json.loads(line))
 
 
 def _watch(order: dict[str, Any]) -> NoReturn:

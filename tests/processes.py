@@ -21,6 +21,7 @@ LOOK_EVERY = 0.01
 class Process:
     """A process that runs code as `python -c CODE WORDS…` does, with the libraries loaded already.
 
+    With `fresh`, nothing of the project is loaded: other code is to run, or imports are looked at.
     It offers what `subprocess.Popen` does: `pid`, `poll`, `wait`, `send_signal`, `communicate`,
     `kill`. Its output goes to files.
     """
@@ -32,6 +33,7 @@ class Process:
         env: Mapping[str, str] | None = None,
         cwd: Path | None = None,
         warn: Sequence[str] = (),
+        fresh: bool = False,
     ) -> None:
         self.args = [sys.executable, "-c", code, *words]
         self._folder = Path(tempfile.mkdtemp(prefix="process-", dir=_server_folder()))
@@ -42,6 +44,7 @@ class Process:
             "cwd": str(cwd or Path.cwd()),
             "folder": str(self._folder),
             "warnings": list(warn),
+            "fresh": fresh,
         }
         server = _server()
         assert server.stdin is not None
@@ -102,9 +105,10 @@ def run(
     cwd: Path | None = None,
     warn: Sequence[str] = (),
     timeout: float = 300,
+    fresh: bool = False,
 ) -> subprocess.CompletedProcess[str]:
     """Run code as `python -c CODE WORDS…` does, to its end."""
-    process = Process(words, code, env, cwd, warn)
+    process = Process(words, code, env, cwd, warn, fresh)
     try:
         out, err = process.communicate(timeout)
     finally:
@@ -130,12 +134,13 @@ def _end(server: subprocess.Popen[str]) -> None:
 def _server() -> subprocess.Popen[str]:
     """Return the server of this process, which ends with it."""
     single = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "MKL", "OPENBLAS")}
+    yielding = {"OMP_WAIT_POLICY": "passive"}  # else threads without work keep a core busy
     server = subprocess.Popen(
         [sys.executable, str(Path(__file__).with_name("fork_server.py"))],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        env={**os.environ, **single, "MLFLOW_DISABLE_TELEMETRY": "true"},
+        env={**os.environ, **single, **yielding, "MLFLOW_DISABLE_TELEMETRY": "true"},
     )
     assert server.stdout is not None
     atexit.register(_end, server)

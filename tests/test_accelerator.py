@@ -126,7 +126,8 @@ def predict(learner: Learner) -> None:
 def test_methods(accelerator: Accelerator, name: str, make_pool: Any) -> None:
     subject, pool = subject_of("method", name), there(make_pool)
     fitted: dict[str, Tensor] = {}
-    for learner in subject.learners():
+    learners = subject.learners()
+    for learner in learners if make_pool is same_pool else learners[:1]:
         method, context = subject.method(), context_of(subject, pool, learner)
         one_kind = "same_architecture" in method.needs_of(context.config)
         if make_pool is mixed_pool and (one_kind or method.skip(context)):

@@ -21,6 +21,7 @@ architectures: [conv4]
 budget: micro
 budgets: {micro: {teacher_epochs: 1, max_teachers: 2}}
 k_shot: [1]
+n_query: 3
 n_test_tasks: 12
 methods: [{method: average}, {method: scaled}]
 """
@@ -131,7 +132,7 @@ class Checkout:
         command = [str(self.code), "run", str(self.folder / "tie.yaml"), "--runs", str(runs)]
         command += ["--cache", str(self.folder / place / "cache"), "--device", "cpu", "--jobs", "1"]
         command += ["--no-figures", "--no-mlflow", *(words or ("--threads", "1"))]
-        done = processes.run(command, RUN, cwd=self.folder)
+        done = processes.run(command, RUN, cwd=self.folder, fresh=True)
         assert done.returncode == 0, done.stdout + done.stderr
         found = [json.loads(p.read_text("utf-8")) for p in runs.glob("tie/[!.]*/record.json")]
         return {record["method"]: record for record in found}, done.stdout

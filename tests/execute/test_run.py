@@ -30,6 +30,7 @@ TINY = [
     "--set=budget.oracle_iterations=6",
     "--set=budget.validate_every=2",
     "--set=budget.n_val_tasks=4",
+    "--set=n_query=5",
     "--set=n_test_tasks=12",
     "--device=cpu",
 ]
@@ -329,7 +330,7 @@ def test_a_cell_loads_no_more_modules_than_it_did(cache: Path, tmp_path: Path) -
         "print(*(name for name in sys.modules if name.partition('.')[0] in packages))"
     )
     words = arguments(cache, tmp_path, "--only=method=average", "--no-mlflow", "--jobs=1", "--json")
-    done = processes.run(words, code, env=ENVIRONMENT)
+    done = processes.run(words, code, env=ENVIRONMENT, fresh=True)
     assert done.returncode == 0, done.stderr
     loaded = done.stdout.splitlines()[-1].split()
     assert "baselines.merging.average" in loaded

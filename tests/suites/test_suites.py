@@ -107,9 +107,18 @@ def test_the_paper_s_cells_come_in_their_order() -> None:
     ]
 
 
-def test_the_paper_s_cells_run(cache: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("k_shot", [1, pytest.param(5, marks=pytest.mark.faults)])
+def test_the_paper_s_cells_run(cache: Path, tmp_path: Path, k_shot: int) -> None:
     only = ("--only=method=purer", "--only=method=ensemble_centroids")
-    stored = run("purer_paper", cache, tmp_path / "runs", "--seeds=1", *only, *BRIEF)
+    stored = run(
+        "purer_paper",
+        cache,
+        tmp_path / "runs",
+        "--seeds=1",
+        f"--only=k_shot={k_shot}",
+        *only,
+        *BRIEF,
+    )
     assert {one.record.status for one in stored} == {"done"}
     assert {one.record.learner for one in stored if one.record.method == "purer"} == {
         "maml",
