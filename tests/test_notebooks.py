@@ -9,6 +9,7 @@ from types import ModuleType
 import pytest
 
 import bench
+from bench.suites import protocols
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((ROOT / "docs" / "notebooks").glob("*.py"))
@@ -22,18 +23,25 @@ def renderer() -> ModuleType:
     return module
 
 
+def briefly(monkeypatch: pytest.MonkeyPatch, name: str, **settings: object) -> None:
+    """Let a function of the package take some settings whatever it is told."""
+    function = getattr(bench, name)
+    monkeypatch.setattr(bench, name, lambda *words, **more: function(*words, **more | settings))
+
+
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_notebook_runs_and_its_page_is_up_to_date(
     renderer: ModuleType, path: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Numbers differ between machines; text, code and the kinds of outputs do not.
 
-    Learners are scored on fewer tasks.
+    Teachers are two and trained for an epoch, fits are short, and scores are of few tasks.
     """
-    scored = bench.evaluate
-    monkeypatch.setattr(
-        bench, "evaluate", lambda *words, **more: scored(*words, **{**more, "n_tasks": 8})
-    )
+    briefly(monkeypatch, "evaluate", n_tasks=8)
+    brief = {"teacher_epochs": 1, "max_teachers": 2, "meta_iterations": 4, "validate_every": 2}
+    budget = protocols.budget("micro").model_copy(update={**brief, "n_val_tasks": 2})
+    briefly(monkeypatch, "train_pool", budget=budget)
+    briefly(monkeypatch, "fit", budget=budget)
     monkeypatch.setenv("PURER_BENCH_CACHE", str(cache))
     page = renderer.render(path, tmp_path)
     stored = path.with_suffix(".md")

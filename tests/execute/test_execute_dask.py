@@ -23,6 +23,7 @@ def test_paths_mean_the_same_to_all_workers() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.faults
 def test_a_teacher_that_fails_fails_its_cells_only(cache: Path, tmp_path: Path) -> None:
     """A class of one image leaves none to hold out."""
     generator = np.random.default_rng(0)

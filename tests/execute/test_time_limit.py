@@ -84,9 +84,14 @@ def test_a_cell_ends_and_goes_on_step_by_step(
 def test_the_others_go_on_and_the_command_says_which_is_left(
     cache: Path, tmp_path: Path, looks: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    counts = ("teacher_epochs=1", "max_teachers=2", "meta_iterations=20", "n_val_tasks=4")
+    counts = ("teacher_epochs=1", "max_teachers=2", "meta_iterations=20", "n_val_tasks=2")
     words = [f"--set=budget.{one}" for one in counts]
-    words += ["--set=n_test_tasks=12", "--only=method=purer", "--only=method=random"]
+    words += [
+        "--set=n_test_tasks=12",
+        "--set=n_query=3",
+        "--only=method=purer",
+        "--only=method=random",
+    ]
     words = ["run", "micro", "--no-mlflow", "--no-figures", f"--cache={cache}", *words, "--json"]
     words += [f"--runs={tmp_path}"]
     with pytest.raises(SystemExit) as end:

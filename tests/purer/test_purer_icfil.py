@@ -42,6 +42,7 @@ def streams(seed=0):
 
 
 def calibrated(learner, seed=0, **config):
+    config = {"inversion_steps": 4, "steps": 3, **config}
     return Icfil().wrap(learner, IcfilConfig(**config), streams(seed))
 
 

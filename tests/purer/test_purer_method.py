@@ -115,7 +115,7 @@ def test_a_fit_killed_after_any_iteration_ends_with_the_same_weights(
     armed = [step for step, values in curve if values.get("armed")]
     assert len(adversarial) >= 2
     assert tuning or {3, 6, 9} & set(armed), "no save holds an armed switch"
-    for kill in (2, 3, 5, 9):
+    for kill in (5, 9) if tuning else (2, 3, 5, 9):
         killed, saved, _ = saving_context(make_context, validated, kill=kill, tuning=tuning)
         with pytest.raises(Interrupted):
             Purer().fit(killed)
@@ -186,7 +186,6 @@ def test_pixels_that_run_away_are_named_with_the_remedy(make_context, pixel_lr, 
 def test_a_term_that_is_not_finite_is_named_and_the_last_good_state_kept(
     make_context, monkeypatch, term, at
 ):
-    whole = Purer().fit(saving_context(make_context, False)[0])
     gradient_of, calls = PixelStep.inversion_gradient, []
 
     def spoiled(self, *teachers):
@@ -204,8 +203,10 @@ def test_a_term_that_is_not_finite_is_named_and_the_last_good_state_kept(
         ):
             Purer().fit(context)
     assert len(saved) == (at - 1) // 3
-    resumed, _, _ = saving_context(make_context, False, loaded(saved))
-    assert same(Purer().fit(resumed), whole)
+    if term == "l2":  # what is saved does not depend on the term
+        whole = Purer().fit(saving_context(make_context, False)[0])
+        resumed, _, _ = saving_context(make_context, False, loaded(saved))
+        assert same(Purer().fit(resumed), whole)
 
 
 def test_fit_changes_no_teacher_and_no_global_stream(make_context, monkeypatch):
