@@ -66,8 +66,9 @@ class Tracker:
     """
 
     def __init__(self, store: Store) -> None:
-        for name in ("mlflow.store.db.utils", "alembic"):
-            logging.getLogger(name).setLevel(logging.WARNING)
+        logging.getLogger("alembic").setLevel(logging.WARNING)
+        # It logs the tracebacks of errors that it raises, and who writes says them in a line.
+        logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
         store.runs.mkdir(parents=True, exist_ok=True)
         self.store = store
         self._parents: dict[str, Run] = {}

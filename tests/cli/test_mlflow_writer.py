@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
+import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 
@@ -159,6 +161,24 @@ def test_a_store_that_fails_is_one_line_and_the_run_goes_on(
         f"--runs {watched.runs} writes what is missing"
     ]
     assert Store(watched.runs).pending([stored]) == [stored]
+
+
+def test_an_error_of_the_database_is_one_line_without_mlflow_s_traceback(
+    watched: Watched, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As where the disk is full: MLflow logs the traceback of what it passes on."""
+
+    def break_store(writer: MlflowWriter, standing: Standing) -> None:
+        if standing.done == 5:
+            with contextlib.closing(sqlite3.connect(watched.runs / DATABASE)) as connection:
+                connection.execute("DROP TABLE metrics")
+                connection.commit()
+
+    stored = watched.run(break_store)
+    assert stored.record.status == "done"
+    assert len(watched.lines) == 1
+    assert "no such table: metrics" in watched.lines[0]
+    assert capsys.readouterr().err == ""
 
 
 def test_one_process_shows_what_runs_in_a_folder(watched: Watched) -> None:
