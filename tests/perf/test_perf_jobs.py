@@ -19,7 +19,7 @@ from tests.execute.test_run import ENVIRONMENT
 from tests.faults.storm import SUITE, words
 from tests.helpers import copy_cache
 
-SEEDS = 5
+SEEDS = 8
 CELLS = 8 * SEEDS
 
 
@@ -47,7 +47,7 @@ def run(suite: Path, cache: Path, folder: Path, jobs: int) -> Took:
 
 
 def test_two_processes_against_one(benchmark, glyphs_cache: Path, tmp_path: Path) -> None:
-    """Forty cells; the ratio by the clock and the processors' seconds are the extra values."""
+    """Sixty-four cells; the ratio by the clock and the processors' seconds are the extra values."""
     suite = tmp_path / "tiny.yaml"
     suite.write_text(SUITE.replace("k_shot: [1]", "k_shot: [1, 5]"))
     one = run(suite, glyphs_cache, tmp_path / "one", 1)
