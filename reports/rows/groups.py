@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -162,16 +162,17 @@ def _differing(dicts: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def _results(stored: Sequence[StoredRecord]) -> dict[tuple[Row, Setting], Result]:
+    added = _added_since([one.record for one in stored])
     configs: dict[tuple[str, ...], list[dict[str, Any]]] = defaultdict(list)
     for one in stored:
-        for kind, config in _configs(one.record).items():
+        for kind, config in _configs(one.record, added).items():
             configs[kind].append(config)
     places: dict[tuple[Row, Setting], list[StoredRecord]] = defaultdict(list)
     for one in stored:
         record = one.record
         variant = ", ".join(
             f"{key}={config.get(key)}"
-            for kind, config in _configs(record).items()
+            for kind, config in _configs(record, added).items()
             for key in _differing(configs[kind])
         )
         row = _row(record, variant, origin_of(one.folder, record.cell_hash))
@@ -179,14 +180,35 @@ def _results(stored: Sequence[StoredRecord]) -> dict[tuple[Row, Setting], Result
     return {place: Result(members) for place, members in places.items()}
 
 
-def _configs(record: Record) -> dict[tuple[str, ...], dict[str, Any]]:
+def _added_since(records: Sequence[Record]) -> dict[str, dict[str, Any]]:
+    """Return the settings that each method has gained, with the values that change nothing.
+
+    They are those that a record holds and its hash leaves out (`bench.contract.added`).
+    """
+    found: dict[str, dict[str, Any]] = defaultdict(dict)
+    for record in records:
+        cell = (record.identity or {}).get("cell")
+        hashed = cell.get("method_config") if isinstance(cell, dict) else None
+        if isinstance(hashed, dict):
+            new = {k: v for k, v in record.method_config.items() if k not in hashed}
+            found[record.method] |= new
+    return found
+
+
+def _configs(
+    record: Record, added: Mapping[str, Mapping[str, Any]]
+) -> dict[tuple[str, ...], dict[str, Any]]:
     """Return the method's configuration and the calibration's, by what they are alike in.
 
-    A preset may differ between learners.
+    A preset may differ between learners. What the method has gained since an older record was
+    written stands at the value that it had then.
     """
     calibration = {f"{record.calibration}.{k}": v for k, v in record.calibration_config.items()}
     return {
-        ("method", record.method, record.preset, record.learner): record.method_config,
+        ("method", record.method, record.preset, record.learner): {
+            **added.get(record.method, {}),
+            **record.method_config,
+        },
         ("calibration", record.calibration): calibration,
     }
 

@@ -73,6 +73,20 @@ def test_other_settings_of_a_method_are_other_rows(tmp_path):
     assert methods == ["purer [pixel_lr=0.25]", "purer [pixel_lr=0.1]"]
 
 
+@pytest.mark.parametrize(("value", "rows"), [(1.0, 1), (2.0, 2)])
+def test_what_a_method_has_gained_since_stands_at_the_value_that_changes_nothing(
+    tmp_path, value, rows
+):
+    """An older record lacks `late`; a newer one leaves 1, its default, out of what is hashed."""
+    hashed = {} if value == 1.0 else {"late": value}
+    newest = {"identity": {"cell": {"method_config": {}}}, "method_config": {"late": 1.0}}
+    newer = {"identity": {"cell": {"method_config": hashed}}, "method_config": {"late": value}}
+    make_record(tmp_path / "a", "average", accuracies(0.5, "a"), method_config={})
+    make_record(tmp_path / "b", "average", accuracies(0.5, "b"), seed=1, **newer)
+    make_record(tmp_path / "c", "average", accuracies(0.5, "c"), seed=2, **newest)
+    assert len(table_of(tmp_path).sections[0].rows) == rows
+
+
 def test_other_image_files_are_another_column(tmp_path):
     make_record(tmp_path, "average", accuracies(0.5, "a"))
     make_record(tmp_path, "average", accuracies(0.5, "b"), dataset_digests={"cifar_fs": "e" * 64})
