@@ -29,7 +29,7 @@ PROTOCOL, BUDGET = "cvpr23", "short"
 PRESETS = ("released", "tuned")
 PANELS = 2
 """Settings of a group that are drawn."""
-WIDTH, HEIGHT = 4.1, 4.1
+WIDTH, HEIGHT = 4.7, 4.1
 """Inches of a panel: two side by side are read at 800 pixels."""
 AXES_HEIGHT = 3.0
 """Inches of a panel that its axes take, less than they do."""
@@ -192,7 +192,7 @@ def _draw(axes: Axes, points: Sequence[Point], dark: bool) -> None:
     for one in points:
         axes.errorbar(
             one.macs, 100 * one.mean, yerr=100 * one.ci95, fmt=MARKERS[one.knowledge],
-            color=colours[one.knowledge], markersize=5.5, elinewidth=1.2,
+            color=colours[one.knowledge], markersize=5.5, elinewidth=1.2, zorder=4,
         )  # fmt: skip
     axes.set(xscale="log", xlabel="multiply-accumulates per query image", ylabel="accuracy %")
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
