@@ -282,7 +282,8 @@ def _request_stop(run_id: str, signum: int) -> None:
 
 
 def _work(setup: Setup, unit: Unit, run_id: str) -> Ended:
-    """In a worker: do a unit, and say how it ended; Dask prints the traceback of what is raised."""
+    """In a worker: do a unit, and say how it ended; of what is raised, the crew says a line."""
+    logging.getLogger("distributed.worker").setLevel(logging.CRITICAL)  # which adds no traceback
     _SAID.clear()
     try:
         if run_id not in _STATES:
