@@ -23,10 +23,12 @@ _SHOWN = ("knowledge", "learners", "offers", "teachers", "image_size", "budget",
 @json_option
 def list_names(kind: str, as_json: bool) -> None:
     """List what can be named, each with one line of description."""
+    from bench.execute.machine import loading
     from bench.suites.catalogue import names_of, summary
 
     singular: Any = kind.removesuffix("s")
-    rows = [summary(singular, name) for name in names_of(singular)]
+    with loading():
+        rows = [summary(singular, name) for name in names_of(singular)]
     if as_json:
         click.echo(json.dumps(rows, indent=1, default=str))
         return
