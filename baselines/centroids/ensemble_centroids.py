@@ -22,17 +22,11 @@ from bench.contract import (
     Teacher,
     added,
 )
-from bench.learners.centroids import (
-    Classify,
-    centroid_learner,
-    centroid_logits,
-    ridge_logits,
-    unit,
-)
+from bench.learners.centroids import Classify, centroid_learner, unit
 from bench.learners.classifiers import (
     logistic_logits,
+    named_classifier,
     on_support_statistics,
-    voting,
     weighted_by_support,
 )
 from bench.nets.norm import Norm
@@ -206,14 +200,10 @@ def teachers_learner(
 
 def _classifier(config: EnsembleConfig, widths: Sequence[int]) -> Classify:
     """Return the classifier of embeddings that consist of one block of these widths per teacher."""
-    ridge = partial(ridge_logits, penalty=config.ridge)
-    kinds: dict[str, Classify] = {
-        "centroids": centroid_logits,
-        "ridge": ridge,
-        "centroids+ridge": voting((centroid_logits, ridge)),
-        "logistic": partial(logistic_logits, penalty=config.logistic),
-    }
-    classify = kinds[config.classifier]
+    if config.classifier == "logistic":
+        classify: Classify = partial(logistic_logits, penalty=config.logistic)
+    else:
+        classify = named_classifier(config.classifier, config.ridge)
     if config.transform != "none" and config.statistics == "support":
         classify = on_support_statistics(classify, config.transform == "whitened")
     if config.support_fit_power:
