@@ -22,7 +22,7 @@ from bench.nets.build import check_net
 from bench.results.files import content_hash
 from bench.results.record import Device, Record
 from bench.results.store import RECORD, read_record
-from bench.suites.cell import Cell
+from bench.suites.cell import Cell, settings_identity
 from bench.teachers.pool import WAYS
 
 
@@ -30,7 +30,8 @@ class Work(NamedTuple):
     """The properties that determine how long a cell takes, the most important first.
 
     `architectures` are the distinct ones of the pool, `config` is a digest of the method's
-    configuration, `images` the number in one task, `iterations` the meta-iterations asked for.
+    configuration, without settings that it gained since and that have their default; `images` is
+    the number in one task, `iterations` the meta-iterations asked for.
     """
 
     net: str
@@ -79,6 +80,10 @@ def describe_work(source: Cell | Record, image_size: int, architectures: Iterabl
         source: the cell or the record.
         image_size: side of the meta-model's images, px.
         architectures: of each teacher; none for a method that uses no pool.
+
+    Raises:
+        BenchError: the method is not installed.
+        ValueError: its settings are none of the installed version.
     """
     budget = source.budget if isinstance(source.budget, dict) else source.budget.model_dump()
     teachers = list(architectures)
@@ -91,7 +96,7 @@ def describe_work(source: Cell | Record, image_size: int, architectures: Iterabl
         method=source.method,
         architectures=tuple(sorted(set(teachers))),
         preset=source.preset,
-        config=content_hash(source.method_config)[:8],
+        config=content_hash(settings_identity("method", source.method, source.method_config))[:8],
         n_teachers=len(teachers),
         images=source.n_way * (source.k_shot + source.n_query),
         iterations=source.method_config.get("meta_iterations") or iterations,
@@ -131,7 +136,7 @@ def took_here(runs: Path, device: Device, sizes: Mapping[str, int]) -> list[Took
     """Return the times in the records of a runs folder that were made on a device."""
     found = []
     for path in sorted(runs.glob(f"*/*/{RECORD}")):
-        with contextlib.suppress(BenchError):  # what cannot be read tells nothing
+        with contextlib.suppress(BenchError, ValueError):  # what cannot be read tells nothing
             record = read_record(path.parent).record
             check_net(record.net)
             if record.device == device and (one := took(record, sizes)):

@@ -7,14 +7,17 @@ from pathlib import Path
 import pytest
 import torch
 
+from bench import registry
 from bench.contract import Learner, NetSpec
 from bench.execute import passes
 from bench.execute.machine import describe_device
-from bench.execute.rates import stored_rates, took, took_here, trained_here
+from bench.execute.rates import describe_work, stored_rates, took, took_here, trained_here
 from bench.execute.timing import Elapsed
 from bench.learners.protonet import ProtoNet
 from bench.results.files import write_json
 from bench.results.find import find_records
+from bench.suites.expand import expand
+from bench.suites.suite import read_suite
 from tests.execute import write_rates
 
 RESULTS = Path(__file__).resolve().parents[2] / "results"
@@ -51,6 +54,27 @@ def test_every_method_with_results_has_rates() -> None:
         for stored in find_records(RESULTS)
         if stored.record.status == "done" and not stored.record.fit.reused
     }
+
+
+def test_every_cell_of_glyphs_has_rates_of_its_own() -> None:
+    """Also those whose method gained settings since, which have their defaults in both."""
+    measured = {one.work for one in stored_rates()[0]}
+    for cell in expand(*read_suite("glyphs")):
+        pool = ["conv4"] * 4 if registry.load("method", cell.method).uses_pool else []
+        assert describe_work(cell, SIZES["glyphs"], pool) in measured, cell.label
+
+
+def test_a_record_of_a_method_that_is_not_installed_or_was_otherwise_is_left_out(
+    tmp_path: Path,
+) -> None:
+    here = describe_device(torch.device("cpu"))
+    record = find_records(RESULTS / "glyphs")[0].record.model_copy(update={"device": here})
+    for number, change in enumerate(
+        ({}, {"method": "of_another_package"}, {"method_config": {"of": "another version"}})
+    ):
+        other = record.model_copy(update=change)
+        write_json(tmp_path / "glyphs" / str(number) / "record.json", other.model_dump())
+    assert len(took_here(tmp_path, here, SIZES)) == 1
 
 
 def test_a_reused_fit_and_reused_embeddings_are_no_times_of_their_own() -> None:
