@@ -1,4 +1,4 @@
-"""Who a process is, so that another one, perhaps elsewhere, can tell what became of it."""
+"""Who a process is, so that another one can tell what became of it; and its number of cores."""
 
 from __future__ import annotations
 
@@ -48,3 +48,10 @@ def _machine() -> str:
         return f"{boot} {os.readlink('/proc/self/ns/pid')}"  # noqa: PTH115  no path, a name
     except OSError:
         return ""
+
+
+def available_cores() -> int:
+    """Return the number of cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

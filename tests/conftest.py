@@ -87,8 +87,8 @@ def _quiet_surroundings() -> None:
 @pytest.fixture(scope="session")
 def glyphs_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A cache folder that holds the drawn glyphs and nothing else; copy it to change it."""
-    from bench.data.opening import open_data
     from bench.data.sets.glyphs import Glyphs
+    from bench.data.sources import open_data
 
     return shared_folder(tmp_path_factory, "glyphs", lambda cache: open_data(Glyphs(), cache))
 

@@ -13,13 +13,12 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("bench", "purer", "baselines", "reports")
 FILES = [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
 NUMERIC = {"torch", "numpy", "scipy", "pydantic"}
-OPEN_TO_ALL = {"bench.errors", "bench.cores", "bench.paths", "bench.processes", "bench.leases"}
+OPEN_TO_ALL = {"bench.errors", "bench.paths", "bench.processes", "bench.leases"}
 PLUG_IN = {"bench.contract", "bench.nets", "bench.learners", "bench.training", "bench.inversion"}
 MAY_IMPORT: dict[str, set[str]] = {
     # Layers from the bottom up: folder or module -> the first-party modules below it that it may
     # import. Imports inside functions and for types count as well.
     "bench.errors": set(),
-    "bench.cores": set(),
     "bench.paths": set(),
     "bench.processes": set(),
     "bench.leases": set(),

@@ -15,14 +15,14 @@ from bench.data.tasks import TEST_SEED, TaskList, frozen_tasks
 from bench.errors import BenchError, unknown_name
 from bench.execute import evaluate as scoring
 from bench.execute.devices import choose_device
+from bench.execute.evaluate import task_list
 from bench.execute.progress import Progress
-from bench.execute.task_lists import task_list
 from bench.execute.testing import calibrated
 from bench.learners.resized import resized
 from bench.nets.precision import computing_in
 from bench.stats import Interval, mean_interval
 from bench.suites.cell import UNCALIBRATED, Cell
-from bench.suites.layers import calibration_layers, config_of
+from bench.suites.expand import calibration_layers, config_of
 
 if TYPE_CHECKING:
     import numpy as np

@@ -7,8 +7,7 @@ from pathlib import Path
 from bench.api.process import Folder, cache_folder
 from bench.contract import Pool
 from bench.data.base import ImageData, Progress
-from bench.data.opening import open_data
-from bench.data.sources import dataset_source
+from bench.data.sources import dataset_source, open_data
 from bench.paths import default_data_dir, user_path
 from bench.teachers.cards import POOL
 from bench.teachers.transfer import load_pool as imported_pool

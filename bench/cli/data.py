@@ -66,8 +66,7 @@ def prepare(
     name: str, data_dir: Path | None, dataset_dirs: tuple[str, ...], cache: Path, download: bool
 ) -> None:
     """Decode a data set into the cache, once; goes on where it was interrupted."""
-    from bench.data.opening import open_data
-    from bench.data.sources import dataset_source
+    from bench.data.sources import dataset_source, open_data
 
     source = dataset_source(name, pairs(dataset_dirs))
     if download:

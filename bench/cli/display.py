@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from bench.cli.filling import FillingTable
-
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import TaskID
@@ -124,6 +122,8 @@ class LiveDisplay(PlainDisplay):
             TimeElapsedColumn,
             TimeRemainingColumn,
         )
+
+        from bench.cli.filling import FillingTable
 
         display = self
         self._shown: dict[str, _Shown] = {}

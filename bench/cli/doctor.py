@@ -67,9 +67,9 @@ def diagnose(
     """Return the facts about the installation that a bug report needs."""
     import torch
 
-    from bench.cores import available_cores
     from bench.execute.devices import accelerator_name, accelerators, choose_device, limits
     from bench.execute.machine import cpu_name, describe_environment
+    from bench.processes import available_cores
 
     environment = describe_environment()
     found: dict[str, str] = {"python": f"{environment.python} on {environment.platform}"}

@@ -1,4 +1,7 @@
-"""The command line: verbs are imported when they are called, or for the list of `--help`."""
+"""The command line: verbs are imported when they are called, or for the list of `--help`.
+
+Each exception becomes one line and the documented exit status.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +12,10 @@ from importlib.metadata import EntryPoint, entry_points
 import click
 
 from bench import __version__
-from bench.cli.endings import Interrupted, error_line, exit_status, is_interruption
 from bench.cli.streams import accept_all_characters
-from bench.errors import unknown_name
+from bench.errors import BenchError, BrokenOff, file_problem, is_of_input, unknown_name
 from bench.paths import give_home
+from bench.stops import Stopped
 
 _NO_ARGUMENTS = getattr(click.exceptions, "NoArgsIsHelpError", ())
 """What click raises, from 8.2 on, for a group without a command."""
@@ -33,6 +36,13 @@ _VERBS = {
     "teachers": "bench.cli.teachers:teachers",
     "verify": "bench.cli.verify:verify",
 }
+
+
+UNEXPECTED = 1
+REFUSED = 2
+INTERRUPTED = 130
+Interrupted = (KeyboardInterrupt, click.Abort)
+"""Raised by Ctrl-C; needs no line of its own."""
 
 
 class _Group(click.Group):
@@ -95,3 +105,36 @@ def main(arguments: list[str] | None = None) -> None:
             click.echo(error_line(error), err=True)
         sys.exit(exit_status(error))
     sys.exit(status if isinstance(status, int) else 0)
+
+
+def exit_status(error: BaseException) -> int:
+    """Return the exit status of a command that ended with this exception."""
+    cause = error.__cause__ if isinstance(error, click.Abort) else error
+    if isinstance(cause, Stopped):  # click raises its own exception from it
+        return cause.exit_status
+    if is_interruption(error):
+        return INTERRUPTED
+    if isinstance(error, OSError):
+        return REFUSED if is_of_input(error) else UNEXPECTED
+    refused = isinstance(error, (BenchError, click.ClickException))
+    return REFUSED if refused and not isinstance(error, BrokenOff) else UNEXPECTED
+
+
+def is_interruption(error: BaseException) -> bool:
+    """Tell whether the user ended the command; click takes a file that ends early for that, too."""
+    return isinstance(error, Interrupted) and not isinstance(error.__cause__, EOFError)
+
+
+def error_line(error: BaseException) -> str:
+    """Return the one line that a user reads instead of a traceback."""
+    if isinstance(error, click.ClickException):
+        text = error.format_message()
+    elif isinstance(error, BenchError):
+        text = str(error)
+    elif isinstance(error, OSError):
+        text = file_problem(error)
+    else:
+        shown = error.__cause__ if isinstance(error, click.Abort) else error
+        first = next((line for line in str(shown).splitlines() if line.strip()), "no message")
+        text = f"{type(shown).__name__}: {first}; run again with --debug for the traceback"
+    return f"Error: {' '.join(text.split())}"

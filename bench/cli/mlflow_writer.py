@@ -18,7 +18,7 @@ from bench.errors import BenchError
 from bench.leases import Busy, Lease
 
 if TYPE_CHECKING:
-    from bench.execute.curve_file import CurveReader, Row
+    from bench.results.curve_file import CurveReader, Row
     from bench.results.mlflow import Tracker
     from bench.results.mlflow_store import Store
     from bench.results.mlflow_view import Point
@@ -202,7 +202,7 @@ class MlflowWriter:
         return self._turn is not None
 
     def _begin(self, folder: Path, started: float) -> _LiveCell | None:
-        from bench.execute.curve_file import CurveReader
+        from bench.results.curve_file import CurveReader
         from bench.results.mlflow_view import begun, key_of
         from bench.results.store import CONFIG, place_of
 

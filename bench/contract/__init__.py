@@ -5,9 +5,9 @@ support set and predicts a query set; a *network* is the backbone of a teacher o
 The harness owns data, tasks, files, the clock and the record.
 """
 
-from bench.contract.calibrations import Calibration
-from bench.contract.config import Config, added, with_added
+from bench.contract.config import BnMode, Budget, Config, ProtocolConstants, added, with_added
 from bench.contract.learners import (
+    Calibration,
     DrawingLearner,
     EmbeddingLearner,
     Inference,
@@ -15,7 +15,9 @@ from bench.contract.learners import (
     Learner,
     MetaLearner,
     MetricLearner,
+    TaskBatch,
     TaskEmbeddingLearner,
+    TaskShape,
 )
 from bench.contract.methods import (
     FitContext,
@@ -35,8 +37,6 @@ from bench.contract.pools import (
     Teacher,
     TeacherRecipe,
 )
-from bench.contract.protocol import BnMode, Budget, ProtocolConstants
-from bench.contract.tasks import TaskBatch, TaskShape
 from bench.errors import Skip
 
 __all__ = [

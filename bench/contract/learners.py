@@ -1,19 +1,56 @@
-"""Learners: adapt to a support set, predict a query set."""
+"""Learners, which adapt to the support set of a task and predict its queries; calibrations."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, ClassVar, Literal
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Generic, Literal
 
-from bench.contract.tasks import TaskBatch
+from bench.contract.config import Config, ConfigT
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
 
 Inference = Literal["inductive", "transductive"]
 """Whether a query is predicted alone, or with the help of the task's other queries."""
+
+
+@dataclass(frozen=True)
+class TaskShape:
+    """n_way classes, k_shot support and n_query query images of each."""
+
+    n_way: int
+    k_shot: int
+    n_query: int = 15
+
+
+@dataclass(frozen=True)
+class TaskBatch:
+    """T tasks of one shape; labels run from 0 to n_way - 1, images are normalised float.
+
+    support_x (T, n_way * k_shot, C, H, W), support_y (T, n_way * k_shot),
+    query_x (T, n_way * n_query, C, H, W), query_y (T, n_way * n_query).
+    """
+
+    support_x: Tensor
+    support_y: Tensor
+    query_x: Tensor
+    query_y: Tensor
+
+    def __len__(self) -> int:
+        return self.support_x.shape[0]
+
+    def to(self, device: torch.device | str) -> TaskBatch:
+        """Return the same tasks on another device."""
+        return TaskBatch(
+            self.support_x.to(device),
+            self.support_y.to(device),
+            self.query_x.to(device),
+            self.query_y.to(device),
+        )
 
 
 class Learner(ABC):
@@ -150,4 +187,36 @@ class MetricLearner(MetaLearner):
 
         Args:
             temperature: divisor of the squared distances, above 0; it matters in training only.
+        """
+
+
+class Calibration(ABC, Generic[ConfigT]):
+    """Turns a learner into one that refines itself on each test task; not part of a fit.
+
+    One subclass, one entry point of the group `purer_bench.calibrations`. Fits and validation
+    know nothing of it, so cells with and without it share them.
+    """
+
+    name: ClassVar[str]
+    version: ClassVar[int] = 1
+    """raised when a change of the code changes its predictions; see `Method.version`"""
+    transductive: ClassVar[bool] = False
+    """whether it uses the queries of a task together; see `Learner.transductive`"""
+    Config: ClassVar[type[Config]] = Config
+
+    @classmethod
+    @abstractmethod
+    def refuse(cls, learner: type[Learner]) -> str | None:
+        """Return why a kind of learner cannot be calibrated, with the remedy, or None."""
+
+    @abstractmethod
+    def wrap(
+        self, learner: Learner, config: ConfigT, generator: Callable[[int], torch.Generator]
+    ) -> Learner:
+        """Return the calibrated learner; draws nothing yet.
+
+        Args:
+            learner: with the test settings; never changed.
+            config: an instance of `Config`.
+            generator: returns the CPU generator of a test task, by its place in the list.
         """

@@ -7,11 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Protocol
 
-from bench.contract.config import Config, ConfigT, ConfigT_co
-from bench.contract.learners import Learner, MetaLearner
+from bench.contract.config import BnMode, Budget, Config, ConfigT, ConfigT_co, ProtocolConstants
+from bench.contract.learners import Learner, MetaLearner, TaskBatch, TaskShape
 from bench.contract.pools import Backbone, NetSpec, Pool, Teacher
-from bench.contract.protocol import BnMode, Budget, ProtocolConstants
-from bench.contract.tasks import TaskBatch, TaskShape
 from bench.errors import BenchError
 
 if TYPE_CHECKING:

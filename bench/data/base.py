@@ -16,7 +16,7 @@ from typing import ClassVar
 import numpy as np
 
 from bench.data.digests import DigestMemory
-from bench.data.reading.class_splits import ClassSplit, class_split
+from bench.data.sets import ClassSplit, class_split
 from bench.errors import BenchError
 from bench.results.files import content_hash
 

@@ -124,7 +124,7 @@ class TaskList:
         """
         import torch
 
-        from bench.data.reading.images import normalise
+        from bench.data.images import normalise
 
         tasks = self[start:stop]
         pixels = np.asarray(split.images)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from bench.data.base import ClassImages, DatasetSource, Listing
-    from bench.data.reading.class_splits import ClassSplit
+from bench.data.sets import ClassSplit
 
 SHOWN = 3
 """How many names a finding spells out."""

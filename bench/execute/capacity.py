@@ -10,9 +10,8 @@ from pathlib import Path
 
 import psutil
 
-from bench.cores import available_cores
 from bench.execute.plan import Request, ResolvedSuite
-from bench.execute.units import trains
+from bench.processes import available_cores
 from bench.suites.cell import Cell
 
 SHARE = 0.9
@@ -52,6 +51,7 @@ def capacity(plan: ResolvedSuite, cells: Sequence[Cell], request: Request) -> Ca
     cores and memory allow; never more than there are things to do.
     """
     from bench.execute.devices import devices_of
+    from bench.execute.scenario import n_lacking
 
     devices = devices_of(request.device)
     useful = max(1, len(cells), n_lacking(plan, cells, request))
@@ -133,18 +133,3 @@ def _user_limits() -> list[int]:
     kinds = (resource.RLIMIT_RSS, resource.RLIMIT_AS, resource.RLIMIT_DATA)
     limits = [resource.getrlimit(kind)[0] for kind in kinds]
     return [one for one in limits if one not in (resource.RLIM_INFINITY, -1) and one < math.inf]
-
-
-def n_lacking(plan: ResolvedSuite, cells: Sequence[Cell], request: Request) -> int:
-    """Return how many teachers some cells need that are not stored."""
-    from bench.execute.scenario import plan_teachers
-    from bench.teachers.store import is_stored
-
-    training = (cell for cell in cells if trains(cell) and set(cell.datasets) <= set(plan.data))
-    pools = {cell.pool_settings: cell for cell in training}
-    wanted = {
-        teacher.model_dump_json(): teacher
-        for cell in pools.values()
-        for teacher in plan_teachers(cell, plan.data)
-    }
-    return sum(not is_stored(request.cache, teacher) for teacher in wanted.values())

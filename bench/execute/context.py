@@ -24,9 +24,8 @@ from bench.contract import (
 from bench.data.base import ImageData
 from bench.data.tasks import random_tasks
 from bench.errors import Skip
-from bench.execute.evaluate import evaluate
+from bench.execute.evaluate import evaluate, task_lists
 from bench.execute.fits import FitRun
-from bench.execute.task_lists import task_lists
 from bench.learners.base import LearnerSettings
 from bench.learners.resized import resize_tasks, resized
 from bench.nets.base import initialise, placed

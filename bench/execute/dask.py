@@ -18,9 +18,8 @@ from bench.checkpoints import Keeping
 from bench.errors import BenchError, BrokenOff
 from bench.execute.capacity import Capacity, capacity
 from bench.execute.progress import PROGRESS, Progress, read, standing_of
-from bench.execute.sharing import Order, share
+from bench.execute.sharing import Ended, Order, Unit, open_state, run_unit, share
 from bench.execute.status import cell_folder
-from bench.execute.units import Ended, Unit, open_state, run_unit
 from bench.execute.worker import Setup, setup_of
 from bench.stops import Stop
 from bench.suites.cell import Cell

@@ -29,10 +29,10 @@ from bench.execute.scenario import plan_teachers, refused_by_plan, scenario_data
 from bench.execute.state import Makers
 from bench.results.files import content_hash
 from bench.suites.cell import UNCALIBRATED, Cell
+from bench.teachers.adapt import digest_of
 from bench.teachers.cards import pool_cards
 from bench.teachers.pool import TeacherSpec
 from bench.teachers.store import is_stored, pool_digest, teacher_folder
-from bench.teachers.untrustworthy import digest_of
 
 MEMORY = Work._fields.index("image_size") + 1
 """Work that agrees in so many of its fields takes the same memory."""

@@ -1,9 +1,9 @@
-"""Answers of a learner to the queries of a list of tasks; one accuracy per task."""
+"""The task lists of a cell, and a learner's answers to their queries; one accuracy per task."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,9 +12,11 @@ from torch import Tensor
 
 from bench.contract import DrawingLearner, EmbeddingLearner, Learner
 from bench.data.base import ImageData, Split
-from bench.data.reading.images import normalise
-from bench.data.tasks import TaskList
+from bench.data.images import normalise
+from bench.data.tasks import TEST_SEED, TaskList, frozen_tasks, shares
 from bench.results.predictions import LARGEST, Predictions
+from bench.seeds import derive_seed
+from bench.suites.cell import Cell
 
 TASKS_PER_CHUNK = 32
 TASKS_PER_CALL_OF_SLOW = 4
@@ -180,3 +182,35 @@ def fingerprint(learner: Learner) -> str:
     for value in net.state_dict().values():
         total.update(value.detach().cpu().contiguous().numpy().tobytes())
     return total.hexdigest()
+
+
+def task_lists(
+    cell: Cell, sets: Sequence[ImageData], split_name: str, learner: Learner
+) -> list[TaskList]:
+    """Return the tasks of each data set; their number is divided among the sets."""
+    total = cell.n_test_tasks if split_name == "test" else cell.budget.n_val_tasks
+    return [
+        task_list(cell, data, split_name, learner, n_tasks)
+        for data, n_tasks in zip(sets, shares(total, len(sets)), strict=True)
+    ]
+
+
+def task_list(
+    cell: Cell, data: ImageData, split_name: str, learner: Learner, n_tasks: int | None = None
+) -> TaskList:
+    """Return the tasks of a split that a learner is scored on.
+
+    With `frozen` they depend only on the data and the task shape. With `redrawn` each evaluation,
+    on validation or test tasks, has its own tasks: their seed is derived from the cell and from the
+    evaluated weights. With `test_max`, a checkpoint is therefore selected and reported on the same
+    test tasks, as published.
+    """
+    base = TEST_SEED
+    if cell.protocol.task_list == "redrawn":
+        weights = fingerprint(learner)
+        base = derive_seed("redrawn", cell.method, cell.learner, cell.preset, cell.seed, weights)
+    if n_tasks is None:
+        n_tasks = cell.n_test_tasks if split_name == "test" else cell.budget.n_val_tasks
+    counts = data.splits[split_name].counts
+    balanced = cell.protocol.query_counts == "balanced"
+    return frozen_tasks(data.name, split_name, counts, cell.shape, n_tasks, base, balanced)

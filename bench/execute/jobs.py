@@ -17,8 +17,7 @@ from typing import Any
 
 from bench.execute.capacity import Capacity
 from bench.execute.progress import Display, Standing
-from bench.execute.sharing import Order, share
-from bench.execute.units import Ended, Unit
+from bench.execute.sharing import Ended, Order, Unit, share
 from bench.execute.worker import Setup, setup_of
 from bench.suites.cell import Cell
 

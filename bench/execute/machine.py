@@ -13,8 +13,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.cores import available_cores
 from bench.execute.devices import accelerator_name
+from bench.processes import available_cores
 from bench.results.git import git_state
 from bench.results.record import Device, Environment
 

@@ -16,8 +16,7 @@ from typing import Any
 from bench import registry
 from bench.checkpoints import INTERVAL
 from bench.data.base import ImageData, Progress, nominal_data
-from bench.data.opening import open_data
-from bench.data.sources import check_name, dataset_source, own_names
+from bench.data.sources import check_name, dataset_source, open_data, own_names
 from bench.errors import BenchError, unknown_name
 from bench.results.codebase import sources_digest
 from bench.results.files import content_hash, file_sha256, recall, remember

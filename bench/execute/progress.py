@@ -16,8 +16,8 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Protocol
 
-from bench.execute.curve_file import CurveWriter, Row
 from bench.processes import holder, this_process
+from bench.results.curve_file import CurveWriter, Row
 
 __all__ = [
     "PROGRESS",

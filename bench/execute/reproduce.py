@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.data.base import ImageData, Progress
-from bench.data.opening import open_data
+from bench.data.sources import open_data
 from bench.errors import BenchError
 from bench.execute.plan import ResolvedSuite
 from bench.execute.progress import Display

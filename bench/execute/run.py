@@ -15,9 +15,8 @@ from bench.data.tasks import check_shape
 from bench.errors import BenchError
 from bench.execute.plan import Request, ResolvedSuite
 from bench.execute.progress import Display, Progress, announced
-from bench.execute.sharing import Engine, Order, share
+from bench.execute.sharing import Ended, Engine, Order, Unit, run_unit, share
 from bench.execute.status import Status, remember_code, statuses
-from bench.execute.units import Ended, Unit, run_unit
 from bench.results.maker import trusted
 from bench.results.store import StoredRecord, add_warning, read_record
 from bench.stops import Stop
@@ -63,7 +62,7 @@ def _writes_teachers(plan: ResolvedSuite, cells: Sequence[Cell], request: Reques
     """Tell whether teachers are lacking; a cache that holds all may be one that is only read."""
     if not cells:
         return False
-    from bench.execute.capacity import n_lacking
+    from bench.execute.scenario import n_lacking
 
     return n_lacking(plan, cells, request) > 0
 

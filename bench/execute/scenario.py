@@ -10,11 +10,17 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
+from bench import registry
 from bench.contract import Method, NetSpec
 from bench.data.base import IMAGENET_MEAN, IMAGENET_STD, ImageData
 from bench.suites.cell import Cell
 from bench.teachers.pool import TeacherSpec, plan_pool
+from bench.teachers.store import is_stored
+
+if TYPE_CHECKING:
+    from bench.execute.plan import Request, ResolvedSuite
 
 
 def plan_teachers(cell: Cell, data: Mapping[str, ImageData]) -> list[TeacherSpec]:
@@ -59,6 +65,24 @@ def refused_by_plan(method: type[Method], cell: Cell) -> str | None:
             "(set protocol.shared_initialisation)"
         )
     return None
+
+
+def trains(cell: Cell) -> bool:
+    """Tell whether a cell may need teachers that a run trains."""
+    method = registry.load("method", cell.method)
+    return method.uses_pool and cell.pool is None and refused_by_plan(method, cell) is None
+
+
+def n_lacking(plan: ResolvedSuite, cells: Sequence[Cell], request: Request) -> int:
+    """Return how many teachers some cells need that are not stored."""
+    training = (cell for cell in cells if trains(cell) and set(cell.datasets) <= set(plan.data))
+    pools = {cell.pool_settings: cell for cell in training}
+    wanted = {
+        teacher.model_dump_json(): teacher
+        for cell in pools.values()
+        for teacher in plan_teachers(cell, plan.data)
+    }
+    return sum(not is_stored(request.cache, teacher) for teacher in wanted.values())
 
 
 def scenario_data(cell: Cell, data: Mapping[str, ImageData]) -> list[ImageData]:

@@ -23,10 +23,9 @@ from bench.results.maker import Judge, Maker, made_by_records
 from bench.results.record import Code
 from bench.stops import Deadline
 from bench.suites.cell import Cell
-from bench.teachers.adapt import adapt_pool
+from bench.teachers.adapt import adapt_pool, digest_of, with_untrustworthy
 from bench.teachers.pool import TeacherSpec
 from bench.teachers.store import build_pool
-from bench.teachers.untrustworthy import digest_of, with_untrustworthy
 
 
 @dataclass(frozen=True)

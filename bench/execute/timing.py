@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import psutil
 
-from bench.execute.devices import forget_peak_memory, memory, peak_memory, wait_for
-from bench.execute.energy import energy_meter
+from bench.execute.devices import energy_meter, forget_peak_memory, memory, peak_memory, wait_for
 from bench.execute.machine import return_freed_memory
 
 if TYPE_CHECKING:

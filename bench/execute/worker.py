@@ -22,8 +22,7 @@ from bench.checkpoints import Keeping
 from bench.errors import BenchError
 from bench.execute.plan import Request
 from bench.execute.progress import Progress, Standing
-from bench.execute.sharing import Order
-from bench.execute.units import Ended, Unit, open_state, run_unit
+from bench.execute.sharing import Ended, Order, Unit, open_state, run_unit
 from bench.stops import Stop
 
 SHOW_EVERY = 0.2

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from bench.data.base import DatasetSource, Download
-from bench.data.reading.class_splits import SPLITS, ClassSplit, read_split
+from bench.data.sets import SPLITS, ClassSplit, read_split
 from bench.data.sets.glyphs import IMAGES_A_CLASS, Glyphs
 from bench.data.sets.letters import FACES, LETTERS, class_name
 from bench.errors import BenchError

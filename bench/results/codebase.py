@@ -44,7 +44,7 @@ FIT = (
     "bench.teachers.adapt:adapt_pool",
 )
 """What prepares a fit: its context, its data, seeds and precision."""
-EVALUATION = ("bench.execute.evaluate:evaluate", "bench.execute.task_lists:task_lists")
+EVALUATION = ("bench.execute.evaluate:evaluate", "bench.execute.evaluate:task_lists")
 """Evaluation, which belongs to a fit only if validation selects its checkpoint."""
 SCORING = ("bench.execute.testing:score_cell",)
 """Test tasks, calibration, evaluation."""

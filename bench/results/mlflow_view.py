@@ -7,10 +7,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from bench.results.curve_file import Thinning
 from bench.results.files import canonical_json, read_parquet
 from bench.results.record import Record
 from bench.results.store import CONFIG, CURVE, RECORD, SIMILARITY, TASKS, StoredRecord
-from bench.results.thinning import Thinning
 
 CURVE_PREFIX, SYSTEM_PREFIX = "curve/", "system/"
 KIND_TAG = "mlflow.experimentKind"

@@ -19,9 +19,8 @@ from bench.contract import (
 from bench.contract.descriptions import descriptions
 from bench.errors import BenchError
 from bench.nets.build import optimiser_recipe
-from bench.suites.expand import serving_learners
+from bench.suites.expand import defaults, serving_learners
 from bench.suites.files import suite_distribution, suite_names
-from bench.suites.layers import defaults
 from bench.suites.protocols import (
     BUDGETS,
     PROTOCOLS,

@@ -10,7 +10,7 @@ from bench import registry
 from bench.contract import Method
 from bench.errors import BenchError
 from bench.suites.cell import UNCALIBRATED, Cell
-from bench.suites.layers import (
+from bench.suites.expand import (
     COMMAND_LINE,
     Layer,
     Overrides,

@@ -21,7 +21,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from bench.contract import NetSpec
 from bench.contract.config import Config, ConfigT
-from bench.data.reading.images import Mean, Std
+from bench.data.images import Mean, Std
 from bench.errors import BenchError, unknown_name
 from bench.results.files import content_hash, file_sha256, read_checked
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from bench.contract import Pool, Teacher
 from bench.data.base import ImageData
-from bench.data.reading.images import normalise
+from bench.data.images import normalise
 from bench.learners.resized import resize
 from bench.nets.precision import computing_in
 from bench.nets.similarity import linear_cka

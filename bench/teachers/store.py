@@ -23,7 +23,7 @@ from torch import Tensor
 from bench.checkpoints import Checkpoints, Keeping
 from bench.contract import Checkpoint, Pool, Teacher
 from bench.data.base import ImageData
-from bench.data.reading.images import normalise
+from bench.data.images import normalise
 from bench.errors import BenchError
 from bench.learners.resized import resize
 from bench.leases import Busy, hold

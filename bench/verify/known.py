@@ -15,7 +15,7 @@ import numpy as np
 
 from bench import registry
 from bench.contract import TaskShape
-from bench.data.reading.class_splits import class_split
+from bench.data.sets import class_split
 from bench.data.tasks import TEST_SEED, TaskList, frozen_tasks, lists_digest, shares
 
 FILE = Path(__file__).with_name("known.json")

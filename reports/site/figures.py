@@ -8,7 +8,7 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.cores import available_cores
+from bench.processes import available_cores
 from reports.page.content import Picture, picture
 from reports.rows.groups import Group
 

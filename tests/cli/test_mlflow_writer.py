@@ -16,14 +16,13 @@ from bench.cli import mlflow_writer
 from bench.cli.mlflow_writer import MlflowWriter
 from bench.execute import progress
 from bench.execute.cell import run_cell
-from bench.execute.curve_file import CURVE_FILE, CurveReader, CurveWriter
 from bench.execute.progress import PROGRESS, Progress, Standing, under_way
 from bench.execute.state import RunState
+from bench.results.curve_file import CURVE_FILE, MOST_POINTS, CurveReader, CurveWriter, Thinning
 from bench.results.files import read_parquet
 from bench.results.mlflow import Tracker
 from bench.results.mlflow_store import DATABASE, Store
 from bench.results.store import CURVE, StoredRecord, read_record
-from bench.results.thinning import MOST_POINTS, Thinning
 from tests.helpers import cell_of, toy_data
 
 SUITE = "toy"

@@ -15,7 +15,7 @@ import pytest
 from bench.data import cache as decoded
 from bench.data import digests
 from bench.data.digests import DigestMemory
-from bench.data.opening import open_data
+from bench.data.sources import open_data
 from bench.errors import BenchError
 from bench.results.files import read_checked, write_checked
 

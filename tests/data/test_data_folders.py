@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from bench.data.base import ClassImages
-from bench.data.opening import open_data
 from bench.data.reading.folders import SPLIT_NAMES
+from bench.data.sources import open_data
 from bench.data.verify import count_findings, verify
 from bench.errors import BenchError
 

@@ -10,10 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bench.data.opening import open_data
 from bench.data.reading.decoding import to_rgb
 from bench.data.sets.image_folder import ImageFolder, draw_splits
-from bench.data.sources import dataset_source
+from bench.data.sources import dataset_source, open_data
 from bench.data.verify import verify
 from bench.errors import BenchError
 

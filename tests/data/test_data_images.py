@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from bench.data.reading.images import normalise
+from bench.data.images import normalise
 from bench.errors import BenchError
 
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.25, 0.5)

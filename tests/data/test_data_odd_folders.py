@@ -16,11 +16,11 @@ import pytest
 from PIL import Image
 
 from bench.data.base import ImageData
-from bench.data.opening import open_data
 from bench.data.reading.decoding import ORIENTATION
 from bench.data.reading.tree import open_tree
 from bench.data.sets.image_folder import ImageFolder
 from bench.data.sets.mini_imagenet import arrange_by_csv
+from bench.data.sources import open_data
 from bench.data.verify import verify
 from bench.errors import BenchError
 

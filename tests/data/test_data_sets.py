@@ -15,12 +15,12 @@ from PIL import Image
 from scipy.io import savemat
 
 from bench import registry
-from bench.data.opening import open_data
-from bench.data.reading.class_splits import SPLITS, read_split
+from bench.data.sets import SPLITS, read_split
 from bench.data.sets.cub import Cub, CubSubsetCropped
 from bench.data.sets.mini_imagenet import MiniImagenet, MiniImagenetSubset
 from bench.data.sets.omniglot import Omniglot
 from bench.data.sets.vgg_flower import VggFlower
+from bench.data.sources import open_data
 from bench.data.verify import digest_of, verify
 from bench.errors import BenchError
 

@@ -20,8 +20,7 @@ from bench.execute.capacity import GIB, Capacity
 from bench.execute.dask import Workers
 from bench.execute.plan import Request
 from bench.execute.progress import PROGRESS, Progress, Standing
-from bench.execute.sharing import Order
-from bench.execute.units import Ended, Unit
+from bench.execute.sharing import Ended, Order, Unit
 from bench.execute.worker import Setup
 from tests.execute.test_sharing import Shown
 from tests.helpers import cell_of

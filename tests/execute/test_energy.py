@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from bench.execute.energy import (
+from bench.execute.devices import (
     Counter,
     EnergyMeter,
     energy_meter,
@@ -92,11 +92,11 @@ def test_a_gpu_that_does_not_count_has_no_energy(monkeypatch):
 
 def test_a_cell_is_told_what_its_device_counted(monkeypatch):
     counters = [readings(3, 4, 5, 6, 7, 8)]
-    monkeypatch.setattr("bench.execute.energy.processor_counters", lambda: counters)
+    monkeypatch.setattr("bench.execute.devices.processor_counters", lambda: counters)
     with SystemSampler(torch.device("cpu")) as sampler:
         pass
     assert sampler.energy_j == 2  # one for the first sample, one at the end
-    monkeypatch.setattr("bench.execute.energy.processor_counters", list)
+    monkeypatch.setattr("bench.execute.devices.processor_counters", list)
     with SystemSampler(torch.device("cpu")) as sampler:
         pass
     assert sampler.energy_j is None

@@ -12,7 +12,7 @@ from torch import nn
 
 from bench import registry
 from bench.contract import NetSpec
-from bench.data.reading.images import normalise
+from bench.data.images import normalise
 from bench.data.tasks import shares
 from bench.execute.scenario import plan_teachers, scenario_data
 from bench.nets.build import build_net

@@ -20,7 +20,7 @@ from bench.errors import BenchError
 from bench.execute import worker
 from bench.execute.plan import Request
 from bench.execute.progress import Standing
-from bench.execute.units import Ended, Unit
+from bench.execute.sharing import Ended, Unit
 from bench.execute.worker import Setup, _sendable, _Worker
 from bench.results.store import StoredRecord
 from tests.execute.test_run import ENVIRONMENT, arguments, bench, by_method, fitting

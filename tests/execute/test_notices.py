@@ -17,7 +17,7 @@ from bench.cli.main import main
 from bench.execute import dask
 from bench.execute.jobs import Processes
 from bench.execute.plan import Request, make_plan
-from bench.execute.units import Ended, Unit
+from bench.execute.sharing import Ended, Unit
 from bench.execute.worker import Setup
 from bench.results.files import write_json
 from bench.results.store import mark_done

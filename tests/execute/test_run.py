@@ -313,10 +313,8 @@ def test_the_micro_suite_runs_on_a_gpu(cuda: object, cache: Path, tmp_path: Path
         assert one.record.timing.peak_memory_bytes > 0
 
 
-MODULES_LOADED = 114
-"""Modules of this project that an `average` cell loads; 90 before they were sorted into layers, and
-before digests of code, checkpoints by the clock, signals, progress, energy, pools of which some
-teachers cannot be trusted, and a similarity of features that methods share."""
+MODULES_LOADED = 97
+"""Modules of this project that an `average` cell loads, 14 of them folders."""
 
 
 def test_a_cell_loads_no_more_modules_than_it_did(cache: Path, tmp_path: Path) -> None:

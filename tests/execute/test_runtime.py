@@ -18,9 +18,8 @@ from bench.execute.machine import loading, prepare_process
 from bench.execute.plan import Request
 from bench.execute.progress import Progress
 from bench.execute.run import run_inline
-from bench.execute.sharing import Order
+from bench.execute.sharing import Order, open_state
 from bench.execute.timing import SystemSampler
-from bench.execute.units import open_state
 
 
 @pytest.fixture

@@ -11,8 +11,7 @@ import pytest
 from bench.checkpoints import Keeping
 from bench.errors import BrokenOff
 from bench.execute.progress import Standing
-from bench.execute.sharing import TRIES, share
-from bench.execute.units import Ended, Unit
+from bench.execute.sharing import TRIES, Ended, Unit, share
 from bench.leases import Busy
 from bench.stops import Stopped
 from bench.suites.cell import Cell

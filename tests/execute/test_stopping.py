@@ -150,7 +150,7 @@ def test_a_worker_begins_nothing_once_the_end_was_asked_for(
 ) -> None:
     from bench.execute import dask
     from bench.execute.plan import Request
-    from bench.execute.units import Ended, Unit
+    from bench.execute.sharing import Ended, Unit
     from bench.execute.worker import Setup
 
     monkeypatch.setattr(dask, "_STATES", {})

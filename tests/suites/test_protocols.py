@@ -14,12 +14,11 @@ from bench.contract import NetSpec, Pool, ProtocolConstants
 from bench.data.base import ImageData, make_split
 from bench.errors import BenchError
 from bench.execute.context import CellContext
-from bench.execute.evaluate import evaluate, fingerprint
+from bench.execute.evaluate import evaluate, fingerprint, task_list
 from bench.execute.fits import FitRun
 from bench.execute.fitting import fit_key
 from bench.execute.progress import Progress
 from bench.execute.scenario import plan_teachers
-from bench.execute.task_lists import task_list
 from bench.learners.base import LearnerSettings
 from bench.learners.maml import Maml
 from bench.nets.norm import holds_statistics

@@ -12,9 +12,8 @@ from bench.contract import TaskShape
 from bench.contract.descriptions import Description, descriptions
 from bench.errors import BenchError
 from bench.suites.cell import Cell
-from bench.suites.expand import expand
+from bench.suites.expand import expand, merged
 from bench.suites.explain import Setting, explain
-from bench.suites.layers import merged
 from bench.suites.protocols import BUDGETS, PROTOCOLS
 from bench.suites.suite import read_suite
 from purer.config import PurerConfig

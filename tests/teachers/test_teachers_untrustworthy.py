@@ -9,7 +9,7 @@ import torch
 
 from bench.contract import Pool, ProtocolConstants
 from bench.suites.protocols import protocol
-from bench.teachers.untrustworthy import CLAIMED, digest_of, with_untrustworthy
+from bench.teachers.adapt import CLAIMED, digest_of, with_untrustworthy
 from tests.helpers import tiny_pool
 
 SHARES = (0.2, 0.4, 0.6, 0.8, 1.0)

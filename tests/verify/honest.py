@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
-from bench.data.opening import open_data
 from bench.data.sets.glyphs import Glyphs
+from bench.data.sources import open_data
 from bench.execute.cell import run_cell
 from bench.execute.state import RunState
 from bench.results.files import content_hash

@@ -13,14 +13,14 @@ from typing import Any, get_args
 
 from bench import registry
 from bench.contract import Learner, Method, TaskShape
-from bench.contract.protocol import BnMode
+from bench.contract.config import BnMode
 from bench.data.base import DatasetSource
 from bench.data.digests import DigestMemory
 from bench.data.sets.glyphs import Glyphs
 from bench.data.tasks import lists_digest
 from bench.results.files import content_hash
 from bench.suites.catalogue import names_of
-from bench.suites.layers import defaults
+from bench.suites.expand import defaults
 from bench.suites.protocols import PROTOCOLS
 from bench.suites.suite import Suite, read_suite, suite_parts
 from bench.verify import known

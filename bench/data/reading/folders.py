@@ -12,13 +12,13 @@ from typing import ClassVar
 
 import numpy as np
 
-from bench.cores import available_cores
 from bench.data.base import ClassImages, DatasetSource, Listing, find_one_of
 from bench.data.digests import DigestMemory
-from bench.data.reading.class_splits import SPLITS, ClassSplit
 from bench.data.reading.decoding import ENDINGS, decode_image
 from bench.data.reading.tree import Tree, merge, open_tree
+from bench.data.sets import SPLITS, ClassSplit
 from bench.errors import BenchError
+from bench.processes import available_cores
 
 SPLIT_NAMES = {
     "train": "train",

@@ -15,8 +15,8 @@ import numpy as np
 from bench.data.base import ClassImages, Download, Listing
 from bench.data.digests import DigestMemory
 from bench.data.reading.archives import is_tar, unpack_tar
-from bench.data.reading.class_splits import class_split
 from bench.data.reading.folders import FolderSource
+from bench.data.sets import class_split
 from bench.errors import BenchError
 
 OFFICIAL = "cifar-100-python"

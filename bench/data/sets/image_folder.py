@@ -13,7 +13,7 @@ from pydantic import Field, ValidationError
 
 from bench.contract import Config
 from bench.data.base import IMAGENET_MEAN, IMAGENET_STD, find_one_of
-from bench.data.reading.class_splits import SPLITS
+from bench.data.images import Mean, Std
 from bench.data.reading.decoding import ENDINGS, UNREAD
 from bench.data.reading.folders import (
     Arrangement,
@@ -23,8 +23,8 @@ from bench.data.reading.folders import (
     is_image,
     one_spelling,
 )
-from bench.data.reading.images import Mean, Std
 from bench.data.reading.tree import Tree, is_visible, open_tree
+from bench.data.sets import SPLITS
 from bench.errors import BenchError
 from bench.seeds import numpy_generator
 

@@ -11,7 +11,6 @@ import io
 from pathlib import PurePosixPath
 
 from bench.data.base import IMAGENET_MEAN, IMAGENET_STD
-from bench.data.reading.class_splits import SPLITS
 from bench.data.reading.folders import (
     Arrangement,
     FolderSource,
@@ -21,6 +20,7 @@ from bench.data.reading.folders import (
     is_image,
 )
 from bench.data.reading.tree import Tree
+from bench.data.sets import SPLITS
 from bench.errors import BenchError
 
 

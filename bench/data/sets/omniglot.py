@@ -9,9 +9,9 @@ five smallest are val and the rest train, as in Meta-Dataset (Triantafillou et a
 from __future__ import annotations
 
 from bench.data.base import Download
-from bench.data.reading.class_splits import SPLITS, ClassSplit, read_split
 from bench.data.reading.folders import Arrangement, FolderSource, arrange_by_class
 from bench.data.reading.tree import Tree
+from bench.data.sets import SPLITS, ClassSplit, read_split
 
 ARCHIVES = ("images_background.zip", "images_evaluation.zip")
 DRAWINGS = 20

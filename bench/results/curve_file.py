@@ -1,4 +1,4 @@
-"""The points of a cell under way, in a file that others may read.
+"""Points of curves: a bounded number, chosen alike while a fit runs and when it has ended.
 
 `<cell>/.curve.jsonl` holds a line `[step, name, value]` per point, at most a thousand points of
 each curve. It grows every ten seconds while the cell is fitted, and is deleted when the cell is
@@ -9,14 +9,37 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-
-from bench.results.thinning import Thinning
+from typing import TypeVar
 
 CURVE_FILE = ".curve.jsonl"
 Row = tuple[int, str, float]
 """Step, name and value of a point."""
+MOST_POINTS = 1000
+"""Points of a curve that MLflow gets; its page draws fewer."""
+_Row = TypeVar("_Row", bound="tuple[int, str, object]")
+
+
+class Thinning:
+    """Lets pass the first point of each curve in each thousandth of the steps.
+
+    Args:
+        total: number of steps; up to a thousand, every point passes.
+    """
+
+    def __init__(self, total: int) -> None:
+        self._stride = max(1, -(-total // MOST_POINTS))
+        self._last: dict[str, int] = {}
+
+    def __call__(self, rows: Iterable[_Row]) -> Iterator[_Row]:
+        """Yield the rows (step, name, value) that pass, given in the order of their steps."""
+        for row in rows:
+            step, name, _ = row
+            part = step // self._stride
+            if part > self._last.get(name, -1):
+                self._last[name] = part
+                yield row
 
 
 class CurveReader:
