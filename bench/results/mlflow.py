@@ -6,13 +6,11 @@ import functools
 import logging
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from bench.errors import BenchError
-from bench.leases import waiting
 from bench.results.mlflow_store import EXPERIMENT, MARK, VERSION, Store, version_of
 from bench.results.mlflow_view import (
     Point,
@@ -73,14 +71,10 @@ class Tracker:
         self.store = store
         self._parents: dict[str, Run] = {}
         try:
-            with self.alone():
+            with store.alone():
                 self.client, self.experiment = store.opened(self._open)
         except Exception as error:
             raise BenchError(store.cannot_be_opened(error)) from error
-
-    def alone(self) -> AbstractContextManager[object]:
-        """Keep other processes from writing during the block."""
-        return waiting(self.store.runs / ".mlflow.lease", "the MLflow store")
 
     def _open(self, uri: str) -> tuple[Any, str]:
         from mlflow.tracking import MlflowClient
@@ -130,7 +124,7 @@ class Tracker:
             Whether anything was written.
         """
         record, version = stored.record, version_of(stored)
-        with self.alone():
+        with self.store.alone():
             is_marked = not self.store.pending([stored])
             if known is None and is_marked:
                 return False
@@ -155,7 +149,7 @@ class Tracker:
         Returns:
             The run's id, and what it shows already: that of a process that was killed is taken up.
         """
-        with self.alone():
+        with self.store.alone():
             at = int(1000 * started)
             taken = next((run for run in self._runs_of(record) if _is_open(run)), None)
             if taken is None:
@@ -196,7 +190,7 @@ class Tracker:
         """
         cells = set(running)
         alive = cells | {(suite, "") for suite, _ in cells}
-        with self.alone():
+        with self.store.alone():
             for run in self.runs("attributes.status = 'RUNNING'"):
                 if "suite" in run.data.tags and _place(run) not in alive:
                     last = max((one.timestamp for one in self._points(run)), default=0)
@@ -207,7 +201,7 @@ class Tracker:
         """Give a suite's run the time from the start of its first cell to the end of its last."""
         records = [one.record for one in stored if one.record.suite == suite]
         if records:
-            with self.alone():
+            with self.store.alone():
                 run = self.parent(suite, min(milliseconds(one.started) for one in records))
                 end = max(milliseconds(one.ended) for one in records)
                 if run.info.end_time != end or run.info.status != "FINISHED":
@@ -215,7 +209,7 @@ class Tracker:
 
     def attach_report(self, suite: str, folder: Path) -> None:
         """Attach a rendered report, page, tables and figures, to the suite's parent run."""
-        with self.alone():
+        with self.store.alone():
             parent = self.parent(suite)
         self._attach(parent, report_artifacts(folder))
 

@@ -82,7 +82,7 @@ def _ingest_part(tracker: Tracker, stored: Sequence[StoredRecord]) -> list[Store
     if store.database is None:
         return []
     with (
-        tracker.alone(),
+        tracker.store.alone(),
         contextlib.closing(sqlite3.connect(store.database, timeout=20)) as connection,
     ):
         place = _artifact_folder(connection, tracker.experiment)

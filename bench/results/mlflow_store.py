@@ -14,12 +14,14 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import unquote, urlsplit
 
 from bench.errors import first_line
+from bench.leases import waiting
 from bench.results.files import file_sha256, sync_folder, write_text
 from bench.results.mlflow_view import page
 from bench.results.store import DONE, RECORD, StoredRecord
@@ -76,6 +78,12 @@ class Store:
         """The SQLite file that holds the store; None where something else does."""
         path = self.uri.removeprefix(_SQLITE).partition("?")[0]
         return Path(unquote(path)) if self.uri.startswith(_SQLITE) else None
+
+    def alone(self) -> AbstractContextManager[object]:
+        """Keep other processes from writing during the block, also those of another runs folder."""
+        folder = self.runs if self.database is None else self.database.parent
+        folder.mkdir(parents=True, exist_ok=True)
+        return waiting(folder / ".mlflow.lease", "the MLflow store")
 
     def folder_tags(self) -> dict[str, str]:
         """Return the tag by which a store of many folders knows the runs of this one."""

@@ -16,6 +16,7 @@ import pytest
 import sqlalchemy
 from click.testing import CliRunner
 
+from bench import leases
 from bench.cli.ingest import ingest, write_all
 from bench.errors import BenchError
 from bench.results.find import find_records
@@ -306,6 +307,19 @@ def test_a_full_disk_leaves_no_store_and_is_said(
     with pytest.raises(BenchError, match="No space left on device"):
         Tracker(Store(tmp_path))
     assert not (tmp_path / DATABASE).exists()
+
+
+def test_two_folders_that_share_a_store_write_one_after_the_other(
+    empty_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its file is made once: who comes second waits, instead of deleting what is half made."""
+    shutil.copy(empty_store, tmp_path / "team.db")
+    uri, waited = f"sqlite:///{tmp_path / 'team.db'}", list[float]()
+    with contextlib.ExitStack() as first:
+        first.enter_context(Store(tmp_path / "a", uri).alone())
+        monkeypatch.setattr(leases.time, "sleep", lambda s: first.close() or waited.append(s))
+        Tracker(Store(tmp_path / "b", uri))
+    assert waited == [leases.LOOK_EVERY]
 
 
 def test_another_store_is_another_place_and_its_password_is_not_shown(runs: Path) -> None:
