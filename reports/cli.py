@@ -19,9 +19,6 @@ if TYPE_CHECKING:
     from bench.results.find import Reading
     from reports.tables.collection import Report
 
-PLANNED = "planned"
-NOTHING_STORED = "No stored records yet.\n"
-
 
 @click.command()
 @click.argument("runs", type=UserPath(), default=Path("runs"))
@@ -104,8 +101,11 @@ def report(
 
     with reading_told(functools.partial(click.echo, err=True)) as reading:
         if update:
+            from reports.updating import Blocks, marked_files, update_file
+
             files = [file for path in update for file in marked_files(path)]
-            current = [update_file(runs, file, only, not check, reading) for file in files]
+            blocks = Blocks(runs, only, reading)
+            current = [update_file(file, blocks, write=not check) for file in files]
             if check and not all(current):
                 context.exit(1)
         elif pictures is not None:
@@ -209,74 +209,3 @@ def _json(report: Report, paths: list[Path]) -> str:
     content["agreement"] = [row for group in report.groups for row in agreement_rows(group)]
     content["hazards"] = [row for family in report.families for row in hazard_rows(family)]
     return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
-
-
-def marked_files(path: Path) -> list[Path]:
-    """Return a file as it is, or the Markdown files below a folder that have a results marker.
-
-    Raises:
-        BenchError: a folder without such a file.
-    """
-    from reports.text.markdown import OPEN
-
-    if not path.is_dir():
-        return [path]
-    pages = sorted(path.rglob("*.md"))
-    files = [page for page in pages if OPEN in page.read_text(encoding="utf-8", errors="replace")]
-    if not files:
-        raise BenchError(f"no .md file in '{path}' has a marker '{OPEN} NAME -->'; name another")
-    return files
-
-
-def update_file(
-    runs: Path,
-    file: Path,
-    only: tuple[str, ...] = (),
-    write: bool = True,
-    reading: Reading | None = None,
-) -> bool:
-    """Bring the tables between a Markdown file's markers up to date; tell whether they were.
-
-    Args:
-        runs: the folder that holds a folder of records for each marker's NAME, whose kinds of
-            tables and KEY=VALUE conditions follow it; after the word `planned`, a block whose
-            records are not there yet says so.
-        file: the Markdown file.
-        only: as in `make_report`.
-        write: False leaves the file alone and only says whether it would change.
-        reading: takes note of records that are left out; None warns of them.
-
-    Raises:
-        BenchError: a file that cannot be read, a marker without end, or as `make_report`.
-    """
-    from bench.results.files import write_text
-    from bench.results.select import load_records
-    from reports.tables.build import build_tables
-    from reports.text.markdown import markdown, update_blocks
-
-    try:
-        old = file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise BenchError(f"'{file}' is not a readable text file ({error}); name another") from None
-
-    def make(name: str, words: tuple[str, ...]) -> str:
-        kinds = tuple(word for word in words if "=" not in word and word != PLANNED)
-        conditions = tuple(word for word in words if "=" in word)
-        try:
-            stored = load_records(runs / name, (*only, *conditions), reading)
-        except BenchError:
-            if PLANNED in words:
-                return NOTHING_STORED
-            raise
-        tables = build_tables(stored, kinds)
-        return markdown(tables, file.parent)
-
-    new = update_blocks(old, make)
-    if new == old:
-        click.echo(f"{file} is up to date")
-    elif write:
-        write_text(file, new)
-        click.echo(f"{file} updated")
-    else:
-        click.echo(f"{file} is out of date; run: bench report {runs} --update {file}", err=True)
-    return new == old

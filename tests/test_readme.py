@@ -13,12 +13,13 @@ from packaging.requirements import Requirement
 from bench.cli.main import cli, main
 from bench.registry import names
 from bench.results.find import find_records
-from bench.results.select import load_records
+from bench.results.select import each_cell_once
+from bench.results.store import StoredRecord
 from bench.suites.files import suite_names
-from reports.cli import marked_files
 from reports.pictures import stale_pictures
 from reports.tables.build import build_tables
 from reports.text.render import terminal_text
+from reports.updating import marked_files
 
 ROOT = Path(__file__).resolve().parents[1]
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -34,8 +35,13 @@ def test_tables_are_rendered_from_the_stored_records() -> None:
     assert end.value.code == 0, "run tox -e report"
 
 
-def test_pictures_are_drawn_from_the_stored_records() -> None:
-    stale = stale_pictures(load_records(ROOT / "results"), ROOT / "docs" / "figures")
+@pytest.fixture(scope="module")
+def stored() -> list[StoredRecord]:
+    return find_records(ROOT / "results")
+
+
+def test_pictures_are_drawn_from_the_stored_records(stored: list[StoredRecord]) -> None:
+    stale = stale_pictures(each_cell_once(stored), ROOT / "docs" / "figures")
     assert stale == [], "run tox -e report"
 
 
@@ -76,8 +82,7 @@ def test_the_report_environment_renders_every_page_with_tables() -> None:
     assert {file for path in updated for file in marked_files(path)} == set(PAGES)
 
 
-def test_stored_records_are_complete_and_clean() -> None:
-    stored = find_records(ROOT / "results")
+def test_stored_records_are_complete_and_clean(stored: list[StoredRecord]) -> None:
     assert {one.record.suite for one in stored} >= {"glyphs", "cifar_fs_ss"}
     for one in stored:
         assert one.folder.name == one.record.cell_hash
@@ -94,8 +99,8 @@ def test_stored_records_are_complete_and_clean() -> None:
             assert files <= {"record.json", "tasks.parquet", "predictions.parquet", "curve.parquet"}
 
 
-def test_tables_of_the_stored_records_fit_a_terminal() -> None:
-    tables = build_tables(load_records(ROOT / "results"), ["accuracy", "teachers", "hazards"])
+def test_tables_of_the_stored_records_fit_a_terminal(stored: list[StoredRecord]) -> None:
+    tables = build_tables(each_cell_once(stored), ["accuracy", "teachers", "hazards"])
     assert max(map(len, terminal_text(tables, 100).splitlines())) <= 100
 
 

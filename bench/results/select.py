@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from bench.errors import BenchError, unknown_name
@@ -49,13 +49,17 @@ def load_records(
     Raises:
         BenchError: no folder, no readable record, or a condition that nothing meets.
     """
-    cells: dict[str, StoredRecord] = {}
-    for folder in (*reversed(beside), root):
-        for stored in sorted(find_records(folder, reading), key=_precedence):
-            cells[stored.record.cell_hash] = stored
+    found = [each_cell_once(find_records(one, reading)) for one in (*reversed(beside), root)]
+    cells = {one.record.cell_hash: one for stored in found for one in stored}
     if not cells:
         raise BenchError(f"no finished record below '{root}'; run a suite first: bench run micro")
     return narrowed([cells[name] for name in sorted(cells)], only)
+
+
+def each_cell_once(stored: Iterable[StoredRecord]) -> list[StoredRecord]:
+    """Return one record for each cell, by hash: a finished one counts, then the latest."""
+    cells = {one.record.cell_hash: one for one in sorted(stored, key=_precedence)}
+    return [cells[name] for name in sorted(cells)]
 
 
 def _precedence(stored: StoredRecord) -> tuple[bool, bool, str]:

@@ -158,7 +158,7 @@ def _told_apart(record: Record, alike: Sequence[Record]) -> str:
 
 def _differing(dicts: Sequence[dict[str, Any]]) -> list[str]:
     keys = sorted(set().union(*dicts))
-    return [k for k in keys if len({canonical_json(one.get(k)) for one in dicts}) > 1]
+    return [k for k in keys if any(one.get(k) != dicts[0].get(k) for one in dicts)]
 
 
 def _results(stored: Sequence[StoredRecord]) -> dict[tuple[Row, Setting], Result]:
@@ -167,13 +167,14 @@ def _results(stored: Sequence[StoredRecord]) -> dict[tuple[Row, Setting], Result
     for one in stored:
         for kind, config in _configs(one.record, added).items():
             configs[kind].append(config)
+    differing = {kind: _differing(alike) for kind, alike in configs.items()}
     places: dict[tuple[Row, Setting], list[StoredRecord]] = defaultdict(list)
     for one in stored:
         record = one.record
         variant = ", ".join(
             f"{key}={config.get(key)}"
             for kind, config in _configs(record, added).items()
-            for key in _differing(configs[kind])
+            for key in differing[kind]
         )
         row = _row(record, variant, origin_of(one.folder, record.cell_hash))
         places[row, _setting(record)].append(one)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from bench import registry
 from bench.errors import BenchError, unknown_name
 from bench.results.frame import record_row
+from bench.results.memo import Memo
 from bench.results.store import StoredRecord
 from reports.offered import offered_tables
 from reports.rows.families import Family, hazard_families
@@ -41,7 +42,9 @@ OVERVIEW, HAZARDS, HOURS = "overview", "hazards", "hours"
 those of `reports.tables.claims`."""
 
 
-def build_tables(stored: Sequence[StoredRecord], kinds: Sequence[str] = ()) -> list[Table]:
+def build_tables(
+    stored: Sequence[StoredRecord], kinds: Sequence[str] = (), memo: Memo | None = None
+) -> list[Table]:
     """Return the table over all groups, those of each group, and what each choice is worth.
 
     Args:
@@ -51,6 +54,7 @@ def build_tables(stored: Sequence[StoredRecord], kinds: Sequence[str] = ()) -> l
             The overview, and
             all where none is named, leave out the groups all of whose records a table of hazards
             holds already.
+        memo: remembers resampled numbers from one call to the next.
 
     Raises:
         BenchError: an unknown kind, a damaged table of tasks, or a table of another package that
@@ -61,7 +65,7 @@ def build_tables(stored: Sequence[StoredRecord], kinds: Sequence[str] = ()) -> l
     for kind in kinds:
         if kind not in known:
             raise unknown_name("table", kind, known)
-    groups, families = make_groups(stored), hazard_families(stored)
+    groups, families = make_groups(stored, memo), hazard_families(stored)
     inner = [kind for kind in kinds if kind in KINDS]
     rest = shown_groups(groups, families)
     tables = overview_tables(rest) if not kinds or OVERVIEW in kinds else []

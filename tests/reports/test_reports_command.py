@@ -15,7 +15,8 @@ from report_records import accuracies, make_record, standard_suite
 
 from bench.cli.main import main as cli
 from bench.errors import BenchError
-from reports.cli import make_report, report, update_file
+from reports.cli import make_report, report
+from reports.updating import Blocks, update_file
 
 TEXTS = ["report.html", "results.csv", "summary.csv", "tables.md", "tables.tex"]
 FILES = [".resampled.json", *TEXTS]
@@ -171,9 +172,9 @@ def test_update_of_a_folder_takes_its_files_with_markers(runs, tmp_path):
 def test_check_notices_a_changed_record(runs, tmp_path):
     file = page(tmp_path, "<!-- results: cifar_fs_ss -->")
     invoke(runs, "--update", file)
-    assert update_file(runs, file, write=False)
+    assert update_file(file, Blocks(runs), write=False)
     make_record(runs / "cifar_fs_ss", "average", accuracies(0.5, "new"), learner="anil")
-    assert not update_file(runs, file, write=False)
+    assert not update_file(file, Blocks(runs), write=False)
 
 
 @pytest.mark.parametrize("words", ["elsewhere accuracy", "cifar_fs_ss accuracy method=unheard"])
@@ -190,7 +191,7 @@ def test_a_planned_block_shows_what_is_stored_and_names_no_unknown_table(runs, t
     assert invoke(runs, "--update", file)[0] == 0
     assert "**47.5 ± 2.1**" in file.read_text(encoding="utf-8")
     with pytest.raises(BenchError, match="acuracy"):
-        update_file(runs, page(tmp_path, "<!-- results: cifar_fs_ss planned acuracy -->"))
+        update_file(page(tmp_path, "<!-- results: cifar_fs_ss planned acuracy -->"), Blocks(runs))
 
 
 def test_two_blocks_have_their_own_kinds(runs, tmp_path):
@@ -221,7 +222,7 @@ def test_a_bad_marker_changes_nothing(runs, tmp_path, marker, end, words):
     file = page(tmp_path, marker, end)
     before = file.read_text(encoding="utf-8")
     with pytest.raises(BenchError, match=words) as raised:
-        update_file(runs, file)
+        update_file(file, Blocks(runs))
     assert "\n" not in str(raised.value)
     assert file.read_text(encoding="utf-8") == before
 
