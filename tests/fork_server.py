@@ -25,7 +25,7 @@ from typing import IO, Any, NoReturn
 
 LIBRARIES = (
     *("click", "filelock", "jinja2", "numpy", "pandas", "psutil", "pyarrow.parquet", "pydantic"),
-    *("rich.progress", "rich.table", "safetensors.torch", "scipy.special", "torch._dynamo", "yaml"),
+    *("rich.progress", "rich.table", "safetensors.torch", "scipy.special", "yaml"),
     *("PIL.Image", "mlflow.tracking", "sqlalchemy.orm", "sqlalchemy.dialects.sqlite"),
     *("alembic.command", "alembic.config", "mlflow.store.tracking.sqlalchemy_workspace_store"),
     "mlflow.store.artifact.artifact_repository_registry",
@@ -69,6 +69,7 @@ def _with_project() -> IO[str]:
     for name in sorted(_modules(Path(sys.path[0]))):
         with contextlib.suppress(ImportError):  # of a library that is not installed
             importlib.import_module(name)
+    _read_sources(Path(sys.path[0]))
     assert not _threads()
     with os.fdopen(orders, encoding="utf-8") as lines:
         for line in lines:
@@ -77,9 +78,22 @@ def _with_project() -> IO[str]:
 
 
 def _modules(root: Path) -> Iterable[str]:
-    for path in (file for package in PACKAGES for file in (root / package).rglob("*.py")):
+    for path in _files(root):
         parts = path.relative_to(root).with_suffix("").parts
         yield ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def _files(root: Path) -> Iterable[Path]:
+    return (file for package in PACKAGES for file in (root / package).rglob("*.py"))
+
+
+def _read_sources(root: Path) -> None:
+    """Read the syntax of all modules: a digest of code then costs a copy less."""
+    from bench.results.syntax import read_module
+
+    for path in _files(root):
+        package = ".".join(path.relative_to(root).parts[:-1])
+        read_module(path.read_text(encoding="utf-8"), package)
 
 
 def _start(line: str) -> None:

@@ -9,6 +9,7 @@ dataclass's fields are part of it, but are no references: nothing runs them.
 from __future__ import annotations
 
 import ast
+import functools
 import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -56,8 +57,9 @@ class Module:
     executed: set[str] = field(default_factory=set)
 
 
+@functools.cache
 def read_module(text: str, package: str) -> Module:
-    """Return the top level of a module.
+    """Return the top level of a module, which is not to be changed: each text is read once.
 
     Args:
         text: its source.
