@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from importlib.metadata import EntryPoint, EntryPoints, entry_points
 from pathlib import Path
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 import pytest
-import torch
 
 from bench import registry
-from tests.helpers import copy_cache, shared_folder
+from tests.folders import copy_cache, shared_folder
+
+if TYPE_CHECKING:
+    import torch
 
 
 def pytest_configure() -> None:
@@ -38,6 +41,16 @@ def pytest_configure() -> None:
         return EntryPoints(one for one in points if not (one.dist and one.dist.name in foreign))
 
     registry.entry_points = visible
+
+
+def pytest_collection_finish() -> None:
+    """Spare the looks for garbage what the imports have made: it stays to the end."""
+    gc.freeze()
+
+
+def pytest_unconfigure() -> None:
+    """Let all be collected at the end, as libraries expect that count what is left."""
+    gc.unfreeze()
 
 
 def offered(groups: Iterable[str]) -> list[EntryPoint]:
@@ -72,6 +85,8 @@ def data_dir() -> Path:
 @pytest.fixture
 def cuda() -> torch.device:
     """A CUDA device."""
+    import torch
+
     if not torch.cuda.is_available():
         pytest.skip("no CUDA device on this machine")
     return torch.device("cuda")

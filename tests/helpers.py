@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import io
-import os
-import shutil
 import signal
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 import torch
-from filelock import FileLock
 
 from bench.data.base import ImageData, make_split
 from bench.execute.cell import run_cell
@@ -40,46 +35,13 @@ __all__ = [
     "Saves",
     "StopAfter",
     "cell_of",
-    "copy_cache",
     "run_toy",
-    "shared_folder",
     "tiny_context",
     "tiny_net",
     "tiny_pool",
     "tiny_tasks",
     "toy_data",
 ]
-
-
-def shared_folder(
-    factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]
-) -> Path:
-    """Return a folder that the processes of pytest-xdist share; who asks first makes it.
-
-    Args:
-        factory: of this process.
-        name: of the folder, one for each content.
-        make: fills the empty folder, which nothing changes afterwards.
-    """
-    base = factory.getbasetemp()
-    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name
-    made = folder.with_name(f"{name}.made")
-    with FileLock(f"{folder}.lock"):
-        if not made.exists():
-            shutil.rmtree(folder, ignore_errors=True)
-            folder.mkdir()
-            make(folder)
-            made.touch()
-    return folder
-
-
-def copy_cache(cache: Path, target: Path) -> Path:
-    """Copy a cache folder; decoded images (64 MB of glyphs) are linked, so change none in place."""
-
-    def copy(source: str, at: str) -> None:
-        (os.link if source.endswith(".npy") else shutil.copy2)(source, at)
-
-    return Path(shutil.copytree(cache, target, copy_function=copy))
 
 
 class Saves:

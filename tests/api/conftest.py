@@ -13,7 +13,7 @@ from bench.contract import Budget
 from bench.results.find import find_records
 from bench.suites.protocols import budget
 from tests.api.small import COUNTS, METHODS, SETTINGS
-from tests.helpers import copy_cache
+from tests.folders import copy_cache
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tests import processes
-from tests.helpers import copy_cache
+from tests.folders import copy_cache
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("bench", "baselines", "purer", "reports")

@@ -22,7 +22,7 @@ from bench.execute.worker import Setup
 from tests.execute.test_dask_crew import ROOM, Client
 from tests.execute.test_run import arguments, bench, by_method
 from tests.execute.test_sharing import Shown
-from tests.helpers import copy_cache
+from tests.folders import copy_cache
 
 
 def test_paths_mean_the_same_to_all_workers() -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.execute.checkouts import Checkout
-from tests.helpers import copy_cache
+from tests.folders import copy_cache
 
 pytestmark = pytest.mark.slow
 Records = dict[str, dict[str, Any]]

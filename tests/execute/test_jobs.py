@@ -24,7 +24,8 @@ from bench.execute.sharing import Ended, Unit
 from bench.execute.worker import Setup, _sendable, _Worker
 from bench.results.store import StoredRecord
 from tests.execute.test_run import ENVIRONMENT, arguments, bench, by_method, fitting
-from tests.helpers import cell_of, copy_cache
+from tests.folders import copy_cache
+from tests.helpers import cell_of
 from tests.processes import Process
 
 SETUP = Setup("micro", ("glyphs",), Request(Path(), Path(), None, {}, "cpu", 1, "bench"))

@@ -18,7 +18,8 @@ from bench.results.files import write_json
 from bench.results.record import Record, summarise
 from bench.results.store import StoredRecord, read_record, write_tasks
 from bench.teachers.transfer import export_pool
-from tests.helpers import copy_cache, tiny_pool
+from tests.folders import copy_cache
+from tests.helpers import tiny_pool
 
 TINY = ["--set=n_test_tasks=8", "--set=budget.teacher_epochs=1", "--set=budget.max_teachers=2"]
 

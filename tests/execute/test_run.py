@@ -20,7 +20,7 @@ from bench.results.find import find_records
 from bench.results.record import check_hash
 from bench.results.store import StoredRecord, is_finished
 from tests import processes
-from tests.helpers import copy_cache
+from tests.folders import copy_cache
 from tests.processes import Process
 
 TINY = [

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.storm import assert_complete, assert_mlflow_is_equal, by_cells, storm, words
-from tests.helpers import copy_cache
+from tests.folders import copy_cache
 
 KILLS = 8
 SUITE = """

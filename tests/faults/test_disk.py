@@ -18,7 +18,7 @@ import pytest
 from bench.execute.integrity import damaged
 from bench.results import files
 from tests.faults.left_by_a_run import Left
-from tests.helpers import copy_cache
+from tests.folders import copy_cache
 
 ONLY_REMEMBERED = re.compile(r"plans|similarity|digests\.json|\.resampled|\.key$")
 

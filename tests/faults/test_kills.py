@@ -22,7 +22,7 @@ from tests.faults.storm import (
     storm,
     words,
 )
-from tests.helpers import copy_cache
+from tests.folders import copy_cache
 
 KILLS = int(os.environ.get("PURER_BENCH_KILLS", "50"))
 OF_A_ROUND = 5

@@ -14,7 +14,7 @@ import pytest
 from tests.execute.test_jobs import assert_same
 from tests.execute.test_run import bench, by_method
 from tests.faults.storm import SUITE, assert_mlflow_is_equal
-from tests.helpers import copy_cache
+from tests.folders import copy_cache
 
 ITERATIONS = int(os.environ.get("PURER_BENCH_SLURM_ITERATIONS", "600"))
 """Of the fit; with so many it takes longer than a minute on an ordinary core."""

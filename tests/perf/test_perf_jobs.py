@@ -17,7 +17,7 @@ from typing import NamedTuple
 from bench.results.find import find_records
 from tests.execute.test_run import ENVIRONMENT
 from tests.faults.storm import SUITE, words
-from tests.helpers import copy_cache
+from tests.folders import copy_cache
 
 SEEDS = 8
 CELLS = 8 * SEEDS

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from honest import honest_runs
 
-from tests.helpers import copy_cache, shared_folder
+from tests.folders import copy_cache, shared_folder
 
 
 @pytest.fixture(scope="session")
