@@ -8,7 +8,7 @@ from pathlib import Path
 
 from bench.results.files import atomic_path, content_hash, write_text
 from bench.results.store import StoredRecord
-from reports.figures import frontier, untrustworthy
+from reports.figures import frontier, student_size, untrustworthy
 from reports.figures.budgets import budgets_drawing, shown_records
 from reports.figures.drawing import Drawing
 from reports.figures.style import as_bytes, laid_out
@@ -27,6 +27,11 @@ def _frontier(stored: Sequence[StoredRecord], dark: bool = False) -> Made:
     return frontier.frontier_drawing(shown, dark), shown
 
 
+def _student_size(stored: Sequence[StoredRecord]) -> Made:
+    shown = student_size.shown_records(stored, "cifar_fs")
+    return student_size.student_size_drawing(shown, "cifar_fs"), shown
+
+
 def _untrustworthy(stored: Sequence[StoredRecord]) -> Made:
     shown = untrustworthy.shown_records(stored, "cifar_fs")
     return untrustworthy.untrustworthy_drawing(shown, "cifar_fs"), shown
@@ -36,6 +41,7 @@ PICTURES: dict[str, Callable[[Sequence[StoredRecord]], Made]] = {
     "budgets": _budgets,
     "frontier": _frontier,
     "frontier-dark": functools.partial(_frontier, dark=True),
+    "student-size": _student_size,
     "untrustworthy": _untrustworthy,
 }
 """By name of the file, without ending."""

@@ -45,6 +45,7 @@ def plan_rows(plan: ResolvedSuite, request: Request) -> list[dict[str, Any]]:
             "seed": cell.seed,
             "protocol": cell.protocol.name,
             "variant": cell.variant,
+            "apart": cell.apart,
             "status": status,
             "teachers_stored": None,
             "teachers": None,
@@ -139,7 +140,9 @@ def _shown(row: dict[str, Any]) -> dict[str, str]:
     tested = f"all {len(row['datasets'])}" if together else row["test_datasets"][0]
     memory = f"{row['memory_bytes'] / 2**30:.1f} GB" if row["memory_bytes"] else "–"
     return {
-        "method": "\n".join(filter(None, (f"{row['method']}{preset}", row["variant"]))),
+        "method": "\n".join(
+            filter(None, (f"{row['method']}{preset}", row["variant"], row["apart"]))
+        ),
         "learner": row["learner"] + calibration,
         "data": f"{row['scenario']} {tested}",
         "shape": f"{row['n_way']}w{row['k_shot']}s",

@@ -61,6 +61,17 @@ class Conv4(Backbone):
         return cast("list[tuple[nn.Conv2d, nn.BatchNorm2d]]", pairs)  # a ModuleList does not say so
 
 
+class Conv4Wide(Conv4):
+    """Conv4 with 64 channels: 256 features at 32 px, about four times Conv4's operations.
+
+    The width of the first papers (Vinyals et al., "Matching Networks for One Shot Learning",
+    NeurIPS 2016, arXiv 1606.04080; Snell et al., NeurIPS 2017, arXiv 1703.05175).
+    """
+
+    def __init__(self, n_classes: int, image_size: int, channels: int = 64) -> None:
+        super().__init__(n_classes, image_size, channels)
+
+
 class Conv4Pooled(Conv4):
     """Conv4 whose last feature map is averaged over all positions: 32 features at any size.
 

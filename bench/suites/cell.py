@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from pydantic import PrivateAttr
+
 from bench import registry
 from bench.contract import (
     Budget,
@@ -56,6 +58,21 @@ class Cell(Config):
     protocol: ProtocolConstants
     budget: Budget
     seed: int
+    _apart: str = PrivateAttr("")
+
+    @property
+    def apart(self) -> str:
+        """What tells the cell from others of its suite whose label would be the same; see `told`.
+
+        As `net=resnet10, steps=750`; not in the hash.
+        """
+        return self._apart
+
+    def told(self, apart: str) -> Cell:
+        """Return the same cell with words that tell it apart."""
+        cell = self.model_copy()
+        cell._apart = apart
+        return cell
 
     @property
     def shape(self) -> TaskShape:
@@ -86,7 +103,7 @@ class Cell(Config):
         return (
             f"{self.method}{preset} · {self.learner}{calibration} · {'+'.join(self.tested)} "
             f"{self.n_way}-way {self.k_shot}-shot · seed {self.seed}"
-            + (f" · {self.variant}" if self.variant else "")
+            + "".join(f" · {words}" for words in (self.variant, self._apart) if words)
         )
 
     @property

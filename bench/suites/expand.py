@@ -57,7 +57,7 @@ def expand(
         for cell in _expand_part(part, overrides, seeds or suite.seeds, dataset_dirs, methods)
     ]
     _check_counts(cells)
-    return cells
+    return _told_apart(cells)
 
 
 def _expand_part(
@@ -72,7 +72,8 @@ def _expand_part(
     for named in (suite.budgets, *(entry.budgets for entry in suite.methods)):
         for name in named:
             protocols.budget(name)  # refuses a name that is none
-    for architecture in [*suite.architectures, suite.net]:
+    own = [entry.net for entry in suite.methods if entry.net]
+    for architecture in dict.fromkeys([*suite.architectures, suite.net, *own]):
         check_net(architecture)
     for dataset in suite.datasets:
         check_name(dataset, dataset_dirs)
@@ -96,7 +97,7 @@ def _expand_part(
                         "datasets": datasets,
                         "test_datasets": tested,
                         "architectures": tuple(suite.architectures),
-                        "net": suite.net,
+                        "net": entry.net or suite.net,
                         "method": entry.method,
                         "preset": entry.preset,
                         "method_config": configs[learner],
@@ -277,3 +278,23 @@ def budget_of(suite: Suite, overrides: Overrides) -> Budget:
 def config_of(kind: type[Config], layers: Sequence[Layer], where: str) -> dict[str, Any]:
     """Return the complete configuration that layers come to, in JSON's types."""
     return validated(kind, merged(layers), where).model_dump(mode="json")
+
+
+def _told_apart(cells: Sequence[Cell]) -> list[Cell]:
+    """Return the cells; those of one label with the settings in which they differ."""
+    alike: dict[str, list[dict[str, Any]]] = {}
+    for cell in cells:
+        alike.setdefault(cell.label, []).append(_settings(cell))
+    told = []
+    for cell in cells:
+        others, own = alike[cell.label], _settings(cell)
+        differing = [k for k in own if any(one.get(k) != own[k] for one in others)]
+        words = ", ".join(f"{key}={own[key]}" for key in differing)
+        told.append(cell.told(words) if words else cell)
+    return told
+
+
+def _settings(cell: Cell) -> dict[str, Any]:
+    """Return settings of a cell that its label does not say."""
+    named = {"scenario": cell.scenario, "net": cell.net}
+    return {**named, **cell.method_config, **cell.calibration_config}

@@ -27,6 +27,8 @@ class MethodEntry(Config):
     method: str
     learner: str | list[str] | None = None
     preset: str = "released"
+    net: str | None = None
+    """the meta-model, where it differs from the suite's"""
     calibration: str | list[str] = UNCALIBRATED
     config: dict[str, Any] = {}
     budgets: dict[str, dict[str, Any]] = {}

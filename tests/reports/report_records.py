@@ -30,14 +30,16 @@ KNOWLEDGE = {
     "random": "parameters",
     "average": "parameters",
     "purer": "inversion",
+    "distill_ensemble": "inversion",
     "ensemble_centroids": "features",
     "teacher_centroids": "features",
     "oracle_protonet": "real_data",
 }
-INDUCTIVE = {"purer", "ensemble_centroids", "teacher_centroids"}
+INDUCTIVE = {"purer", "distill_ensemble", "ensemble_centroids", "teacher_centroids"}
 """The others are ranked apart from these."""
 
 LEARNERS = {
+    "distill_ensemble": "centroids",
     "ensemble_centroids": "centroids",
     "teacher_centroids": "centroids",
     "oracle_protonet": "protonet",
@@ -100,13 +102,14 @@ def make_record(folder: Path, method: str, values: np.ndarray | None, **changes:
     fields = _fields(method) | changes
     hashed = {key: fields[key] for key in HASHED}
     hashed |= {key: fields[key] for key in ("test_datasets",) if key in fields}
+    hashed |= {"net": fields["net"]} if fields["net"] != "conv4" else {}
     fields["cell_hash"] = content_hash(hashed)[:16]
     if values is not None:
         fields |= {
             "accuracy": summarise(values),
             "task_list_sha256": fields["task_list_sha256"] or _task_list(fields),
             "timing": fields.get("timing", _timing(method)),
-            "cost": Cost(params=29_541, macs_per_query_image=5_308_416),
+            "cost": fields.get("cost", Cost(params=29_541, macs_per_query_image=5_308_416)),
             "pool": None if method in ("random", "oracle_protonet") else _pool(fields["seed"]),
             "fit": FitSummary(sha256=content_hash(["fit", fields["cell_hash"]]), reused=False),
         }

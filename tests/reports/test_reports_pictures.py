@@ -7,17 +7,18 @@ from xml.etree import ElementTree
 import pytest
 
 from bench.results.files import write_parquet
+from bench.results.record import Cost
 from bench.results.select import load_records
 from reports.cli import report
-from reports.figures import frontier, untrustworthy
+from reports.figures import frontier, student_size, untrustworthy
 from reports.figures.budgets import budgets_drawing, shown_records
 from reports.pictures import PICTURES, digest, stale_pictures, write_pictures
 from tests.reports.report_records import BUDGET, PROTOCOL, accuracies, make_record
 
 LONG = {**BUDGET, "name": "long", "meta_iterations": 6000}
 
-DRAWN = [name for name in PICTURES if name != "untrustworthy"]
-"""The pictures of these records, which have no pool with untrustworthy teachers."""
+DRAWN = [name for name in PICTURES if name not in ("untrustworthy", "student-size")]
+"""The pictures of these records, which are of other suites than the rest."""
 
 
 @pytest.fixture
@@ -171,3 +172,36 @@ def test_untrustworthy_teachers_give_a_line_per_method_over_their_share(tmp_path
     assert line.get_ydata() == pytest.approx([40, 30, 20])
     one = [record for record in stored if not record.record.variant]
     assert untrustworthy.untrustworthy_drawing(one, "cifar_fs") is None
+
+
+def test_students_give_a_line_per_network_over_their_steps(tmp_path):
+    for net, params in (("conv4", 30_000), ("resnet10", 5_000_000)):
+        for steps in (750, 1500):
+            make_record(
+                tmp_path / net / str(steps),
+                "distill_ensemble",
+                accuracies(0.3 + steps / 15_000 + (net == "resnet10") / 10, f"{net}{steps}"),
+                suite="student_size",
+                net=net,
+                method_config={"steps": steps},
+                cost=Cost(params=params, macs_per_query_image=40 * params),
+            )
+    make_record(
+        tmp_path / "all", "ensemble_centroids", accuracies(0.55, "all"), suite="student_size"
+    )
+    make_record(tmp_path / "other", "random", accuracies(0.2, "random"))
+    stored = student_size.shown_records(load_records(tmp_path), "cifar_fs")
+    assert {one.record.suite for one in stored} == {"student_size"}
+    drawing = student_size.student_size_drawing(stored, "cifar_fs")
+    (axes,) = [a for a in drawing.draw().axes if a.get_visible()]
+    found = {c.get_label(): c.lines[0] for c in axes.containers}
+    assert [*found] == ["resnet10 (5.00 M, 200 M)", "conv4 (0.03 M, 1 M)"]
+    assert found["conv4 (0.03 M, 1 M)"].get_xdata().tolist() == [750, 1500]
+    assert found["conv4 (0.03 M, 1 M)"].get_ydata() == pytest.approx([35, 40])
+    assert axes.get_xscale() == "log"
+    assert [text.get_text() for text in axes.get_xticklabels()] == ["750", "1,500"]
+    assert [text.get_text() for text in axes.texts] == ["ensemble_centroids"]
+    dashed = [line.get_ydata() for line in axes.lines if line.get_linestyle() == "--"]
+    assert [list(line) for line in dashed] == [pytest.approx([55, 55])]
+    one = [s for s in stored if s.record.method_config.get("steps") != 750]
+    assert student_size.student_size_drawing(one, "cifar_fs") is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from pathlib import Path
 
 import pytest
@@ -385,3 +386,26 @@ def test_named_constants_are_the_papers() -> None:
     assert changed == {"name", "selection", "task_list", "teacher_weights", "teacher_checkpoint"}
     assert BUDGETS["paper"].meta_iterations == 60_000
     assert BUDGETS["paper"].validate_every == 500
+
+
+def test_cells_of_one_label_are_told_apart_by_what_differs(tmp_path: Path) -> None:
+    path = tmp_path / "sizes.yaml"
+    path.write_text(
+        "title: sizes\ndatasets: [glyphs]\narchitectures: [conv4]\nbudget: micro\nmethods:\n"
+        "  - {method: distill_ensemble, config: {steps: 4}}\n"
+        "  - {method: distill_ensemble, config: {steps: 8}}\n"
+        "  - {method: distill_ensemble, net: conv4_64, config: {steps: 8}}\n"
+        "  - {method: average, learner: protonet}\n"
+    )
+    cells = expand(*read_suite(str(path)))
+    assert [cell.net for cell in cells] == ["conv4", "conv4", "conv4_64", "conv4"]
+    label = "distill_ensemble · centroids · glyphs 5-way 1-shot · seed 0"
+    assert [cell.label for cell in cells] == [
+        f"{label} · net=conv4, steps=4",
+        f"{label} · net=conv4, steps=8",
+        f"{label} · net=conv4_64, steps=8",
+        "average · protonet · glyphs 5-way 1-shot · seed 0",
+    ]
+    plain = [Cell.model_validate(cell.model_dump()) for cell in cells]
+    assert [one.identity() for one in plain] == [one.identity() for one in cells]
+    assert [one.apart for one in pickle.loads(pickle.dumps(cells))] == [c.apart for c in cells]

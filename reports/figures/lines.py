@@ -1,0 +1,75 @@
+"""Accuracy against a quantity that a suite varies: a panel per k_shot, a line per row."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from reports.figures.style import axes_grid, look
+
+if TYPE_CHECKING:
+    import pandas
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+MARKERS = "oDs^vP*X"
+HEIGHT = 3.8
+"""Inches of a panel."""
+GREY = "#555555"
+
+
+def lines_figure(
+    lines: pandas.DataFrame,
+    label: str,
+    chance: bool = False,
+    ticks: Mapping[float, str] | None = None,
+    references: pandas.DataFrame | None = None,
+) -> Figure:
+    """Draw accuracy in percent with its interval; the lines in the order of their best accuracy.
+
+    Args:
+        lines: columns line, x, k_shot, n_way, mean, ci95; the last two are fractions.
+        label: of the x axis.
+        chance: whether guessing is drawn, dotted.
+        ticks: the marked places of a log axis, with their words; None: a linear axis.
+        references: rows without x, drawn as dashed lines with their names: columns line, k_shot,
+            mean.
+    """
+    import seaborn
+
+    names = list(lines.groupby("line")["mean"].max().sort_values(ascending=False).index)
+    colours = seaborn.color_palette("colorblind", len(names))
+    shots = sorted(set(lines["k_shot"]))
+    with look():
+        figure, panels = axes_grid(len(shots), 5.6, HEIGHT)
+        for axes, k_shot in zip(panels, shots, strict=True):
+            panel = lines[lines["k_shot"] == k_shot]
+            for number, (name, colour) in enumerate(zip(names, colours, strict=True)):
+                line = panel[panel["line"] == name].sort_values("x")
+                axes.errorbar(
+                    line["x"], 100 * line["mean"], yerr=100 * line["ci95"],
+                    color=colour, marker=MARKERS[number % len(MARKERS)], markersize=4,
+                    capsize=2, lw=1.2, label=name,
+                )  # fmt: skip
+            n_way = panel["n_way"].iloc[0]
+            if chance:
+                axes.axhline(100 / n_way, color=GREY, lw=0.9, ls=":")
+            if ticks:
+                axes.set_xscale("log")
+                axes.set_xticks([*ticks], [*ticks.values()], minor=False)
+                axes.set_xticks([], minor=True)
+            if references is not None:
+                _draw_references(axes, references[references["k_shot"] == k_shot])
+            axes.set(xlabel=label, ylabel="accuracy %", title=f"{n_way}-way {k_shot}-shot")
+        handles, texts = panels[0].get_legend_handles_labels()
+        figure.legend(handles, texts, loc="outside lower center", ncols=3)
+    return figure
+
+
+def _draw_references(axes: Axes, references: pandas.DataFrame) -> None:
+    for name, mean in zip(references["line"], references["mean"], strict=True):
+        axes.axhline(100 * mean, color=GREY, lw=0.9, ls="--")
+        axes.annotate(
+            name, (1, 100 * mean), xycoords=axes.get_yaxis_transform(), xytext=(-2, 2),
+            textcoords="offset points", ha="right", va="bottom", fontsize=7.5, color=GREY,
+        )  # fmt: skip

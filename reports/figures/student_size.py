@@ -1,0 +1,82 @@
+"""Accuracy of one student against its training steps, a line per network."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from bench.results.store import StoredRecord
+from reports.figures.drawing import Drawing
+from reports.figures.lines import lines_figure
+from reports.rows.groups import Group, make_groups
+
+if TYPE_CHECKING:
+    import pandas
+
+SUITE = "student_size"
+STUDENT = "distill_ensemble"
+
+
+def shown_records(stored: Sequence[StoredRecord], dataset: str) -> list[StoredRecord]:
+    """Return the records that the figure of a data set is made of."""
+    return [s for s in stored if s.record.suite == SUITE and s.record.datasets == [dataset]]
+
+
+def student_size_drawing(stored: Sequence[StoredRecord], dataset: str) -> Drawing | None:
+    """Return accuracy against training steps; None where no number of steps has a neighbour.
+
+    Args:
+        stored: records, one for each cell, see `shown_records`.
+        dataset: whose test tasks were scored.
+    """
+    import pandas
+
+    rows = [row for group in make_groups(stored) for row in _rows(group)]
+    students = pandas.DataFrame([row for row in rows if row["x"] is not None])
+    if students.empty or students["x"].nunique() < 2:
+        return None
+    others = pandas.DataFrame(
+        [row for row in rows if row["x"] is None], columns=["line", "k_shot", "mean"]
+    )
+    points = "; ".join(
+        f"{row['line']} {row['k_shot']}-shot after {row['x']} steps: {100 * row['mean']:.1f} %"
+        for row in students.sort_values(["k_shot", "line", "x"]).to_dict("records")
+    )
+    return Drawing(
+        "student-size",
+        "Accuracy of one student against its training steps",
+        "Test accuracy in percent with its 95 % interval over tasks. In brackets: parameters, and "
+        "multiply-accumulates for one image. Dashed: what the student learns from, and one teacher "
+        "alone.",
+        f"Accuracy on {dataset} of a student against its training steps. {points}.",
+        lambda: lines_figure(students, "training steps", ticks=_ticks(students), references=others),
+    )
+
+
+def _ticks(students: pandas.DataFrame) -> dict[float, str]:
+    return {steps: f"{steps:,}" for steps in sorted(set(students["x"]))}
+
+
+def _rows(group: Group) -> list[dict[str, Any]]:
+    """Return the results of a group as rows; x is None where nothing is a student."""
+    return [
+        {
+            "line": _name(group, row.name, result.done[0]),
+            "x": result.done[0].record.method_config.get("steps"),
+            "k_shot": setting.k_shot,
+            "n_way": setting.n_way,
+            "mean": result.mean,
+            "ci95": result.ci95,
+        }
+        for (row, setting), result in group.results.items()
+        if result.done
+    ]
+
+
+def _name(group: Group, name: str, stored: StoredRecord) -> str:
+    if stored.record.method != STUDENT:
+        return name
+    cost = stored.record.cost
+    if cost is None or cost.params is None or cost.macs_per_query_image is None:
+        return group.first.net
+    return f"{group.first.net} ({cost.params / 1e6:.2f} M, {cost.macs_per_query_image / 1e6:.0f} M)"
