@@ -13,7 +13,7 @@ import sqlite3
 import sys
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -140,9 +140,12 @@ class Store:
         Args:
             open_at: opens the store of an address, and makes what it lacks.
         """
-        database = self.database
-        if database is None:
+        if self.database is None:
             return open_at(self.uri)
+        with _nothing_beside(Path(self.uri.removeprefix(_SQLITE)).parent, self.database.parent):
+            return self._opened(self.database, open_at)
+
+    def _opened(self, database: Path, open_at: Callable[[str], _T]) -> _T:
         if not _size(database):
             self._make(database, open_at)
         try:
@@ -258,6 +261,18 @@ def remove_side_files(database: Path) -> None:
 def _address(path: Path) -> str:
     """Return the address of an SQLite file, in which `%` and `?` mean something else."""
     return _SQLITE + str(path).replace("%", "%25").replace("?", "%3F")
+
+
+@contextlib.contextmanager
+def _nothing_beside(spelt: Path, folder: Path) -> Iterator[None]:
+    """Remove what MLflow makes: the folder that an address names while `%` and `?` are quoted."""
+    made = spelt != folder and not spelt.exists()
+    try:
+        yield
+    finally:
+        if made:
+            with contextlib.suppress(OSError):  # it is not there, or not empty
+                os.removedirs(spelt)
 
 
 def _size(path: Path) -> int:

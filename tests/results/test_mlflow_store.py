@@ -154,12 +154,13 @@ def test_a_folder_that_was_moved_keeps_its_artifacts(runs: Path, tmp_path: Path)
     assert not runs.exists()
 
 
-@pytest.mark.parametrize("name", ["a%20b", "a?b", "a b#c", "été"])
+@pytest.mark.parametrize("name", ["a%20b", "a%20b/runs", "a?b", "a b#c", "été"])
 def test_a_store_lies_in_its_folder_whatever_that_is_called(tmp_path: Path, name: str) -> None:
     (tmp_path / "a b").mkdir(exist_ok=True)
     store = Store(tmp_path / name)
 
     def open_at(uri: str) -> None:
+        Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)  # as MLflow
         engine = sqlalchemy.create_engine(uri)
         with engine.begin() as connection:
             connection.exec_driver_sql("CREATE TABLE IF NOT EXISTS runs (name TEXT)")
@@ -167,8 +168,13 @@ def test_a_store_lies_in_its_folder_whatever_that_is_called(tmp_path: Path, name
 
     store.opened(open_at)
     assert store.database == tmp_path / name / DATABASE
-    found = [path for path in tmp_path.rglob("*") if path.is_file()]
-    assert found == [store.database]
+    found = [path for path in tmp_path.rglob("*") if not (path.is_dir() and [*path.iterdir()])]
+    assert sorted(found) == sorted([tmp_path / "a b", store.database])
+    (another := Path(store.uri.removeprefix("sqlite:///")).parent).mkdir(
+        parents=True, exist_ok=True
+    )
+    store.opened(open_at)
+    assert another.is_dir()
     assert Store(tmp_path, store.uri).database == store.database
 
 
