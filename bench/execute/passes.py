@@ -49,6 +49,11 @@ def _measured(spec: NetSpec, device: torch.device) -> Elapsed:
             n_passes, took = n_passes + 1, Elapsed.now().minus(start)
         return Elapsed(*(one / n_passes / (1 + n_query) for one in took))
 
+    def quickest(n_query: int) -> float:
+        return (1 + n_query) * min(*sample(n_query, 0.0), *sample(n_query, 0.0))
+
     sample(1, 0.0)  # plans kernels
-    n_query = max(1, min(MOST_QUERIES, int(SECONDS / sample(1, 0.0).seconds)))
+    n_query = 1  # a pass costs something whatever its images, so they are as many on a busy machine
+    while n_query < MOST_QUERIES and quickest(n_query) < SECONDS / 2:
+        n_query = min(2 * n_query + 1, MOST_QUERIES)
     return sorted(sample(n_query, SECONDS) for _ in range(SAMPLES))[SAMPLES // 2]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -138,24 +140,46 @@ def test_teachers_trained_here_tell_the_speed_of_training(tmp_path: Path) -> Non
     assert trained_here(tmp_path / "nowhere", here) == {}
 
 
-def test_spoiled_passes_are_outvoted(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The clock is the test's own: some passes take a thousand times as long as the others."""
-
-    class Clock:
-        now, cpu, passes = 0.0, 0.0, 0
-
-    clock = Clock()
+def clocked(monkeypatch: pytest.MonkeyPatch, took: Callable[[int, int], Elapsed]) -> None:
+    """Give passes a clock of the test's own: `took` of a pass's number and its images."""
+    now, numbers = [Elapsed()], itertools.count(1)
 
     def predict(self: Learner, support_x: torch.Tensor, _: object, query_x: torch.Tensor):
-        clock.passes += 1
-        spoiled = 1000 if clock.passes in (1, 4, 6) else 1
-        images = support_x.shape[1] + query_x.shape[1]
-        clock.now += 1e-3 * spoiled * images
-        clock.cpu += 0.4e-3 * spoiled * images
+        now[0] = now[0].plus(took(next(numbers), support_x.shape[1] + query_x.shape[1]))
         return query_x
 
-    monkeypatch.setattr(Elapsed, "now", lambda: Elapsed(clock.now, clock.cpu))
+    monkeypatch.setattr(Elapsed, "now", lambda: now[0])
     monkeypatch.setattr(ProtoNet, "predict", predict)
-    spec = NetSpec("conv4", 5, 33)  # of no other test, for its own measurement
-    assert passes.pass_seconds(spec, torch.device("cpu")) == pytest.approx(1e-3)
-    assert passes.slowdown(spec, torch.device("cpu")) == pytest.approx(2.5)
+    passes._measured.cache_clear()
+
+
+SPEC, CPU = NetSpec("conv4", 5, 33), torch.device("cpu")
+
+
+def test_spoiled_passes_are_outvoted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some passes take a thousand times as long as the others."""
+
+    def took(number: int, images: int) -> Elapsed:
+        spoiled = 1000 if number in (1, 4, 6) else 1
+        return Elapsed(1e-3 * spoiled * images, 0.4e-3 * spoiled * images)
+
+    clocked(monkeypatch, took)
+    assert passes.pass_seconds(SPEC, CPU) == pytest.approx(1e-3)
+    assert passes.slowdown(SPEC, CPU) == pytest.approx(2.5)
+
+
+@pytest.mark.parametrize("busy", [1, 2, 9])
+def test_a_busy_machine_s_pass_is_as_much_longer_as_it_is_busy(
+    busy: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pass has a fixed cost: were it of fewer images there, each would seem to take longer."""
+    clocked(monkeypatch, lambda _, images: Elapsed(busy * (s := 2e-3 + 0.2e-3 * images), s))
+    idle = (2e-3 + 0.2e-3 * 76) / 76
+    assert passes.pass_seconds(SPEC, CPU) == pytest.approx(busy * idle)
+    assert passes.slowdown(SPEC, CPU) == pytest.approx(busy)
+
+
+def test_a_pass_of_a_large_network_is_of_few_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    clocked(monkeypatch, lambda _, images: Elapsed(images * 1.0, images * 1.0))
+    assert passes.pass_seconds(SPEC, CPU) == pytest.approx(1.0)
+    assert Elapsed.now().seconds == 2 * (1 + 2 + passes.SAMPLES)
