@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from bench.results.files import canonical_json
+from bench.results.record import Record
 from bench.results.store import StoredRecord
 from reports.figures.drawing import Drawing
 from reports.figures.lines import lines_figure
@@ -15,11 +17,30 @@ if TYPE_CHECKING:
 
 SUITE = "student_size"
 STUDENT = "distill_ensemble"
+OTHERS = {("ensemble_centroids", "tuned", "none"), ("teacher_centroids", "released", "none")}
+"""Method, preset and calibration of what is drawn beside the students."""
 
 
 def shown_records(stored: Sequence[StoredRecord], dataset: str) -> list[StoredRecord]:
-    """Return the records that the figure of a data set is made of."""
-    return [s for s in stored if s.record.suite == SUITE and s.record.datasets == [dataset]]
+    """Return the records that the figure of a data set is made of.
+
+    The rows beside the students may be stored in another suite that has them, too.
+    """
+    same = [one for one in stored if one.record.datasets == [dataset]]
+    students = [one for one in same if one.record.suite == SUITE and one.record.method == STUDENT]
+    pools = {_pool(one.record) for one in students}
+    others = [one for one in same if _name(one.record) in OTHERS and _pool(one.record) in pools]
+    return [*students, *others]
+
+
+def _name(record: Record) -> tuple[str, str, str]:
+    return record.method, record.preset, record.calibration
+
+
+def _pool(record: Record) -> str:
+    """Return what students and other rows have in common, as JSON."""
+    counts = (record.n_query, record.n_test_tasks, record.seed, record.budget)
+    return canonical_json([record.scenario, record.architectures, record.protocol, *counts])
 
 
 def student_size_drawing(stored: Sequence[StoredRecord], dataset: str) -> Drawing | None:
@@ -61,7 +82,7 @@ def _rows(group: Group) -> list[dict[str, Any]]:
     """Return the results of a group as rows; x is None where nothing is a student."""
     return [
         {
-            "line": _name(group, row.name, result.done[0]),
+            "line": _line(group, row.name, result.done[0]),
             "x": result.done[0].record.method_config.get("steps"),
             "k_shot": setting.k_shot,
             "n_way": setting.n_way,
@@ -73,7 +94,7 @@ def _rows(group: Group) -> list[dict[str, Any]]:
     ]
 
 
-def _name(group: Group, name: str, stored: StoredRecord) -> str:
+def _line(group: Group, name: str, stored: StoredRecord) -> str:
     if stored.record.method != STUDENT:
         return name
     cost = stored.record.cost

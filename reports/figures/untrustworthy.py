@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from bench.results.files import canonical_json
 from bench.results.record import Record
 from bench.results.store import StoredRecord
 from reports.figures.drawing import Drawing
@@ -16,13 +17,26 @@ SUITE = "untrustworthy"
 
 
 def shown_records(stored: Sequence[StoredRecord], dataset: str) -> list[StoredRecord]:
-    """Return the records that the figure of a data set is made of."""
-    return [one for one in stored if _is_shown(one.record, dataset)]
+    """Return the records that the figure of a data set is made of.
+
+    Cells without untrustworthy teachers may be stored in another suite that has them, too.
+    """
+    trained = [one for one in stored if _is_trained(one.record, dataset)]
+    lines = {_line(one.record) for one in trained if one.record.suite == SUITE}
+    return [one for one in trained if _line(one.record) in lines]
 
 
-def _is_shown(record: Record, dataset: str) -> bool:
+def _is_trained(record: Record, dataset: str) -> bool:
     trained = record.protocol["teachers"] == "trained" and record.protocol[KIND] == "accuracy"
-    return record.suite == SUITE and trained and record.datasets == [dataset]
+    return trained and record.datasets == [dataset]
+
+
+def _line(record: Record) -> str:
+    """Return all that the cells of one line and k_shot have in common, as JSON."""
+    protocol = {name: value for name, value in record.protocol.items() if name != SHARE}
+    parts = (record.architectures, record.net, record.method, record.preset, record.method_config)
+    counts = (record.k_shot, record.n_query, record.n_test_tasks, record.seed, record.budget)
+    return canonical_json([protocol, *parts, record.learner, record.calibration, *counts])
 
 
 def untrustworthy_drawing(stored: Sequence[StoredRecord], dataset: str) -> Drawing | None:

@@ -42,12 +42,12 @@ def command(folder: Path, n_seeds: int, *more: str) -> list[str]:
     return words(suite, folder / "runs", folder / "cache", f"--seeds={n_seeds}", *more)
 
 
-def test_forty_cells_on_three_processes(folder: Path) -> None:
+def test_twenty_cells_on_three_processes(folder: Path) -> None:
     draw = random.Random(5)
-    moments = by_cells(3, folder / "runs", 40, draw)
-    kills = storm(command(folder, 4, "--jobs=1"), 3, moments, draw)
+    moments = by_cells(3, folder / "runs", 20, draw)
+    kills = storm(command(folder, 2, "--jobs=1"), 3, moments, draw)
     assert kills == 3
-    assert_complete(folder / "runs", 40, kills)
+    assert_complete(folder / "runs", 20, kills)
     assert_mlflow_is_equal(folder / "runs")
 
 

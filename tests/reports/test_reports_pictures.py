@@ -156,13 +156,13 @@ def test_untrustworthy_teachers_give_a_line_per_method_over_their_share(tmp_path
                 tmp_path / str(share),
                 method,
                 accuracies(mean, f"{method}{share}"),
-                suite="untrustworthy",
+                suite="untrustworthy" if share else "cifar_fs_ss",
                 protocol=values,
                 variant=variant,
             )
     make_record(tmp_path / "other", "random", accuracies(0.2, "random"))
     stored = untrustworthy.shown_records(load_records(tmp_path), "cifar_fs")
-    assert {one.record.suite for one in stored} == {"untrustworthy"}
+    assert {one.record.method for one in stored} == {"average", "ensemble_centroids"}
     drawing = untrustworthy.untrustworthy_drawing(stored, "cifar_fs")
     (axes,) = [a for a in drawing.draw().axes if a.get_visible()]
     found = {c.get_label(): c.lines[0] for c in axes.containers}
@@ -186,12 +186,13 @@ def test_students_give_a_line_per_network_over_their_steps(tmp_path):
                 method_config={"steps": steps},
                 cost=Cost(params=params, macs_per_query_image=40 * params),
             )
-    make_record(
-        tmp_path / "all", "ensemble_centroids", accuracies(0.55, "all"), suite="student_size"
-    )
+    tuned = {"preset": "tuned"}  # stored with another suite
+    make_record(tmp_path / "all", "ensemble_centroids", accuracies(0.55, "all"), **tuned)
+    heads = {**tuned, "calibration": "pt_map"}
+    make_record(tmp_path / "head", "ensemble_centroids", accuracies(0.6, "head"), **heads)
     make_record(tmp_path / "other", "random", accuracies(0.2, "random"))
     stored = student_size.shown_records(load_records(tmp_path), "cifar_fs")
-    assert {one.record.suite for one in stored} == {"student_size"}
+    assert {one.record.method for one in stored} == {"distill_ensemble", "ensemble_centroids"}
     drawing = student_size.student_size_drawing(stored, "cifar_fs")
     (axes,) = [a for a in drawing.draw().axes if a.get_visible()]
     found = {c.get_label(): c.lines[0] for c in axes.containers}
@@ -200,7 +201,7 @@ def test_students_give_a_line_per_network_over_their_steps(tmp_path):
     assert found["conv4 (0.03 M, 1 M)"].get_ydata() == pytest.approx([35, 40])
     assert axes.get_xscale() == "log"
     assert [text.get_text() for text in axes.get_xticklabels()] == ["750", "1,500"]
-    assert [text.get_text() for text in axes.texts] == ["ensemble_centroids"]
+    assert [text.get_text() for text in axes.texts] == ["ensemble_centroids (tuned)"]
     dashed = [line.get_ydata() for line in axes.lines if line.get_linestyle() == "--"]
     assert [list(line) for line in dashed] == [pytest.approx([55, 55])]
     one = [s for s in stored if s.record.method_config.get("steps") != 750]
