@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -39,17 +41,25 @@ def _unpickle(path: Path, allowed: bool) -> dict[str, Tensor]:
             "to read its weights only, or save it as safetensors"
         )
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings(action="ignore"):  # of a pickle's protocol, which is no matter
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # the unpickler raises many kinds, all of which refuse the file
-        reason = " ".join(str(error).split())[:120]
         raise BenchError(
-            f"'{path}' holds more than weights, or is damaged ({type(error).__name__}: {reason}…); "
-            "save the state dict alone, as safetensors"
+            f"'{path}' holds {_refused(error)}; save the state dict alone, as safetensors"
         ) from None
     content = _unwrapped(content)
     if not isinstance(content, dict) or not all(isinstance(t, Tensor) for t in content.values()):
         raise BenchError(f"'{path}' holds no state dict; save net.state_dict() alone")
     return dict(content)
+
+
+def _refused(error: Exception) -> str:
+    """Return what a pickle holds, without the page of advice around it, and its colours."""
+    text = str(error).rpartition("WeightsUnpickler error: ")[2]
+    if found := re.search(r"GLOBAL ([\w.]+)", text):
+        return f"more than weights: {found[1]}"
+    reason = "".join(filter(str.isprintable, text.strip().partition("\n")[0]))
+    return f"more than weights, or is damaged ({type(error).__name__}: {reason[:120]})"
 
 
 def _unwrapped(content: object) -> object:

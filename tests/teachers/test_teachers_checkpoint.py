@@ -62,9 +62,10 @@ def test_a_malicious_pickle_runs_nothing(tmp_path: Path, own_nets: None) -> None
     path, target = tmp_path / "net.pth", tmp_path / "hacked"
     torch.save({"conv.weight": Malicious(target)}, path)
     refused(tmp_path, path, "is a pickle.*--allow-pickle")
-    refused(tmp_path, path, "holds more than weights", allow_pickle=True)
+    refused(tmp_path, path, "holds more than weights: posix.mkdir; save", allow_pickle=True)
     path.write_bytes(pickle.dumps(Malicious(target)))
-    refused(tmp_path, path, "holds more than weights", allow_pickle=True)
+    other = r"or is damaged \(UnpicklingError: Unsupported operand \d+\); save"
+    refused(tmp_path, path, other, allow_pickle=True)
     assert not target.exists()
 
 
