@@ -82,19 +82,21 @@ def training_passes(
 ) -> float:
     """Return what training a teacher takes per image and epoch, in passes; a median over pools.
 
-    The first cell of a pool trained it, in what fit and test leave of the cell's time.
+    The first cell of a pool trained it, in what fit and test leave of the cell's time; less than a
+    forward pass shows that an earlier run had, as of all pools of untrustworthy teachers.
     """
     first: dict[str, tuple[Record, Took]] = {}
     for record, one in sorted(pairs, key=lambda pair: pair[0].started):
         if record.pool:
             first.setdefault(record.pool.sha256, (record, one))
-    return statistics.median(
+    found = [
         unaccounted(record) / trained_images(record, data[record.datasets[0]]) / passes[kind]
         for record, one in first.values()
         if len(record.datasets) == 1
         and one.work.architectures == (record.net,)
         and (kind := kind_of(record, one)) in passes
-    )
+    ]
+    return statistics.median(one for one in found if one > 1)
 
 
 def unaccounted(record: Record) -> float:
