@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import signal
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,10 +46,10 @@ __all__ = [
 
 
 class Saves:
-    """A `save` that keeps every state, as read from a file, and may break off after one of them."""
+    """A `save` that keeps every state in a file's bytes, and may break off after one of them."""
 
     def __init__(self, break_after: int | None = None):
-        self.states: list[dict[str, Any]] = []
+        self.states = Stored()
         self.steps: list[int] = []
         self._break_after = break_after
 
@@ -56,11 +57,24 @@ class Saves:
         """Keep a state."""
         buffer = io.BytesIO()
         torch.save(state, buffer)
-        buffer.seek(0)
-        self.states.append(torch.load(buffer, weights_only=True))
+        self.states.files.append(buffer)
         self.steps.append(step)
         if len(self.states) == self._break_after:
             raise Stopped(signal.SIGTERM)
+
+
+class Stored(Sequence[dict[str, Any]]):
+    """States, each as read from its file: anew at each look, and not before."""
+
+    def __init__(self) -> None:
+        self.files: list[io.BytesIO] = []
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, index: Any) -> Any:
+        self.files[index].seek(0)
+        return torch.load(self.files[index], weights_only=True)
 
 
 class StopAfter(Stop):

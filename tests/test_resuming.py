@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+import functools
+from typing import Any, NamedTuple, cast
 
 import pytest
 import torch
+from torch import Tensor
 
 from baselines.distillation.cross_teacher import CrossTeacher
 from baselines.distillation.distill_average import DistillAverage
@@ -20,7 +21,7 @@ from bench.contract import FitContext, Learner, Method, Pool
 from purer.method import Purer
 from tests.baselines.recovery_fits import METHODS as RECOVERIES
 from tests.baselines.recovery_fits import QUICK as RECOVERING
-from tests.helpers import Saves, tiny_context, tiny_pool
+from tests.helpers import RecordingLog, Saves, tiny_context, tiny_pool
 
 DISTILLING = {
     "images_per_class": 3,
@@ -74,63 +75,72 @@ class CountingSaves(Saves):
         self.points.append(len(log.points))
 
 
-@pytest.fixture(params=CASES)
-def make(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
-    """A function of `resume` and `save` → a method and its context."""
+def made(case: str, **keywords: Any) -> tuple[Method, FitContext]:
+    """Return the method of a case and a context; of `resume` and `save` what is given."""
+    method, config = CASES[case]
+    validate = by_weights if method.validates else None
+    budget = {"meta_iterations": 4, "validate_every": 2}
+    few = {"tasks_per_meta_batch": 2}
+    context = tiny_context(
+        method, pool(), config=config, budget=budget, protocol=few, validate=validate, **keywords
+    )
+    return method(), context
+
+
+class Whole(NamedTuple):
+    """A fit that nothing interrupted: what it came to, what it noted and what it offered."""
+
+    fitted: dict[str, Tensor]
+    log: Any
+    saves: CountingSaves
+
+
+@functools.cache
+def whole_of(case: str) -> Whole:
+    """Return the whole fit of a case, which both tests compare theirs with."""
+    saves = CountingSaves()
+    method, context = made(case, save=saves)
+    saves.context = context
+    return Whole(method.fit(context), context.log, saves)
+
+
+@pytest.fixture(autouse=True)
+def _short_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("baselines.distillation._student.ROUND", 2)
-    method, config = CASES[request.param]
-
-    def made(**keywords: Any) -> tuple[Method, FitContext]:
-        validate = by_weights if method.validates else None
-        budget = {"meta_iterations": 4, "validate_every": 2}
-        context = tiny_context(
-            method, pool(), config=config, budget=budget, validate=validate, **keywords
-        )
-        return method(), context
-
-    return made
 
 
+@pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize(
     "every",
     [pytest.param(True, marks=pytest.mark.faults, id="every"), pytest.param(False, id="few")],
 )
-def test_states_that_a_fit_offers_lead_to_the_same_end(
-    make: Callable[..., Any], every: bool
-) -> None:
+def test_states_that_a_fit_offers_lead_to_the_same_end(case: str, every: bool) -> None:
     """The few are the first, one past the middle, and the last; the test below takes up each."""
-    saves = CountingSaves()
-    method, context = make(save=saves)
-    saves.context = context
-    whole = method.fit(context)
-    assert len(saves.states) >= 4
+    whole, log, saves = whole_of(case)
     n = len(saves.states)
-    for index, state in enumerate(saves.states):
-        if not every and index not in (0, n // 2, n - 1):
-            continue
-        method, resumed = make(resume=state)
+    assert n >= 4
+    for index in range(n) if every else sorted({0, n // 2, n - 1}):
+        method, resumed = made(case, resume=saves.states[index])
         fitted = method.fit(resumed)
         assert fitted.keys() == whole.keys()
         assert all(torch.equal(fitted[name], whole[name]) for name in whole), saves.steps[index]
-        before = saves.counters[index]
+        before, after = saves.counters[index], cast("RecordingLog", resumed.log)
         counted = {
-            name: before.get(name, 0) + resumed.log.counters.get(name, 0)
-            for name in before.keys() | resumed.log.counters.keys()
+            name: before.get(name, 0) + after.counters.get(name, 0)
+            for name in before.keys() | after.counters.keys()
         }
-        assert counted == context.log.counters, saves.steps[index]
-        assert resumed.log.points == context.log.points[saves.points[index] :]
+        assert counted == log.counters, saves.steps[index]
+        assert after.points == log.points[saves.points[index] :]
 
 
-def test_a_fit_interrupted_after_each_of_its_steps_comes_to_the_same_end(
-    make: Callable[..., Any],
-) -> None:
+@pytest.mark.parametrize("case", CASES)
+def test_a_fit_interrupted_after_each_of_its_steps_comes_to_the_same_end(case: str) -> None:
     """As if each slot of a queue were one step long; the first save repeats the last one where a
     validation is still to come."""
-    method, context = make()
-    whole, state, slots = method.fit(context), None, 0
+    whole, state, slots = whole_of(case).fitted, None, 0
     while True:
         saves = Saves(break_after=2)
-        method, context = make(resume=state, save=saves)
+        method, context = made(case, resume=state, save=saves)
         try:
             fitted = method.fit(context)
             break

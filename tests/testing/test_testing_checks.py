@@ -78,7 +78,9 @@ def test_a_check_finds_what_it_is_for(
     kind, name, check, reason, results, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     offer(monkeypatch, kind, name)
-    found = results.setdefault((kind, name), list(run_checks(kind, name)))
+    if (kind, name) not in results:
+        results[kind, name] = list(run_checks(kind, name))
+    found = results[kind, name]
     wanted = next(text_of(one) for one in checks_of(kind) if one.__name__ == check)
     result = next(result for result in found if result.check == wanted)
     assert result.outcome == "failed"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import signal
 from copy import deepcopy
@@ -56,6 +57,12 @@ def train(context, **keywords):
     return meta_train(context, initial_net(context, "random"), source), source
 
 
+def brief(**keywords):
+    """Return a context with one task an iteration, for what does not depend on their number."""
+    protocol = {"tasks_per_meta_batch": 1} | keywords.pop("protocol", {})
+    return tiny_context(OracleMaml, EMPTY, protocol=protocol, **keywords)
+
+
 def stored(state):
     """Pass a state through a file, as the harness does."""
     buffer = io.BytesIO()
@@ -70,7 +77,8 @@ def same(left, right):
 
 
 def test_it_is_adam_on_the_sum_of_the_task_losses():
-    context = tiny_context(OracleMaml, EMPTY, budget={"meta_iterations": 3})
+    few = {"tasks_per_meta_batch": 2}
+    context = tiny_context(OracleMaml, EMPTY, budget={"meta_iterations": 3}, protocol=few)
     trained, _ = train(context)
     net = initial_net(context, "random")
     start = deepcopy(net.state_dict())
@@ -110,12 +118,10 @@ def test_validation_selects_the_earliest_best_state_by_clone():
         states.append(state)
         return state
 
-    context = tiny_context(
-        OracleMaml, EMPTY, budget={"meta_iterations": 5}, validate=lambda learner: next(scores)
-    )
+    context = brief(budget={"meta_iterations": 5}, validate=lambda learner: next(scores))
     context.make_learner = make_learner
     best, _ = train(context)
-    short = tiny_context(OracleMaml, EMPTY, budget={"meta_iterations": 2})
+    short = brief(budget={"meta_iterations": 2})
     assert context.log.curve("val_accuracy") == {0: 0.2, 2: 0.7, 4: 0.7, 5: 0.1}
     assert same(best, train(short)[0])
     assert not torch.equal(best["head.weight"], states[-1]["head.weight"])
@@ -123,13 +129,13 @@ def test_validation_selects_the_earliest_best_state_by_clone():
 
 def test_the_start_wins_if_training_only_harms():
     scores = iter([0.9, 0.5, 0.5, 0.5])
-    context = tiny_context(OracleMaml, EMPTY, validate=lambda learner: next(scores))
+    context = brief(validate=lambda learner: next(scores))
     best, _ = train(context)
     assert same(best, dict(initial_net(context, "random").state_dict()))
 
 
 def test_the_result_is_complete_and_detached():
-    context = tiny_context(OracleMaml, EMPTY, budget={"meta_iterations": 1})
+    context = brief(budget={"meta_iterations": 1})
     state, _ = train(context)
     assert state.keys() == initial_net(context, "random").state_dict().keys()
     assert not any(value.requires_grad for value in state.values())
@@ -143,9 +149,7 @@ def test_a_killed_run_resumes_bit_by_bit(learner):
         return iter([0.1, 0.6, 0.3, 0.4])
 
     def context(scores, **keywords):
-        return tiny_context(
-            OracleMaml, EMPTY, learner=learner, validate=lambda _: next(scores), **keywords
-        )
+        return brief(learner=learner, validate=lambda _: next(scores), **keywords)
 
     whole_context = context(score())
     whole, source = train(whole_context)
@@ -169,14 +173,20 @@ def by_weights(learner):
     return abs(learner.net.head.weight.sum().item())
 
 
+@functools.cache
+def whole_run():
+    """Return what an undisturbed run comes to, its context, and what it saves."""
+    saves = Saves()
+    context = brief(validate=by_weights, save=saves)
+    return train(context)[0], context, saves
+
+
 def test_a_run_resumes_from_every_state_that_it_offers():
     """After each step, and before each validation, whose score is then made once."""
-    saves = Saves()
-    whole_context = tiny_context(OracleMaml, EMPTY, validate=by_weights, save=saves)
-    whole, _ = train(whole_context)
+    whole, whole_context, saves = whole_run()
     assert saves.steps == [0, 1, 2, 2, 3, 4, 4, 5, 6, 6]
     for state in saves.states:
-        context = tiny_context(OracleMaml, EMPTY, validate=by_weights, resume=state)
+        context = brief(validate=by_weights, resume=state)
         assert same(train(context)[0], whole)
         scores = context.log.curve("val_accuracy")
         assert scores.items() <= whole_context.log.curve("val_accuracy").items()
@@ -185,7 +195,7 @@ def test_a_run_resumes_from_every_state_that_it_offers():
 
 @pytest.mark.parametrize("at", [0, 1, 2, 3])
 def test_a_validation_that_is_interrupted_is_made_again(at):
-    whole, _ = train(tiny_context(OracleMaml, EMPTY, validate=by_weights))
+    whole, _, _ = whole_run()
     saves, calls, asked = Saves(), [], []
 
     def interrupted(learner):
@@ -195,12 +205,12 @@ def test_a_validation_that_is_interrupted_is_made_again(at):
             raise Stopped(signal.SIGTERM)
         return by_weights(learner)
 
-    context = tiny_context(OracleMaml, EMPTY, validate=interrupted, save=saves)
+    context = brief(validate=interrupted, save=saves)
     context.due = lambda: bool(asked)
     with pytest.raises(Stopped):
         train(context)
     assert saves.steps == [2 * at]
-    resumed = tiny_context(OracleMaml, EMPTY, validate=by_weights, resume=saves.states[0])
+    resumed = brief(validate=by_weights, resume=saves.states[0])
     assert same(train(resumed)[0], whole)
 
 
@@ -227,7 +237,7 @@ class Prepared(Recorder):
 
 def test_a_run_resumes_within_the_preparation_of_an_iteration():
     def run(**keywords):
-        context = tiny_context(OracleMaml, EMPTY, budget={"meta_iterations": 3}, **keywords)
+        context = brief(budget={"meta_iterations": 3}, **keywords)
         source = Prepared(context)
         return meta_train(context, initial_net(context, "random"), source), source
 
@@ -243,11 +253,11 @@ def test_a_run_resumes_within_the_preparation_of_an_iteration():
 
 def test_without_validation_a_resumed_run_ends_in_the_same_last_state():
     saves = {}
-    whole, _ = train(tiny_context(OracleMaml, EMPTY))
-    killed = tiny_context(OracleMaml, EMPTY, save=lambda i, state: saves.update({i: state}))
+    whole, _ = train(brief())
+    killed = brief(save=lambda i, state: saves.update({i: state}))
     with pytest.raises(Killed):
         train(killed, kill_at=6)
-    resumed, _ = train(tiny_context(OracleMaml, EMPTY, resume=saves[4]))
+    resumed, _ = train(brief(resume=saves[4]))
     assert same(resumed, whole)
 
 
@@ -256,7 +266,7 @@ def test_without_validation_a_resumed_run_ends_in_the_same_last_state():
     [(1, "no earlier state was saved"), (5, "the last good state, of iteration 4, is kept")],
 )
 def test_a_loss_that_is_not_finite_stops_the_run(spoil_at, end):
-    context = tiny_context(OracleMaml, EMPTY, save=Saves())
+    context = brief(save=Saves())
     with pytest.raises(BenchError) as caught:
         train(context, spoil_at=spoil_at)
     assert str(caught.value) == (
@@ -268,9 +278,7 @@ def test_the_first_watched_loss_that_is_not_finite_is_named_before_the_outer_los
     inf, nan = float("inf"), float("nan")
     watch = {1: {"a": 1.0, "b": 2.0}, 3: {"a": 1e30, "b": inf, "total": nan}}
     saves = {}
-    context = tiny_context(
-        OracleMaml, EMPTY, save=lambda step, state: saves.update({step: stored(state)})
-    )
+    context = brief(save=lambda step, state: saves.update({step: stored(state)}))
     with pytest.raises(BenchError) as caught:
         train(context, watch=watch, spoil_at=3)
     assert str(caught.value) == (
@@ -278,13 +286,13 @@ def test_the_first_watched_loss_that_is_not_finite_is_named_before_the_outer_los
         "the last good state, of iteration 2, is kept"
     )
     assert list(saves) == [1, 2]
-    resumed, _ = train(tiny_context(OracleMaml, EMPTY, resume=saves[2]))
-    assert same(resumed, train(tiny_context(OracleMaml, EMPTY))[0])
+    resumed, _ = train(brief(resume=saves[2]))
+    assert same(resumed, train(brief())[0])
 
 
 def test_a_source_whose_state_is_not_finite_is_never_saved():
     saves = []
-    context = tiny_context(OracleMaml, EMPTY, save=lambda step, state: saves.append(step))
+    context = brief(save=lambda step, state: saves.append(step))
     with pytest.raises(BenchError, match=r"state source\.pixels\.images is not finite at meta-it"):
         train(context, spoil_state=True)
     assert saves == []
@@ -301,7 +309,7 @@ def test_an_iteration_waits_for_the_device_once(monkeypatch):
             return original(self, *rest)
 
         monkeypatch.setattr(torch.Tensor, name, counting)
-    context = tiny_context(OracleMaml, EMPTY, budget={"meta_iterations": 3, "validate_every": 100})
+    context = brief(budget={"meta_iterations": 3, "validate_every": 100})
     counts = []
     context.log.progress = lambda step, total: counts.append(len(reads))
     context.log.scalars = lambda step, values: None
@@ -311,16 +319,14 @@ def test_an_iteration_waits_for_the_device_once(monkeypatch):
 
 
 def test_weights_that_are_not_finite_are_never_kept():
-    context = tiny_context(
-        OracleMaml, EMPTY, budget={"meta_iterations": 1}, protocol={"outer_lr": float("inf")}
-    )
+    context = brief(budget={"meta_iterations": 1}, protocol={"outer_lr": float("inf")})
     with pytest.raises(BenchError, match="a weight is not finite at meta-iteration 1"):
         train(context)
 
 
 def test_the_seed_decides_and_global_state_is_left_alone():
     state = torch.get_rng_state()
-    runs = [train(tiny_context(OracleMaml, EMPTY, seed=seed))[0] for seed in (0, 0, 1)]
+    runs = [train(brief(seed=seed))[0] for seed in (0, 0, 1)]
     assert same(runs[0], runs[1])
     assert not torch.equal(runs[0]["head.weight"], runs[2]["head.weight"])
     assert torch.equal(state, torch.get_rng_state())
