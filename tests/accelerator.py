@@ -21,6 +21,8 @@ OURS = tuple(str(ROOT / package) for package in ("bench", "purer", "baselines"))
 ITEM = torch.ops.aten._local_scalar_dense.default
 CAST = torch.ops.aten._to_copy.default
 COPY = torch.ops.aten.copy_.default
+KNOWN: dict[Any, Any] = {}
+"""What operations returned for arguments of a kind: torch finds shapes slowly, in Python."""
 
 
 class Accelerator(TorchDispatchMode):
@@ -36,8 +38,12 @@ class Accelerator(TorchDispatchMode):
     def __init__(self, allowed: Mapping[str, str]):
         super().__init__()
         self._allowed = allowed
-        self._known: dict[Any, Any] = {}
         self.reads: set[str] = set()
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Say no: nothing is compiled here, and being skipped costs a detour at each operation."""
+        return False
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run one operation."""
@@ -63,9 +69,9 @@ class Accelerator(TorchDispatchMode):
     def _shaped(self, func: Any, args: Any, kwargs: Any) -> Any:
         """Return what an operation returns; its shapes are found once for arguments of a kind."""
         key = func, described((args, [*kwargs], [*kwargs.values()]))
-        if key not in self._known:
-            self._known[key] = func(*args, **kwargs)
-        found = self._known[key]
+        if key not in KNOWN:
+            KNOWN[key] = func(*args, **kwargs)
+        found = KNOWN[key]
         return like(found) if isinstance(found, Tensor) else tuple(map(like, found))
 
     def _read(self, zeros: Tensor) -> Tensor:

@@ -122,6 +122,7 @@ class MethodSubject:
             net=NetSpec(self.net, SHAPE.n_way, 16),
             seed=seed,
             budget={"meta_iterations": 2},
+            protocol={"tasks_per_meta_batch": 2},
             device=device,
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import json
 import tarfile
@@ -27,6 +28,7 @@ from bench.errors import BenchError
 SETS = [registry.load("dataset", name) for name in registry.names("dataset")]
 
 
+@functools.cache
 def png(colour: int) -> bytes:
     """An image of one colour, 4 px: the loader makes it the data set's size."""
     buffer = io.BytesIO()

@@ -75,6 +75,8 @@ def test_pool100_is_the_extension_s() -> None:
 
 
 HONEST = protocol("cvpr23")
+SHORT = ("protocol.selection=last", "budget.meta_iterations=2", "n_test_tasks=2")
+"""A cell whose fit alone is looked at."""
 
 
 @pytest.mark.parametrize(
@@ -313,7 +315,7 @@ def test_running_statistics_that_nobody_stored_are_a_reason_to_skip(
 
 def test_running_statistics_of_the_teachers_serve(data: ImageData, tmp_path: Path) -> None:
     for method in ("average", "purer"):
-        record = run_toy(cell_of(method, "protocol.bn=running"), data, tmp_path).record
+        record = run_toy(cell_of(method, "protocol.bn=running", *SHORT), data, tmp_path).record
         assert record.status == "done", record.reason
 
 
@@ -341,7 +343,7 @@ def test_each_setting_changes_the_fit(
     data: ImageData, pools: Path, plain: StoredRecord, settings: tuple[str, ...], key: str
 ) -> None:
     """Nothing but the setting differs, and it leads to other weights."""
-    changed = run_toy(cell_of("purer", "protocol.selection=last", *settings), data, pools)
+    changed = run_toy(cell_of("purer", *SHORT, *settings), data, pools)
     assert changed.record.status == "done", changed.record.reason
     assert key in changed.record.variant
     assert weights(pools, plain) != weights(pools, changed)
@@ -356,7 +358,7 @@ def pools(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def plain(data: ImageData, pools: Path) -> StoredRecord:
     """A cell of which nothing but the selection is set."""
-    return run_toy(cell_of("purer", "protocol.selection=last"), data, pools)
+    return run_toy(cell_of("purer", *SHORT), data, pools)
 
 
 def weights(folder: Path, stored: StoredRecord) -> bytes:

@@ -19,23 +19,27 @@ from tests.helpers import StopAfter, toy_data
 
 CPU = torch.device("cpu")
 EPOCHS, BATCHES = 3, 4
+BATCH = {"conv4": 16, "resnet10": 4}
+"""Images of a batch; a large network takes fewer."""
 
 
 def recipe(architecture: str) -> TeacherRecipe:
     """Return a recipe of three epochs of four batches, whose rate decays within them."""
-    return recipe_for(architecture, EPOCHS, "best").model_copy(update={"batch_size": 16})
+    size = {"batch_size": BATCH[architecture]}
+    return recipe_for(architecture, EPOCHS, "best").model_copy(update=size)
 
 
 def train(
     architecture: str, folder: Path | None = None, keeping: Keeping | None = None
 ) -> TrainedTeacher:
-    """Train on 60 images of 5 classes."""
-    images = torch.randn(80, 3, 16, 16, generator=torch.Generator().manual_seed(1))
-    labels = torch.arange(5).repeat(16)
+    """Train on images of 5 classes, of which the last batch is not full."""
+    n = BATCHES * BATCH[architecture] - 1
+    images = torch.randn(n + 20, 3, 16, 16, generator=torch.Generator().manual_seed(1))
+    labels = torch.arange(n + 20) % 5
     return train_teacher(
         NetSpec(architecture, 5, 16),
-        (images[:60], labels[:60]),
-        (images[60:], labels[60:]),
+        (images[:n], labels[:n]),
+        (images[n:], labels[n:]),
         recipe(architecture),
         torch.Generator().manual_seed(2),
         CPU,
