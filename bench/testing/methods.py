@@ -44,6 +44,7 @@ QUICK = {
     "directions": 2,
     "generator_width": 4,
     "latent_size": 8,
+    "similarity_images": 8,
     "distillation_steps": 1,
     "warmup": 1,
     "batch": 8,

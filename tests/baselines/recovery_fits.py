@@ -32,7 +32,7 @@ QUICK = {
         "boundary_start": 2,
     },
     "free": GENERATOR,
-    "tgr": GENERATOR,
+    "tgr": {**GENERATOR, "similarity_images": 16},
 }
 METHODS = [BidfMkd, Free, Tgr]
 
