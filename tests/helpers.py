@@ -98,7 +98,7 @@ SMALL = (
     "budget.max_teachers=2",
     "budget.meta_iterations=6",
     "budget.validate_every=1",
-    "budget.n_val_tasks=12",
+    "budget.n_val_tasks=4",
     "n_test_tasks=12",
     "n_query=5",
 )
