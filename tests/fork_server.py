@@ -25,7 +25,7 @@ from typing import IO, Any, NoReturn
 
 LIBRARIES = (
     *("click", "filelock", "jinja2", "numpy", "pandas", "psutil", "pyarrow.parquet", "pydantic"),
-    *("rich.progress", "rich.table", "safetensors.torch", "scipy.special", "yaml"),
+    *("rich.progress", "rich.table", "safetensors.torch", "scipy.special", "torch._dynamo", "yaml"),
     *("PIL.Image", "mlflow.tracking", "sqlalchemy.orm", "sqlalchemy.dialects.sqlite"),
     *("alembic.command", "alembic.config", "mlflow.store.tracking.sqlalchemy_workspace_store"),
     "mlflow.store.artifact.artifact_repository_registry",
