@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
+from bench.results.record import Record
+from bench.results.store import StoredRecord
 from reports.figures.style import axes_grid, look
+from reports.rows.groups import Row, make_groups
 
 if TYPE_CHECKING:
     import pandas
@@ -16,6 +19,46 @@ MARKERS = "oDs^vP*X"
 HEIGHT = 3.8
 """Inches of a panel."""
 GREY = "#555555"
+
+
+def line_rows(
+    stored: Sequence[StoredRecord],
+    line: Callable[[Row, Record], str],
+    x: Callable[[Record], float | None],
+) -> list[dict[str, Any]]:
+    """Return one dict per result: line, x, k_shot, n_way, and the fractions mean and ci95.
+
+    Args:
+        stored: records, one for each cell.
+        line: the name of the line that a row of tables belongs to.
+        x: the quantity that is varied, None where a record has none.
+    """
+    return [
+        {
+            "line": line(row, result.done[0].record),
+            "x": x(result.done[0].record),
+            "k_shot": setting.k_shot,
+            "n_way": setting.n_way,
+            "mean": result.mean,
+            "ci95": result.ci95,
+        }
+        for group in make_groups(stored)
+        for (row, setting), result in group.results.items()
+        if result.done
+    ]
+
+
+def in_words(lines: pandas.DataFrame, place: str) -> str:
+    """Return all points in words, for who cannot see the figure.
+
+    Args:
+        lines: as `lines_figure` takes them.
+        place: how x is said, as `at {:.0f} %`.
+    """
+    return "; ".join(
+        f"{row['line']} {row['k_shot']}-shot {place.format(row['x'])}: {100 * row['mean']:.1f} %"
+        for row in lines.sort_values(["k_shot", "line", "x"]).to_dict("records")
+    )
 
 
 def lines_figure(

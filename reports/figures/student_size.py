@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from bench.results.files import canonical_json
 from bench.results.record import Record
 from bench.results.store import StoredRecord
 from reports.figures.drawing import Drawing
-from reports.figures.lines import lines_figure
-from reports.rows.groups import Group, make_groups
+from reports.figures.lines import in_words, line_rows, lines_figure
+from reports.rows.groups import Row
 
 if TYPE_CHECKING:
     import pandas
@@ -52,16 +52,12 @@ def student_size_drawing(stored: Sequence[StoredRecord], dataset: str) -> Drawin
     """
     import pandas
 
-    rows = [row for group in make_groups(stored) for row in _rows(group)]
+    rows = line_rows(stored, _line, lambda one: one.method_config.get("steps"))
     students = pandas.DataFrame([row for row in rows if row["x"] is not None])
     if students.empty or students["x"].nunique() < 2:
         return None
     others = pandas.DataFrame(
         [row for row in rows if row["x"] is None], columns=["line", "k_shot", "mean"]
-    )
-    points = "; ".join(
-        f"{row['line']} {row['k_shot']}-shot after {row['x']} steps: {100 * row['mean']:.1f} %"
-        for row in students.sort_values(["k_shot", "line", "x"]).to_dict("records")
     )
     return Drawing(
         "student-size",
@@ -69,7 +65,8 @@ def student_size_drawing(stored: Sequence[StoredRecord], dataset: str) -> Drawin
         "Test accuracy in percent with its 95 % interval over tasks. In brackets: parameters, and "
         "multiply-accumulates for one image. Dashed: what the student learns from, and one teacher "
         "alone.",
-        f"Accuracy on {dataset} of a student against its training steps. {points}.",
+        f"Accuracy on {dataset} of a student against its training steps. "
+        f"{in_words(students, 'after {} steps')}.",
         lambda: lines_figure(students, "training steps", ticks=_ticks(students), references=others),
     )
 
@@ -78,26 +75,10 @@ def _ticks(students: pandas.DataFrame) -> dict[float, str]:
     return {steps: f"{steps:,}" for steps in sorted(set(students["x"]))}
 
 
-def _rows(group: Group) -> list[dict[str, Any]]:
-    """Return the results of a group as rows; x is None where nothing is a student."""
-    return [
-        {
-            "line": _line(group, row.name, result.done[0]),
-            "x": result.done[0].record.method_config.get("steps"),
-            "k_shot": setting.k_shot,
-            "n_way": setting.n_way,
-            "mean": result.mean,
-            "ci95": result.ci95,
-        }
-        for (row, setting), result in group.results.items()
-        if result.done
-    ]
-
-
-def _line(group: Group, name: str, stored: StoredRecord) -> str:
-    if stored.record.method != STUDENT:
-        return name
-    cost = stored.record.cost
+def _line(row: Row, record: Record) -> str:
+    if record.method != STUDENT:
+        return row.name
+    cost = record.cost
     if cost is None or cost.params is None or cost.macs_per_query_image is None:
-        return group.first.net
-    return f"{group.first.net} ({cost.params / 1e6:.2f} M, {cost.macs_per_query_image / 1e6:.0f} M)"
+        return record.net
+    return f"{record.net} ({cost.params / 1e6:.2f} M, {cost.macs_per_query_image / 1e6:.0f} M)"

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from bench.results.files import canonical_json
 from bench.results.record import Record
 from bench.results.store import StoredRecord
 from reports.figures.drawing import Drawing
-from reports.figures.lines import lines_figure
-from reports.rows.groups import Group, make_groups
+from reports.figures.lines import in_words, line_rows, lines_figure
+from reports.rows.groups import Row
 
 SHARE, KIND = "untrustworthy_share", "untrustworthy_kind"
 SUITE = "untrustworthy"
@@ -48,34 +47,19 @@ def untrustworthy_drawing(stored: Sequence[StoredRecord], dataset: str) -> Drawi
     """
     import pandas
 
-    lines = pandas.DataFrame([row for group in make_groups(stored) for row in _rows(group)])
+    lines = pandas.DataFrame(line_rows(stored, _name, lambda one: 100 * one.protocol[SHARE]))
     if lines.empty or lines["x"].nunique() < 2:
         return None
-    points = "; ".join(
-        f"{row['line']} {row['k_shot']}-shot at {row['x']:.0f} %: {100 * row['mean']:.1f} %"
-        for row in lines.sort_values(["k_shot", "line", "x"]).to_dict("records")
-    )
     return Drawing(
         "untrustworthy",
         "Accuracy against the share of untrustworthy teachers",
         "Test accuracy in percent with its 95 % interval over tasks; the untrustworthy teachers "
         "have random weights and report 99 % held-out accuracy. Dotted: guessing.",
-        f"Accuracy on {dataset} against the share of untrustworthy teachers. {points}.",
+        f"Accuracy on {dataset} against the share of untrustworthy teachers. "
+        f"{in_words(lines, 'at {:.0f} %')}.",
         lambda: lines_figure(lines, "untrustworthy teachers, % of the pool", chance=True),
     )
 
 
-def _rows(group: Group) -> list[dict[str, Any]]:
-    """Return the results of a group as rows; percent of the pool, other values fractions."""
-    return [
-        {
-            "line": f"{row.method}{f' ({row.preset})' * (row.preset != 'released')} · {row.head}",
-            "x": 100 * group.first.protocol[SHARE],
-            "k_shot": setting.k_shot,
-            "n_way": setting.n_way,
-            "mean": result.mean,
-            "ci95": result.ci95,
-        }
-        for (row, setting), result in group.results.items()
-        if result.done
-    ]
+def _name(row: Row, record: Record) -> str:
+    return f"{row.name} · {row.head}"
