@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from bench.results.record import Record
 from bench.results.store import StoredRecord
 from reports.figures.style import axes_grid, look
-from reports.rows.groups import Row, make_groups
+from reports.rows.groups import make_groups
+from reports.rows.results import Row
 
 if TYPE_CHECKING:
     import pandas

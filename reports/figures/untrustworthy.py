@@ -9,7 +9,7 @@ from bench.results.record import Record
 from bench.results.store import StoredRecord
 from reports.figures.drawing import Drawing
 from reports.figures.lines import in_words, line_rows, lines_figure
-from reports.rows.groups import Row
+from reports.rows.results import Row
 
 SHARE, KIND = "untrustworthy_share", "untrustworthy_kind"
 SUITE = "untrustworthy"
