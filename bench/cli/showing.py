@@ -90,7 +90,7 @@ def _show_suite(options: dict[str, Any], cell: str | None, as_json: bool) -> Non
         return
     click.echo(f"{_hash(resolved, chosen)}  {chosen.label}\n")
     for setting in found:
-        click.echo(_line(setting))
+        click.echo(_line(setting, max(len(one.name) for one in found)))
 
 
 def _hash(resolved: ResolvedSuite, cell: Cell) -> str | None:
@@ -124,10 +124,10 @@ def _explained(
     return explain(cell, resolved.suite, overrides, settings)
 
 
-def _line(setting: Setting) -> str:
-    """Return a setting on one line, with what it overrules."""
+def _line(setting: Setting, width: int) -> str:
+    """Return a setting on one line, its name in so many columns, with what it overrules."""
     over = "; ".join(f"{origin}: {_value(value)}" for origin, value in setting.overruled)
-    text = f"{setting.name:<34}{_value(setting.value):<20} {setting.origin}"
+    text = f"{setting.name:<{width}}  {_value(setting.value):<20} {setting.origin}"
     return text + (f" (over {over})" if over else "")
 
 

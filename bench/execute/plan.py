@@ -28,7 +28,7 @@ from bench.suites.cell import (
     select,
     selected,
 )
-from bench.suites.expand import expand
+from bench.suites.expand import expand, told_apart
 from bench.suites.files import suite_file
 from bench.suites.suite import Suite, read_suite, suite_datasets, suite_methods
 
@@ -125,9 +125,8 @@ def make_plan(
     for name in sorted(methods - suite_methods(suite)):
         raise unknown_name("method in this suite", name, suite_methods(suite))
     methods = methods or suite_methods(suite)
-    cells = select(
-        _resolved(suite_name, suite, overrides, settings, seeds, cache, dataset_dirs, methods), only
-    )
+    cells = _resolved(suite_name, suite, overrides, settings, seeds, cache, dataset_dirs, methods)
+    cells = select(told_apart(cells), only)
     cells = [_with_pool(cell, suite.pool, cache) for cell in cells]
     data, missing, nominal = {}, {}, {}
     for name in sorted({name for cell in cells for name in cell.datasets}):

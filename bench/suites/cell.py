@@ -241,8 +241,8 @@ def remember_identities(answers: Mapping[str, dict[str, Any]]) -> None:
     _identities.update(answers)
 
 
-_SELECTABLE = {"method", "learner", "preset", "calibration", "dataset", "n_way", "k_shot", "seed"}
-_SELECTABLE |= {"variant"}
+_SELECTABLE = {"method", "learner", "preset", "calibration", "dataset", "net", "n_way", "k_shot"}
+_SELECTABLE |= {"seed", "variant"}
 
 
 def selected(only: Sequence[str], key: str) -> set[str]:

@@ -57,7 +57,7 @@ def expand(
         for cell in _expand_part(part, overrides, seeds or suite.seeds, dataset_dirs, methods)
     ]
     _check_counts(cells)
-    return _told_apart(cells)
+    return cells
 
 
 def _expand_part(
@@ -280,8 +280,8 @@ def config_of(kind: type[Config], layers: Sequence[Layer], where: str) -> dict[s
     return validated(kind, merged(layers), where).model_dump(mode="json")
 
 
-def _told_apart(cells: Sequence[Cell]) -> list[Cell]:
-    """Return the cells; those of one label with the settings in which they differ."""
+def told_apart(cells: Sequence[Cell]) -> list[Cell]:
+    """Return a suite's cells; those of one label with the settings in which they differ."""
     alike: dict[str, list[dict[str, Any]]] = {}
     for cell in cells:
         alike.setdefault(cell.label, []).append(_settings(cell))

@@ -68,7 +68,7 @@ def explain(
     given = {setting.partition("=")[0] for setting in settings}
     layers = method_layers(part, entry, method, learner, overrides)
     found = [
-        *_of_suite(cell, part, given),
+        *_of_suite(cell, part, entry, given),
         *_listed("protocol", protocol_layers(part, variant, overrides)),
         *_listed("budget", budget_layers(part, overrides)),
         *_listed(cell.method, layers),
@@ -83,14 +83,21 @@ def _origin(cell: Cell, suite: Suite, overrides: Overrides) -> tuple[Suite, Meth
     for part in suite_parts(suite):
         variants = [v for v in part.variants if protocol_of(part, v, overrides) == cell.protocol]
         entries = [entry for entry in part.methods if _comes_from(cell, part, entry, overrides)]
-        if variants and entries and set(cell.datasets) <= set(part.datasets):
+        if variants and entries and _has_pool(cell, part):
             return part, entries[0], variants[0]
     raise BenchError(f"suite '{suite.name}' has no cell {cell.label}; see bench show {suite.name}")
 
 
+def _has_pool(cell: Cell, part: Suite) -> bool:
+    """Tell whether a part's cells have the data sets and the teachers of a cell."""
+    trained = (part.scenario, tuple(part.architectures)) == (cell.scenario, cell.architectures)
+    return set(cell.datasets) <= set(part.datasets) and (trained or cell.pool is not None)
+
+
 def _comes_from(cell: Cell, part: Suite, entry: MethodEntry, overrides: Overrides) -> bool:
-    """Tell whether an entry of a part gives a cell its method, learner and configuration."""
-    if (entry.method, entry.preset) != (cell.method, cell.preset):
+    """Tell whether an entry of a part gives a cell its method, network, learner and settings."""
+    named = (entry.method, entry.preset, entry.net or part.net)
+    if named != (cell.method, cell.preset, cell.net):
         return False
     method, learner = registry.load("method", cell.method), registry.load("learner", cell.learner)
     layers = method_layers(part, entry, method, learner, overrides)
@@ -101,14 +108,17 @@ def _comes_from(cell: Cell, part: Suite, entry: MethodEntry, overrides: Override
     )
 
 
-def _of_suite(cell: Cell, part: Suite, given: set[str]) -> Iterator[Setting]:
-    """Yield the settings that the suite's own fields give."""
+def _of_suite(cell: Cell, part: Suite, entry: MethodEntry, given: set[str]) -> Iterator[Setting]:
+    """Yield the settings that the suite's own fields give, and the network of an entry."""
     for name in OF_SUITE:
         known = name in part.model_fields_set or name == "test_datasets"
         origin = f"suite {part.name}" if known else "default"
-        yield Setting(
-            f"suite.{name}", getattr(cell, name), COMMAND_LINE if name in given else origin
-        )
+        origin = COMMAND_LINE if name in given else origin
+        if name == "net" and entry.net:
+            own = Setting("suite.net", cell.net, f"suite {part.name}, {entry.method}: net")
+            yield _over(own, Setting("suite.net", part.net, origin))
+        else:
+            yield Setting(f"suite.{name}", getattr(cell, name), origin)
     yield Setting("suite.seed", cell.seed, "repetition")
 
 

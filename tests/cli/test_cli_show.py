@@ -115,6 +115,10 @@ def test_a_suite_shows_its_cells_and_a_cell_its_settings(cache: Path) -> None:
     assert (lr["value"], lr["from"]) == (0.1, "preset tuned")
     shown = text("show", "glyphs", "--cell", tuned["cell_hash"], place)
     assert "preset tuned (over default: –)" in shown
+    long = next(row["cell_hash"] for row in rows if row["label"].startswith("distill_ensemble"))
+    shown = text("show", "glyphs", "--cell", long, place)
+    settings = answer("show", "glyphs", "--cell", long, place)["settings"]
+    assert all(f"\n{row['setting']}  " in shown for row in settings)
 
 
 @pytest.mark.parametrize(

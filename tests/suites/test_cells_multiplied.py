@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from bench.errors import BenchError
-from bench.suites.cell import Cell, select
+from bench.execute.plan import make_plan
+from bench.suites.cell import select
 from bench.suites.expand import expand
 from bench.suites.suite import read_suite
 from tests.suites.test_cells import DIGESTS, cells
@@ -107,7 +108,8 @@ def test_wrong_calibrations_are_one_line(
     assert all(word in str(caught.value) for word in words), caught.value
 
 
-def test_cells_of_one_label_are_told_apart_by_what_differs(tmp_path: Path) -> None:
+def test_cells_of_one_label_are_told_apart_by_what_differs(cache: Path, tmp_path: Path) -> None:
+    """By a plan that is made, and by one that is remembered; nothing else changes."""
     path = tmp_path / "sizes.yaml"
     path.write_text(
         "title: sizes\ndatasets: [glyphs]\narchitectures: [conv4]\nbudget: micro\nmethods:\n"
@@ -116,15 +118,17 @@ def test_cells_of_one_label_are_told_apart_by_what_differs(tmp_path: Path) -> No
         "  - {method: distill_ensemble, net: conv4_64, config: {steps: 8}}\n"
         "  - {method: average, learner: protonet}\n"
     )
-    cells = expand(*read_suite(str(path)))
-    assert [cell.net for cell in cells] == ["conv4", "conv4", "conv4_64", "conv4"]
-    label = "distill_ensemble · centroids · glyphs 5-way 1-shot · seed 0"
-    assert [cell.label for cell in cells] == [
-        f"{label} · net=conv4, steps=4",
-        f"{label} · net=conv4, steps=8",
-        f"{label} · net=conv4_64, steps=8",
+    expected = [
+        "distill_ensemble · centroids · glyphs 5-way 1-shot · seed 0 · net=conv4, steps=4",
+        "distill_ensemble · centroids · glyphs 5-way 1-shot · seed 0 · net=conv4, steps=8",
+        "distill_ensemble · centroids · glyphs 5-way 1-shot · seed 0 · net=conv4_64, steps=8",
         "average · protonet · glyphs 5-way 1-shot · seed 0",
     ]
-    plain = [Cell.model_validate(cell.model_dump()) for cell in cells]
-    assert [one.identity() for one in plain] == [one.identity() for one in cells]
-    assert [one.apart for one in pickle.loads(pickle.dumps(cells))] == [c.apart for c in cells]
+    for _ in range(2):
+        plan = make_plan(str(path), [], [], None, cache, None, {})
+        assert [cell.label for cell in plan.cells] == expected
+        assert [cell.label for cell in pickle.loads(pickle.dumps(plan.cells))] == expected
+    chosen = make_plan(str(path), [], ["net=conv4_64"], None, cache, None, {}).cells
+    assert [cell.label for cell in chosen] == expected[2:3]
+    plain = expand(*read_suite(str(path)))
+    assert [one.hash(plan.digests) for one in plain] == [c.hash(plan.digests) for c in plan.cells]

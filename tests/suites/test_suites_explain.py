@@ -155,3 +155,21 @@ def test_descriptions_are_taken_apart() -> None:
         "largest shift of a teacher's block in a pixel step, each way. Released.", "px", ""
     )
     assert set(found) == set(PurerConfig.model_fields)
+
+
+def test_a_method_s_own_network_and_each_part_s_teachers_are_told(tmp_path: Path) -> None:
+    path = tmp_path / "wide.yaml"
+    path.write_text(
+        "title: wide\ndatasets: [glyphs]\narchitectures: [conv4]\nnet: conv4\nmethods:\n"
+        "  - {method: average}\n  - {method: average, net: conv4_64}\n",
+        encoding="utf-8",
+    )
+    plain, wide = (settings_of(str(path), cell)[1]["suite.net"] for cell in (0, 1))
+    assert (plain.value, plain.origin) == ("conv4", "suite wide")
+    assert (wide.value, wide.origin) == ("conv4_64", "suite wide, average: net")
+    assert wide.overruled == (("suite wide", "conv4"),)
+    read, overrides = read_suite("paper")
+    cells = [one for one in expand(read, overrides) if one.datasets == ("cifar_fs",)]
+    mixed = next(one for one in cells if one.scenario == "SH")
+    found = {one.name: one for one in explain(mixed, read, overrides)}
+    assert found["suite.architectures"].origin == "suite cifar_fs_sh"
