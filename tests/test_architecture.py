@@ -40,7 +40,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "bench.training": {"bench.contract", "bench.nets", "bench.learners"},
     "bench.teachers": {
         *{"bench.contract", "bench.registry", "bench.results.files", "bench.nets", "bench.data"},
-        *{"bench.results.maker", "bench.seeds", "bench.learners.resized", "bench.checkpoints"},
+        *{"bench.results.maker", "bench.seeds", "bench.checkpoints"},
     },
     "bench.suites": {
         *{"bench.contract", "bench.registry", "bench.results.files", "bench.data.sources"},

@@ -9,7 +9,7 @@ from torch import Tensor
 from bench.contract import FitLog, Teacher
 from bench.learners.batching import channels_last
 from bench.learners.centroids import PIXELS_PER_CHUNK
-from bench.learners.resized import resize
+from bench.nets.base import resize
 
 
 class BlackBox:

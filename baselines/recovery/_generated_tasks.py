@@ -33,7 +33,7 @@ from bench.contract import (
 )
 from bench.inversion.losses import bn_statistics_term
 from bench.learners.batching import channels_last
-from bench.learners.resized import resize
+from bench.nets.base import resize
 from bench.nets.norm import Norm, RecordingNorm, running_norm
 
 

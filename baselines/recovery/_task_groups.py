@@ -11,7 +11,7 @@ from torch import Tensor
 
 from bench.contract import Teacher
 from bench.learners.batching import channels_last
-from bench.learners.resized import resize
+from bench.nets.base import resize
 from bench.nets.norm import running_norm
 from bench.nets.similarity import linear_cka
 

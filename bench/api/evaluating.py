@@ -18,7 +18,7 @@ from bench.execute.devices import choose_device
 from bench.execute.evaluate import task_list
 from bench.execute.progress import Progress
 from bench.execute.testing import calibrated
-from bench.learners.resized import resized
+from bench.learners.base import resized
 from bench.nets.precision import computing_in
 from bench.stats import Interval, mean_interval
 from bench.suites.cell import UNCALIBRATED, Cell

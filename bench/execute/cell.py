@@ -20,7 +20,7 @@ from bench.execute.fits import Fit
 from bench.execute.fitting import FITTED, Fitted, fit_cell
 from bench.execute.log import log_file
 from bench.execute.machine import describe_device, describe_environment
-from bench.execute.record_parts import command_for, summarise_pool, warnings_of
+from bench.execute.scenario import command_for, summarise_pool, warnings_of
 from bench.execute.state import RunState
 from bench.execute.status import CodeMemory, Here, cell_code, record_doubt
 from bench.execute.testing import score_cell

@@ -26,8 +26,7 @@ from bench.data.tasks import random_tasks
 from bench.errors import Skip
 from bench.execute.evaluate import evaluate, task_lists
 from bench.execute.fits import FitRun
-from bench.learners.base import LearnerSettings
-from bench.learners.resized import resize_tasks, resized
+from bench.learners.base import LearnerSettings, resize_tasks, resized
 from bench.nets.base import initialise, placed
 from bench.nets.build import build_net
 from bench.nets.norm import holds_statistics

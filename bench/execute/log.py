@@ -17,7 +17,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bench.data.sets.letters import font_folder
 from bench.errors import BenchError
 from bench.results.files import atomic_path, canonical_json, write_parquet
 
@@ -185,6 +184,8 @@ def save_grid(
 def caption_font() -> FreeTypeFont:
     """Return the font of captions, which has Latin, Greek, Cyrillic and more."""
     from PIL import ImageFont
+
+    from bench.data.sets.glyphs import font_folder
 
     return ImageFont.truetype(font_folder() / "DejaVuSans.ttf", CAPTION_SIZE)
 

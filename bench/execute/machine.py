@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from bench.execute.devices import accelerator_name
 from bench.processes import available_cores
-from bench.results.git import git_state
+from bench.results.maker import git_state
 from bench.results.record import Device, Environment
 
 if TYPE_CHECKING:

@@ -14,10 +14,13 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from bench.processes import holder, this_process
-from bench.results.curve_file import CurveWriter, Row
+from bench.results.store import CURVE_POINTS
+
+if TYPE_CHECKING:
+    from bench.results.curve_file import CurveWriter, Row
 
 __all__ = [
     "PROGRESS",
@@ -125,6 +128,7 @@ class Progress:
         self._first: tuple[str, int, float] = ("", 0, 0.0)
         self._validation: float | None = None
         self._file: Path | None = None
+        self._points = Path()
         self._facts: dict[str, Any] = {}
         self._written = -WRITE_EVERY
         self._curve: CurveWriter | None = None
@@ -139,7 +143,8 @@ class Progress:
             started: when, in seconds since 1970; now without.
         """
         self._file, self._written = folder / PROGRESS, -WRITE_EVERY
-        self._curve, self._added = CurveWriter(folder), -CURVE_EVERY
+        self._points, self._curve, self._added = folder / CURVE_POINTS, None, -CURVE_EVERY
+        _delete(self._points)
         self._facts = {"label": label, "started": started or time.time(), **this_process()}
         self._facts["system"] = None
         self._first, self._validation = ("", 0, 0.0), None
@@ -173,23 +178,30 @@ class Progress:
 
     def curve_is_due(self) -> bool:
         """Tell whether it is time to add points of curves to the file of a cell."""
-        return self._curve is not None and self._clock() - self._added >= CURVE_EVERY
+        return self._file is not None and self._clock() - self._added >= CURVE_EVERY
 
     def curve(self, rows: Iterable[Row], total: int) -> None:
         """Add points (step, name, value) of a fit of so many steps to the file of the cell."""
-        if self._curve is not None:
-            self._curve.add(rows, total)
-            self._added = self._clock()
+        if self._file is None:
+            return
+        from bench.results.curve_file import CurveWriter
+
+        self._curve = self._curve or CurveWriter(self._points.parent)
+        self._curve.add(rows, total)
+        self._added = self._clock()
 
     def end(self) -> None:
         """End a cell: its files are deleted."""
         if self._file is not None:
             self._file.unlink(missing_ok=True)
             _new(self._file).unlink(missing_ok=True)
-            self._file = None
-        if self._curve is not None:
-            self._curve.remove()
-            self._curve = None
+            _delete(self._points)
+            self._file = self._curve = None
+
+
+def _delete(path: Path) -> None:
+    with contextlib.suppress(OSError):
+        path.unlink(missing_ok=True)
 
 
 def under_way(runs: Path, suite: str = "*") -> Iterator[tuple[Path, dict[str, Any]]]:

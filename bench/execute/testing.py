@@ -16,10 +16,9 @@ from bench.contract import EmbeddingLearner, Learner
 from bench.data.base import ImageData
 from bench.data.tasks import TaskList, lists_digest, numbered_classes
 from bench.errors import BenchError
-from bench.execute.evaluate import EmbeddingTable, answer, task_lists
+from bench.execute.evaluate import EmbeddingTable, answer, inference_cost, task_lists
 from bench.execute.fits import Fit
 from bench.execute.fitting import Fitted
-from bench.execute.record_parts import inference_cost
 from bench.execute.scenario import tested_data
 from bench.execute.state import RunState
 from bench.execute.timing import Elapsed, Stopwatch

@@ -13,8 +13,7 @@ from typing import Any, NamedTuple
 
 from bench.data.base import DatasetSource, Download
 from bench.data.sets import SPLITS, ClassSplit, read_split
-from bench.data.sets.glyphs import IMAGES_A_CLASS, Glyphs
-from bench.data.sets.letters import FACES, LETTERS, class_name
+from bench.data.sets.glyphs import FACES, IMAGES_A_CLASS, LETTERS, Glyphs, class_name
 from bench.errors import BenchError
 from bench.results.files import file_sha256
 

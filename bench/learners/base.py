@@ -1,4 +1,4 @@
-"""Shared parts of gradient and metric learners: settings, batching and losses.
+"""Shared parts of learners: settings, batching, losses, and tasks of another image size.
 
 One task is a pure function of (parameters, images, labels); `bench/learners/batching.py` runs many,
 `bench/learners/norms.py` has the batch norm modes.
@@ -15,9 +15,19 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from bench.contract import Backbone, BnMode, Config, MetaLearner, TaskBatch
+from bench.contract import (
+    Backbone,
+    BnMode,
+    Config,
+    DrawingLearner,
+    EmbeddingLearner,
+    Learner,
+    MetaLearner,
+    TaskBatch,
+)
 from bench.errors import BenchError
 from bench.learners import batching
+from bench.nets.base import resize
 from bench.nets.norm import Norm
 
 Params = Mapping[str, Tensor]
@@ -152,3 +162,63 @@ class FunctionalLearner(MetaLearner):
             return self.task_logits(params, support_x, support_y, query_x, n_way)
 
         return batching.over_tasks(one, support_x, support_y, query_x)
+
+
+def resize_tasks(tasks: TaskBatch, size: int) -> TaskBatch:
+    """Return the same tasks with images of another side length."""
+    support_x, query_x = resize(tasks.support_x, size), resize(tasks.query_x, size)
+    return TaskBatch(support_x, tasks.support_y, query_x, tasks.query_y)
+
+
+def resized(learner: Learner, size: int) -> Learner:
+    """Return the learner for tasks of any image size; images are resized to its own.
+
+    Args:
+        learner: what predicts.
+        size: the side of the images it takes, pixels.
+    """
+    if isinstance(learner, EmbeddingLearner):
+        return _ResizedEmbedding(learner, size)
+    if isinstance(learner, DrawingLearner):
+        return _ResizedDrawing(learner, size)
+    return _Resized(learner, size)
+
+
+class _Resized(Learner):
+    def __init__(self, learner: Learner, size: int) -> None:
+        self.learner, self.size = learner, size
+
+    @property
+    def n_parameters(self) -> int:
+        return self.learner.n_parameters
+
+    def predict(self, support_x: Tensor, support_y: Tensor, query_x: Tensor) -> Tensor:
+        return self.learner.predict(
+            resize(support_x, self.size), support_y, resize(query_x, self.size)
+        )
+
+
+class _ResizedDrawing(_Resized, DrawingLearner):
+    learner: DrawingLearner
+
+    def predict_from(
+        self, first: int, support_x: Tensor, support_y: Tensor, query_x: Tensor
+    ) -> Tensor:
+        return self.learner.predict_from(
+            first, resize(support_x, self.size), support_y, resize(query_x, self.size)
+        )
+
+
+class _ResizedEmbedding(EmbeddingLearner):
+    def __init__(self, learner: EmbeddingLearner, size: int) -> None:
+        self.learner, self.size = learner, size
+
+    @property
+    def n_parameters(self) -> int:
+        return self.learner.n_parameters
+
+    def embed(self, images: Tensor) -> Tensor:
+        return self.learner.embed(resize(images, self.size))
+
+    def predict_embedded(self, support_e: Tensor, support_y: Tensor, query_e: Tensor) -> Tensor:
+        return self.learner.predict_embedded(support_e, support_y, query_e)

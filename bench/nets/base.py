@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.utils._pytree import tree_map_only
@@ -112,3 +113,12 @@ def initialise(net: nn.Module, generator: torch.Generator) -> None:
                 draw = torch.randn(parameter.shape, generator=generator, dtype=torch.float32)
                 with torch.no_grad():
                     parameter.copy_(0.02 * draw)
+
+
+def resize(images: Tensor, size: int) -> Tensor:
+    """Return square images (…, C, H, H) at another side length, bilinear and anti-aliased."""
+    if images.shape[-1] == size:
+        return images
+    flat = images.flatten(0, -4)
+    flat = F.interpolate(flat, (size, size), mode="bilinear", antialias=True)
+    return flat.view(*images.shape[:-2], size, size)

@@ -24,8 +24,7 @@ from urllib.request import url2pathname
 from bench import registry
 from bench.results.code import InstalledSources, Library, StoredSources
 from bench.results.files import content_hash, file_sha256
-from bench.results.git import git_bytes, git_state
-from bench.results.maker import Described, Traits, changes, named
+from bench.results.maker import Described, Traits, changes, git_bytes, git_state, named
 from bench.results.record import Code, Distribution, Record
 
 KINDS: tuple[registry.Kind, ...] = get_args(registry.Kind)

@@ -13,7 +13,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
-CURVE_FILE = ".curve.jsonl"
+from bench.results.store import CURVE_POINTS
+
 Row = tuple[int, str, float]
 """Step, name and value of a point."""
 MOST_POINTS = 1000
@@ -50,7 +51,7 @@ class CurveReader:
     """
 
     def __init__(self, folder: Path) -> None:
-        self._path = folder / CURVE_FILE
+        self._path = folder / CURVE_POINTS
         self._at = 0
 
     def rows(self) -> list[Row]:
@@ -77,13 +78,12 @@ class CurveWriter:
     """Writes the points of a cell under way; a full disk stops no work.
 
     Args:
-        folder: of the cell; what an earlier process left in it is deleted.
+        folder: of the cell.
     """
 
     def __init__(self, folder: Path) -> None:
-        self._path = folder / CURVE_FILE
+        self._path = folder / CURVE_POINTS
         self._thinning: Thinning | None = None
-        self.remove()
 
     def add(self, rows: Iterable[Row], total: int) -> None:
         """Add points in the order of their steps.
@@ -96,8 +96,3 @@ class CurveWriter:
         lines = [f"{json.dumps(row)}\n" for row in self._thinning(rows)]
         with contextlib.suppress(OSError), self._path.open("a", encoding="utf-8") as file:
             file.write("".join(lines))
-
-    def remove(self) -> None:
-        """Delete the file."""
-        with contextlib.suppress(OSError):
-            self._path.unlink(missing_ok=True)

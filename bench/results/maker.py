@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -12,6 +14,8 @@ from typing import Any, ClassVar, Protocol
 from bench.results.code import changed_files
 from bench.results.record import Code
 
+GIT_TIMEOUT = 10.0
+"""Seconds that one question to git may take."""
 NAMED = 3
 """Files that a line names; it counts the others."""
 
@@ -217,3 +221,52 @@ def _by_digest(runs: Path) -> dict[str, Made]:
             if sha256 not in found or order < found[sha256][0]:
                 found[sha256] = order, made
     return {sha256: made for sha256, (_, made) in found.items()}
+
+
+def git(folder: Path, *words: str) -> str | None:
+    """Return what `git WORDS` prints in a folder, or None where git or a repository is missing."""
+    printed = git_bytes(folder, *words)
+    return None if printed is None else printed.decode("utf-8", "replace").strip()
+
+
+def git_bytes(folder: Path, *words: str) -> bytes | None:
+    """Return what `git WORDS` prints, as it is; see `git`.
+
+    git sets `GIT_DIR`, `GIT_INDEX_FILE` and more for hooks, aliases and `rebase --exec`: they
+    belong to the repository that is being worked on, so only those with settings are passed on.
+    """
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("GIT_") or name.startswith("GIT_CONFIG_")
+    }
+    try:
+        done = subprocess.run(
+            ["git", *words],
+            cwd=folder,
+            env=kept,
+            capture_output=True,
+            timeout=GIT_TIMEOUT,
+            check=True,
+        )
+    except (OSError, ValueError, subprocess.SubprocessError):
+        return None
+    return done.stdout
+
+
+def git_state(root: Path) -> tuple[str | None, bool | None]:
+    """Return the commit of a repository and whether tracked files differ from it.
+
+    Args:
+        root: the folder that holds `.git`; a folder inside a repository is not asked.
+
+    Returns:
+        (None, None) where there is no repository, no commit, or no git.
+    """
+    if not (root / ".git").exists():
+        return None, None
+    commit = git(root, "rev-parse", "HEAD")
+    changes = git(root, "status", "--porcelain", "--untracked-files=no")
+    if commit is None or changes is None:
+        return None, None
+    return commit, bool(changes)

@@ -35,6 +35,8 @@ PREDICTIONS = "predictions.parquet"
 PREDICTION_COLUMNS = ("predicted", "true", "margin")
 CURVE = "curve.parquet"
 CURVE_COLUMNS = ("step", "name", "value")
+CURVE_POINTS = ".curve.jsonl"
+"""The points of curves of a cell under way (`bench/results/curve_file.py`)."""
 SIMILARITY = "similarity.parquet"
 
 

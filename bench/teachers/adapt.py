@@ -13,8 +13,7 @@ import torch
 from torch import Tensor
 
 from bench.contract import Backbone, Pool, ProtocolConstants, Teacher
-from bench.learners.resized import resize
-from bench.nets.base import initialise, placed
+from bench.nets.base import initialise, placed, resize
 from bench.nets.build import build_net
 from bench.nets.norm import Norm, running_norm
 from bench.results.files import content_hash

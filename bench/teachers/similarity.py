@@ -16,9 +16,8 @@ from torch import Tensor
 from bench.contract import Pool, Teacher
 from bench.data.base import ImageData
 from bench.data.images import normalise
-from bench.learners.resized import resize
+from bench.nets.base import resize
 from bench.nets.precision import computing_in
-from bench.nets.similarity import linear_cka
 from bench.results.files import content_hash, recall, remember, write_parquet
 
 N_IMAGES = 256
@@ -49,6 +48,8 @@ def pool_similarity(
         device: where the pool is.
         n_images: of all data sets together, at most.
     """
+    from bench.nets.similarity import linear_cka
+
     chosen = [_spread(one, n_images // len(sets)) for one in sets]
     if len(pool) < 2 or sum(map(len, chosen)) < MIN_IMAGES:
         return None

@@ -25,9 +25,8 @@ from bench.contract import Checkpoint, Pool, Teacher
 from bench.data.base import ImageData
 from bench.data.images import normalise
 from bench.errors import BenchError
-from bench.learners.resized import resize
 from bench.leases import Busy, hold
-from bench.nets.base import initialise, placed
+from bench.nets.base import initialise, placed, resize
 from bench.nets.build import build_net
 from bench.results.files import content_hash, file_sha256, write_bytes, write_checked
 from bench.results.maker import Judge

@@ -49,7 +49,7 @@ def held_out(name: str) -> Mapping[str, frozenset[str]]:
     if official is None:
         return {}
     if official == LETTERS_DRAWN:
-        from bench.data.sets.letters import LETTERS, class_name
+        from bench.data.sets.glyphs import LETTERS, class_name
 
         return {part: frozenset(map(class_name, LETTERS[part])) for part in HELD_OUT}
     found = class_split(official)

@@ -18,11 +18,11 @@ from bench.execute import progress
 from bench.execute.cell import run_cell
 from bench.execute.progress import PROGRESS, Progress, Standing, under_way
 from bench.execute.state import RunState
-from bench.results.curve_file import CURVE_FILE, MOST_POINTS, CurveReader, CurveWriter, Thinning
+from bench.results.curve_file import MOST_POINTS, CurveReader, CurveWriter, Thinning
 from bench.results.files import read_parquet
 from bench.results.mlflow import Tracker
 from bench.results.mlflow_store import DATABASE, Store
-from bench.results.store import CURVE, StoredRecord, read_record
+from bench.results.store import CURVE, CURVE_POINTS, StoredRecord, read_record
 from tests.helpers import cell_of, toy_data
 
 SUITE = "toy"
@@ -197,10 +197,10 @@ def test_a_file_of_points_is_read_as_it_grows_and_when_it_begins_anew(tmp_path: 
     first = reader.rows()
     assert first[0] == (1, "loss", 2.5)
     assert first[1][2] != first[1][2]
-    with (tmp_path / CURVE_FILE).open("a") as file:
+    with (tmp_path / CURVE_POINTS).open("a") as file:
         file.write('[3, "lo')
     assert reader.rows() == []
-    with (tmp_path / CURVE_FILE).open("a") as file:
+    with (tmp_path / CURVE_POINTS).open("a") as file:
         file.write('ss", 1.0]\n')
     assert reader.rows() == [(3, "loss", 1.0)]
     again = CurveWriter(tmp_path)

@@ -11,11 +11,21 @@ import pytest
 from PIL import Image
 
 from bench.data.digests import DigestMemory
-from bench.data.sets import glyphs, letters
-from bench.data.sets.glyphs import DRAWING, Glyphs, colour, draw_coverage, draw_letter
-from bench.data.sets.letters import CANDIDATES, FACES, LETTERS, class_name, font_folder
+from bench.data.sets import glyphs
+from bench.data.sets.glyphs import (
+    DRAWING,
+    FACES,
+    LETTERS,
+    Glyphs,
+    class_name,
+    colour,
+    draw_coverage,
+    draw_letter,
+    font_folder,
+)
 from bench.errors import BenchError
 from bench.seeds import numpy_generator
+from tests.data.letters import ACROSS_SPLITS, CANDIDATES, choose
 
 SCRIPTS = {"train": {"LATIN", "GREEK"}, "val": {"CYRILLIC"}, "test": {"GEORGIAN", "ARMENIAN"}}
 SAME_FORM = ["AАΑ", "BВΒ", "EЕΕ", "KКΚ", "MМΜ", "HНΗ", "OОΟՕ", "PРΡ", "TТΤ", "XХΧ", "CС", "JЈ"]
@@ -24,7 +34,7 @@ SIZE_ONLY = ["cC", "oO", "sS", "vV", "wW", "xX", "zZ"]
 
 
 def test_lists_are_what_the_rule_chooses():
-    assert letters.choose(font_folder()) == LETTERS
+    assert choose(font_folder()) == LETTERS
 
 
 def test_each_split_has_its_own_scripts_and_enough_classes():
@@ -102,7 +112,7 @@ def test_no_unseen_class_has_a_seen_class_of_its_form(clean, face):
         ("val", LETTERS["train"]),
         ("test", LETTERS["train"] + LETTERS["val"]),
     ):
-        assert max(nearest(new, seen) for new in LETTERS[split]) < letters.ACROSS_SPLITS
+        assert max(nearest(new, seen) for new in LETTERS[split]) < ACROSS_SPLITS
 
 
 def test_a_look_alike_would_be_noticed(clean):

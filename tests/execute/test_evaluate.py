@@ -15,8 +15,7 @@ from bench.data.images import normalise
 from bench.data.sets.glyphs import Glyphs
 from bench.data.sources import open_data
 from bench.data.tasks import frozen_tasks
-from bench.execute.evaluate import EmbeddingTable, evaluate
-from bench.execute.record_parts import MacCounter, inference_cost
+from bench.execute.evaluate import EmbeddingTable, MacCounter, evaluate, inference_cost
 from bench.learners.base import LearnerSettings
 from bench.nets.build import build_net
 from bench.seeds import numpy_generator, torch_generator

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from bench.contract import DrawingLearner, EmbeddingLearner, Learner
-from bench.learners.resized import resized
+from bench.learners.base import resized
 
 
 class Plain(Learner):

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from bench.execute.machine import describe_environment
-from bench.results.git import git, git_state
+from bench.results.maker import git, git_state
 
 pytestmark = pytest.mark.skipif(shutil.which("git") is None, reason="no git on this machine")
 NAMED = {

@@ -12,7 +12,7 @@ from forging import edit, forgery
 from honest import read, rehash, write
 from pyarrow.parquet import ParquetWriter
 
-from bench.data.sets.letters import LETTERS, class_name
+from bench.data.sets.glyphs import LETTERS, class_name
 from bench.results.files import read_parquet, write_parquet
 from bench.results.store import mark_done
 

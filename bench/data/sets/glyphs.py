@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import math
+import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
+from functools import cache, partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,18 +22,43 @@ import numpy as np
 from bench.contract import Config
 from bench.data.base import ClassImages, DatasetSource, Listing, find_one_of
 from bench.data.digests import DigestMemory
-from bench.data.sets.letters import FACES, LETTERS, TEXT_SIZE, class_name, font_folder, letter_mask
 from bench.errors import BenchError
 from bench.results.files import content_hash
 from bench.seeds import numpy_generator
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+    from PIL.ImageFont import FreeTypeFont
 
 GENERATOR_VERSION = 1
 """Counts the changes to drawing that alter pixels."""
 IMAGES_A_CLASS = 180
 IMAGE_SIZE = 32
+FACES = (
+    "DejaVuSans.ttf",
+    "DejaVuSans-Bold.ttf",
+    "DejaVuSans-Oblique.ttf",
+    "DejaVuSans-BoldOblique.ttf",
+    "DejaVuSansMono.ttf",
+    "DejaVuSansMono-Bold.ttf",
+    "DejaVuSansMono-Oblique.ttf",
+    "DejaVuSansMono-BoldOblique.ttf",
+    "DejaVuSerif.ttf",
+    "DejaVuSerif-Bold.ttf",
+    "DejaVuSerif-Italic.ttf",
+    "DejaVuSerif-BoldItalic.ttf",
+)
+TEXT_SIZE = 64
+"""Font size in pixels of the renderings that all images are drawn from."""
+LETTERS = {
+    "train": "abcdefgikmnopqrstvwxyzABDEGJKLMNRTUYαβδεζλξςτφχωΔΘΞΣΦßæþħŋɔɣʃʎʁʞ",
+    "val": "жзчъяДЛЩЮђљњЂЋ",
+    "test": "აბდვკლოჟრტუფქღყჭჯჰխկշչջվֆԴԶԷԸԹԻԾՀՁՆՇՉՊՋՎՐՔՖ",
+}
+"""The letters that are classes: a test chooses them again, by a rule that leaves out look-alikes.
+
+They are frozen, so that another FreeType cannot move a letter across the rule's thresholds.
+"""
 
 
 class Drawing(Config):
@@ -174,3 +201,57 @@ def colour(
     images = paper + (ink - paper) * coverage[..., None]
     images += DRAWING.noise * noise.standard_normal(images.shape, dtype=np.float32)
     return np.clip(np.rint(images), 0, 255).astype(np.uint8)
+
+
+def class_name(letter: str) -> str:
+    """Return the class name of a letter, such as `greek_small_letter_beta`."""
+    return unicodedata.name(letter).lower().replace(" ", "_")
+
+
+def letter_mask(letter: str, face: Path) -> Image:
+    """Return a letter's ink, cropped: a grey image, 255 where the letter covers the pixel.
+
+    Raises:
+        BenchError: the face has no such letter.
+    """
+    font = _font(face)
+    ink = _render(letter, font)
+    if ink.tobytes() == _missing(face).tobytes():
+        raise BenchError(
+            f"font '{face}' has no {class_name(letter)}; use the DejaVu faces that matplotlib ships"
+        )
+    return ink
+
+
+def font_folder() -> Path:
+    """Return the folder of matplotlib's font files; does not import matplotlib where it can."""
+    spec = find_spec("matplotlib")
+    for place in (spec and spec.submodule_search_locations) or ():
+        folder = Path(place, "mpl-data", "fonts", "ttf")
+        if (folder / FACES[0]).is_file():
+            return folder
+    import matplotlib
+
+    return Path(matplotlib.get_data_path(), "fonts", "ttf")
+
+
+def _render(text: str, font: FreeTypeFont) -> Image:
+    from PIL import Image, ImageDraw
+
+    left, top, right, bottom = font.getbbox(text)
+    image = Image.new("L", (int(right - left), int(bottom - top)))
+    ImageDraw.Draw(image).text((-left, -top), text, fill=255, font=font)
+    return image
+
+
+@cache
+def _font(face: Path) -> FreeTypeFont:
+    from PIL import ImageFont
+
+    return ImageFont.truetype(str(face), TEXT_SIZE, layout_engine=ImageFont.Layout.BASIC)
+
+
+@cache
+def _missing(face: Path) -> Image:
+    """Return the box that the face draws for what it lacks (U+FFFF is no character)."""
+    return _render("\uffff", _font(face))

@@ -2,44 +2,19 @@
 
 Two letters are look-alikes where, in any face, their renderings at one size and in about one
 place correlate above a threshold: scripts share many forms (Latin A, Greek Alpha, Cyrillic A),
-and size alone does not tell c from C. The lists below are what `choose` returned for DejaVu
-2.37; they are frozen, so that another FreeType cannot move a letter across the threshold, and a
-test chooses them again.
+and size alone does not tell c from C.
 """
 
 from __future__ import annotations
 
 import itertools
-import unicodedata
-from functools import cache
-from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+from PIL import Image, ImageFilter
 
-from bench.errors import BenchError
+from bench.data.sets.glyphs import FACES, letter_mask
 
-if TYPE_CHECKING:
-    from PIL.Image import Image
-    from PIL.ImageFont import FreeTypeFont
-
-FACES = (
-    "DejaVuSans.ttf",
-    "DejaVuSans-Bold.ttf",
-    "DejaVuSans-Oblique.ttf",
-    "DejaVuSans-BoldOblique.ttf",
-    "DejaVuSansMono.ttf",
-    "DejaVuSansMono-Bold.ttf",
-    "DejaVuSansMono-Oblique.ttf",
-    "DejaVuSansMono-BoldOblique.ttf",
-    "DejaVuSerif.ttf",
-    "DejaVuSerif-Bold.ttf",
-    "DejaVuSerif-Italic.ttf",
-    "DejaVuSerif-BoldItalic.ttf",
-)
-TEXT_SIZE = 64
-"""Font size in pixels of the renderings that all images are drawn from."""
 SHIFT = 2
 """How far one rendering may be moved over another to match it, pixels of 28 along each axis."""
 ACROSS_SPLITS = 0.90
@@ -63,18 +38,6 @@ CANDIDATES = {
 }
 """The letters considered, first to last; of two look-alikes the earlier one stays. Not among
 them: letters with an accent, and Greek nu, which is v but for a curve."""
-
-LETTERS = {
-    "train": "abcdefgikmnopqrstvwxyzABDEGJKLMNRTUYαβδεζλξςτφχωΔΘΞΣΦßæþħŋɔɣʃʎʁʞ",
-    "val": "жзчъяДЛЩЮђљњЂЋ",
-    "test": "აბდვკლოჟრტუფქღყჭჯჰխկշչջվֆԴԶԷԸԹԻԾՀՁՆՇՉՊՋՎՐՔՖ",
-}
-"""The letters that are classes."""
-
-
-def class_name(letter: str) -> str:
-    """Return the class name of a letter, such as `greek_small_letter_beta`."""
-    return unicodedata.name(letter).lower().replace(" ", "_")
 
 
 def choose(folder: Path) -> dict[str, str]:
@@ -106,46 +69,8 @@ def likeness(letters: str, folder: Path) -> np.ndarray:
     return np.maximum(largest, largest.T)
 
 
-def letter_mask(letter: str, face: Path) -> Image:
-    """Return a letter's ink, cropped: a grey image, 255 where the letter covers the pixel.
-
-    Raises:
-        BenchError: the face has no such letter.
-    """
-    font = _font(face)
-    ink = _render(letter, font)
-    if ink.tobytes() == _missing(face).tobytes():
-        raise BenchError(
-            f"font '{face}' has no {class_name(letter)}; use the DejaVu faces that matplotlib ships"
-        )
-    return ink
-
-
-def font_folder() -> Path:
-    """Return the folder of matplotlib's font files; does not import matplotlib where it can."""
-    spec = find_spec("matplotlib")
-    for place in (spec and spec.submodule_search_locations) or ():
-        folder = Path(place, "mpl-data", "fonts", "ttf")
-        if (folder / FACES[0]).is_file():
-            return folder
-    import matplotlib
-
-    return Path(matplotlib.get_data_path(), "fonts", "ttf")
-
-
-def _render(text: str, font: FreeTypeFont) -> Image:
-    from PIL import Image, ImageDraw
-
-    left, top, right, bottom = font.getbbox(text)
-    image = Image.new("L", (int(right - left), int(bottom - top)))
-    ImageDraw.Draw(image).text((-left, -top), text, fill=255, font=font)
-    return image
-
-
-def _shape(ink: Image) -> np.ndarray:
+def _shape(ink: Image.Image) -> np.ndarray:
     """Return a letter at one size, 20 of 28 pixels, blurred and standardised, (28, 28)."""
-    from PIL import Image, ImageFilter
-
     scale = 20 / max(ink.size)
     width, height = (max(1, round(side * scale)) for side in ink.size)
     canvas = Image.new("L", (28, 28))
@@ -154,16 +79,3 @@ def _shape(ink: Image) -> np.ndarray:
     values = np.asarray(canvas.filter(ImageFilter.GaussianBlur(0.8)), dtype=np.float64)
     values -= values.mean()
     return values / np.linalg.norm(values)
-
-
-@cache
-def _font(face: Path) -> FreeTypeFont:
-    from PIL import ImageFont
-
-    return ImageFont.truetype(str(face), TEXT_SIZE, layout_engine=ImageFont.Layout.BASIC)
-
-
-@cache
-def _missing(face: Path) -> Image:
-    """Return the box that the face draws for what it lacks (U+FFFF is no character)."""
-    return _render("\uffff", _font(face))
