@@ -86,6 +86,7 @@ NO_TORCH = (
     "bench.exports",
     "reports",
 )
+LOAD_A_COMPILER = {"torch.utils.flop_counter", "torch._dynamo", "torch._inductor", "triton"}
 BANNED_CALLS = {
     ("torch", "manual_seed"),
     ("torch.cuda", "manual_seed_all"),
@@ -227,3 +228,12 @@ def test_no_unsafe_loading() -> None:
             if isinstance(node, ast.Call) and ast.unparse(node.func) == "torch.load":
                 flags = {k.arg: ast.unparse(k.value) for k in node.keywords}
                 assert flags.get("weights_only") == "True", path
+
+
+def test_what_loads_a_compiler_is_imported_in_functions_only() -> None:
+    """A plan needs none, and one that it had loaded would print 30 lines at its end."""
+    for path in FILES:
+        body = ast.parse(path.read_text(encoding="utf-8")).body
+        names = {node.module or "" for node in body if isinstance(node, ast.ImportFrom)}
+        names |= {a.name for node in body if isinstance(node, ast.Import) for a in node.names}
+        assert not {one for one in names if within(one, LOAD_A_COMPILER)}, path

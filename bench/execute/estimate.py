@@ -2,8 +2,8 @@
 
 Times come from records of the runs folder that were made on this machine, else from the rates of
 the stored results in the package, times what a forward pass takes here and now. They are scaled to
-the cell's tasks, meta-iterations and teachers, and good to a factor of two or so. A method that
-never ran has no time.
+the cell's tasks, and to the meta-iterations or steps of a fit that has them, other fits to the
+teachers: good to a factor of two or so. A method that never ran has no time.
 """
 
 from __future__ import annotations
@@ -163,11 +163,11 @@ class Estimator:
             return 0.0
 
         def scale(one: Took) -> float:
-            teachers = (1 + work.n_teachers) / (1 + one.work.n_teachers)
-            if not one.meta_trained:
-                return teachers
-            images = work.images / one.work.images
-            return teachers * images * work.iterations / one.work.iterations
+            if not one.grows:
+                return (1 + work.n_teachers) / (1 + one.work.n_teachers)
+            of_tasks = "k_shot" in method.fit_depends_on
+            images = work.images / one.work.images if of_tasks else 1.0
+            return images * work.iterations / one.work.iterations
 
         fit = self._median_s(work, "fit", scale, same_method=True)
         if fit is None or not method.validates:

@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import flop_registry
 
 from bench.contract import DrawingLearner, EmbeddingLearner, Learner
 from bench.data.base import ImageData, Split
@@ -249,6 +248,8 @@ class MacCounter(TorchDispatchMode):
         kwargs: Mapping[str, Any] | None = None,
     ) -> object:
         """Run one operation and count it."""
+        from torch.utils.flop_counter import flop_registry  # loads a compiler, which prints at exit
+
         kwargs = kwargs or {}
         formula = flop_registry.get(func._overloadpacket)
         if formula is None:

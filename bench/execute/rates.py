@@ -16,7 +16,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from bench.contract import NetSpec
+from bench import registry
+from bench.contract import Budget, Method, NetSpec, ProtocolConstants, TaskShape
 from bench.errors import BenchError
 from bench.nets.build import check_net
 from bench.results.files import content_hash
@@ -31,7 +32,7 @@ class Work(NamedTuple):
 
     `architectures` are the distinct ones of the pool, `config` is a digest of the method's
     configuration, without settings that it gained since and that have their default; `images` is
-    the number in one task, `iterations` the meta-iterations asked for.
+    the number in one task, `iterations` the meta-iterations or steps of the fit.
     """
 
     net: str
@@ -57,15 +58,15 @@ class Took(NamedTuple):
     """The measured times of some work; None if not measured.
 
     `fit` and `task` (one test task) are seconds, or passes of the meta-model on one image;
-    `repeated_task` is a task whose images an earlier cell had embedded. `meta_trained`: the fit
-    was a loop of meta-iterations, and so grows with their number. `memory` is the peak in bytes.
+    `repeated_task` is a task whose images an earlier cell had embedded. `grows`: the fit was a
+    loop, and so grows with the number of its iterations. `memory` is the peak in bytes.
     `here`: in seconds, and measured on this machine. `undisturbed`: without what other programs
     took.
     """
 
     work: Work
     fit: float | None
-    meta_trained: bool
+    grows: bool
     task: float | None
     repeated_task: float | None
     memory: int | None
@@ -85,9 +86,8 @@ def describe_work(source: Cell | Record, image_size: int, architectures: Iterabl
         BenchError: the method is not installed.
         ValueError: its settings are none of the installed version.
     """
-    budget = source.budget if isinstance(source.budget, dict) else source.budget.model_dump()
-    teachers = list(architectures)
-    iterations = budget["meta_iterations"] if teachers else budget["oracle_iterations"]
+    budget, teachers = Budget.model_validate(source.budget), list(architectures)
+    iterations = budget.meta_iterations if teachers else budget.oracle_iterations
     return Work(
         net=source.net,
         image_size=image_size,
@@ -99,9 +99,19 @@ def describe_work(source: Cell | Record, image_size: int, architectures: Iterabl
         config=content_hash(settings_identity("method", source.method, source.method_config))[:8],
         n_teachers=len(teachers),
         images=source.n_way * (source.k_shot + source.n_query),
-        iterations=source.method_config.get("meta_iterations") or iterations,
+        iterations=_length(source, budget) or iterations,
         variant=source.variant,
     )
+
+
+def _length(source: Cell | Record, budget: Budget) -> int | None:
+    """Return the meta-iterations or steps that the method says its fit has, None without."""
+    method: type[Method] = registry.load("method", source.method)
+    config = method.Config.model_validate(source.method_config)
+    shape = TaskShape(source.n_way, source.k_shot, source.n_query)
+    protocol = ProtocolConstants.model_validate(source.protocol)
+    derived = method.in_force(config, shape, budget, protocol)
+    return derived.get("meta_iterations", derived.get("steps"))
 
 
 def took(record: Record, sizes: Mapping[str, int]) -> Took | None:
@@ -120,11 +130,12 @@ def took(record: Record, sizes: Mapping[str, int]) -> Took | None:
         return None
     size = max(sizes[name] for name in record.datasets)
     architectures = [one["architecture"] for one in pool.teachers] if pool else []
+    budget = Budget.model_validate(record.budget)
     task, reused = test_s / record.n_test_tasks, timing.embeddings_reused
     return Took(
         work=describe_work(record, size, architectures),
         fit=None if record.fit.reused else record.fit_seconds,
-        meta_trained=timing.train_tasks_per_s is not None,
+        grows=timing.train_tasks_per_s is not None or _length(record, budget) is not None,
         task=None if reused else task,
         repeated_task=task if reused else None,
         memory=timing.peak_memory_bytes,

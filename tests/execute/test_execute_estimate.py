@@ -138,24 +138,36 @@ def test_teachers_take_as_long_as_those_that_were_trained_here(suite: str, estim
     assert own.estimate(cell)["seconds"] == pytest.approx(2 * pool_s(cell), abs=0.1)
 
 
-def test_a_meta_trained_fit_grows_with_iterations_images_and_teachers(
-    suite: str, estimator
-) -> None:
+def test_a_meta_trained_fit_grows_with_iterations_and_images(suite: str, estimator) -> None:
     cell = cell_of(suite, "purer", 1, "maml")
     (iterations, every) = (cell.budget.meta_iterations, cell.budget.validate_every)
     known = like(cell, 1000.0, 80.0, iterations=iterations // 3, images=40, n_teachers=7)
     found = estimator(known).estimate(cell)
-    fit = 1.0 * 3 * (80 / 40) * (1 + 3) / (1 + 7)
+    fit = 1.0 * 3 * (80 / 40)
     task = 0.08 * (80 / 40)
     validated = (1 + -(-iterations // every)) * cell.budget.n_val_tasks
     expected = pool_s(cell) + fit + (100 + validated) * task
     assert found["seconds"] == pytest.approx(expected, abs=0.1)
 
 
-def test_other_fits_do_not_grow_with_iterations(suite: str, estimator) -> None:
-    cell = cell_of(suite, "distill_ensemble")
-    found = estimator(like(cell, fit=5000.0, task=10.0, iterations=1)).estimate(cell)
-    assert found["seconds"] == pytest.approx(pool_s(cell) + 5 + 1, abs=0.1)
+def test_a_student_s_fit_grows_with_its_steps_alone(suite: str, estimator) -> None:
+    cell = cell_of(suite, "distill_ensemble", 5)
+    steps = cell.method_config["steps_per_meta_iteration"] * cell.budget.meta_iterations
+    known = like(cell, 1000.0, 10.0, iterations=steps // 3, images=40, n_teachers=7)
+    found = estimator(known._replace(grows=True)).estimate(cell)
+    assert found["seconds"] == pytest.approx(pool_s(cell) + 3 + 100 * 0.01 * 100 / 40, abs=0.1)
+    config = cell.method_config | {"steps": 4 * steps}
+    found = estimator(known._replace(grows=True)).estimate(
+        cell.model_copy(update={"method_config": config})
+    )
+    assert found["seconds"] == pytest.approx(pool_s(cell) + 12 + 2.5, abs=0.1)
+
+
+def test_other_fits_grow_with_teachers_alone(suite: str, estimator) -> None:
+    cell = cell_of(suite, "average")
+    known = like(cell, fit=5000.0, task=10.0, iterations=1, n_teachers=7)
+    found = estimator(known).estimate(cell)
+    assert found["seconds"] == pytest.approx(pool_s(cell) + 5 * 4 / 8 + 1, abs=0.1)
 
 
 def test_larger_images_take_longer_by_the_measured_pass(

@@ -44,7 +44,10 @@ def test_rates_give_back_what_a_stored_cell_took() -> None:
     # results/glyphs, processor seconds: fit 34.1, 200 tasks 4.35, an image of ProtoNet 0.190e-3
     assert purer.fit * 0.190e-3 == pytest.approx(34.1, rel=0.05)
     assert purer.task * 0.190e-3 == pytest.approx(4.35 / 200, rel=0.05)
-    assert purer.meta_trained
+    assert purer.grows
+    students = [one for one in rates if one.work.method == "distill_ensemble" and one.fit]
+    assert all(one.grows for one in students)
+    assert {one.work.iterations for one in students} >= {2 * 40, 5 * 40, 8 * 60}
     assert 1 < training_passes < 4  # a forward pass, a backward pass of two, a fifth held out
 
 

@@ -67,7 +67,7 @@ def row_of(work: Work, same: Sequence[Took]) -> list[Any]:
     """Return a row: the work, and what it took."""
     values = [
         median([one.fit for one in same]),
-        any(one.meta_trained for one in same),
+        any(one.grows for one in same),
         median([one.task for one in same]),
         median([one.repeated_task for one in same]),
         int(median([one.memory for one in same])),
