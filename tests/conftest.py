@@ -16,12 +16,13 @@ import pytest
 
 from bench import registry
 from tests.folders import copy_cache, shared_folder
+from tests.processes import close_place, open_place
 
 if TYPE_CHECKING:
     import torch
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
     """Hide the plug-ins of other distributions that happen to be installed.
 
     Runs compute in the process of the test, unless it says otherwise: a new one imports torch.
@@ -41,6 +42,8 @@ def pytest_configure() -> None:
         return EntryPoints(one for one in points if not (one.dist and one.dist.name in foreign))
 
     registry.entry_points = visible
+    if (pipe := open_place()) is not None:
+        config.add_cleanup(lambda: close_place(pipe))
 
 
 def pytest_collection_finish() -> None:

@@ -3,7 +3,8 @@
 Importing torch takes seconds of CPU; a copy of a process that has done it takes none. Nothing of
 this project is imported here, so that a copy imports the code that its order names, as a new
 interpreter would. Orders that are content with the project as it is are passed on to a process that
-has loaded it as well. An order is a line of JSON on standard input; see `tests/processes.py`.
+has loaded it as well. A line on standard input names the folder of an order, which lies there as
+JSON; see `tests/processes.py`.
 """
 
 from __future__ import annotations
@@ -39,17 +40,21 @@ def main() -> None:
     """Load the libraries, then fork for each order until standard input ends."""
     for name in LIBRARIES:
         importlib.import_module(name)
-    print(*_threads(), flush=True)
+    assert not _threads(), f"a process with threads must not be forked: {_threads()}"
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     os.fsync = lambda file: None  # as in tests/conftest.py
     loaded: IO[str] | None = None
     for line in sys.stdin:
-        if json.loads(line)["fresh"]:
+        if _order(line)["fresh"]:
             _start(line)
             continue
         loaded = loaded or _with_project()
         loaded.write(line)
         loaded.flush()
+
+
+def _order(line: str) -> dict[str, Any]:
+    return json.loads((Path(line.rstrip("\n")) / "order").read_text(encoding="utf-8"))
 
 
 def _threads() -> list[str]:
@@ -98,7 +103,7 @@ def _read_sources(root: Path) -> None:
 
 def _start(line: str) -> None:
     if os.fork() == 0:
-        _watch(json.loads(line))
+        _watch(_order(line))
 
 
 def _watch(order: dict[str, Any]) -> NoReturn:

@@ -1,8 +1,11 @@
-"""Commands in processes of their own, which start with the libraries loaded where that can be."""
+"""Commands in processes of their own, which start with the libraries loaded where that can be.
+
+The processes of pytest-xdist share one server (`tests/fork_server.py`): it takes its orders from a
+named pipe, and ends when nobody is left who could write into that.
+"""
 
 from __future__ import annotations
 
-import atexit
 import functools
 import json
 import os
@@ -14,6 +17,11 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import psutil
+from filelock import FileLock
+
+PLACE = "PURER_BENCH_TESTS_SERVER"
+"""Names the folder of the server in the environment of the processes that share it."""
 MAIN = "from bench.cli.main import main; main()"
 LOOK_EVERY = 0.01
 
@@ -36,7 +44,7 @@ class Process:
         fresh: bool = False,
     ) -> None:
         self.args = [sys.executable, "-c", code, *words]
-        self._folder = Path(tempfile.mkdtemp(prefix="process-", dir=_server_folder()))
+        self._folder = Path(tempfile.mkdtemp(prefix="process-", dir=os.environ[PLACE]))
         order = {
             "code": code,
             "words": list(words),
@@ -46,15 +54,14 @@ class Process:
             "warnings": list(warn),
             "fresh": fresh,
         }
-        server = _server()
-        assert server.stdin is not None
-        server.stdin.write(json.dumps(order) + "\n")
-        server.stdin.flush()
+        (self._folder / "order").write_text(json.dumps(order), encoding="utf-8")
+        self._server = _server()
+        os.write(_pipe(), f"{self._folder}\n".encode())  # short enough to go in at once
 
     @property
     def pid(self) -> int:
         """The process's number."""
-        return self._number("pid", 60)
+        return self._number("pid", 300)
 
     @property
     def returncode(self) -> int | None:
@@ -91,7 +98,7 @@ class Process:
     def _number(self, name: str, timeout: float) -> int:
         deadline = time.monotonic() + timeout
         while not (path := self._folder / name).exists():
-            assert _server().poll() is None, "the server of processes ended"
+            assert _lives(self._server), "the server of processes ended"
             if time.monotonic() > deadline:
                 raise subprocess.TimeoutExpired(self.args, timeout)
             time.sleep(LOOK_EVERY)
@@ -116,34 +123,53 @@ def run(
     return subprocess.CompletedProcess(process.args, process.wait(), out, err)
 
 
-@functools.cache
-def _server_folder() -> Path:
+def open_place() -> int | None:
+    """Make the folder of the server, unless another process has; return the open end of its pipe.
+
+    The server is started by who first wants a process.
+    """
+    if PLACE in os.environ:
+        return None
     folder = Path(tempfile.mkdtemp(prefix="bench-tests-"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return folder
+    os.mkfifo(folder / "orders")
+    os.environ[PLACE] = str(folder)
+    return os.open(folder / "orders", os.O_RDWR)
 
 
-def _end(server: subprocess.Popen[str]) -> None:
-    """End the server, which reads orders until there can be no more."""
-    with server:
-        assert server.stdin is not None
-        server.stdin.close()
+def close_place(pipe: int) -> None:
+    """Let the server end, and remove its folder."""
+    os.close(pipe)
+    shutil.rmtree(os.environ.pop(PLACE), ignore_errors=True)
 
 
 @functools.cache
-def _server() -> subprocess.Popen[str]:
-    """Return the server of this process, which ends with it."""
+def _pipe() -> int:
+    return os.open(Path(os.environ[PLACE]) / "orders", os.O_RDWR)
+
+
+@functools.cache
+def _server() -> int:
+    """Return the number of the server, started if there is none."""
+    folder = Path(os.environ[PLACE])
+    known = folder / "server"
+    with FileLock(folder / "lock"):
+        if not known.exists():
+            known.write_text(str(_started(folder / "orders")))
+    return int(known.read_text())
+
+
+def _started(orders: Path) -> int:
     single = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "MKL", "OPENBLAS")}
     yielding = {"OMP_WAIT_POLICY": "passive"}  # else threads without work keep a core busy
-    server = subprocess.Popen(
-        [sys.executable, str(Path(__file__).with_name("fork_server.py"))],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, **single, **yielding, "MLFLOW_DISABLE_TELEMETRY": "true"},
-    )
-    assert server.stdout is not None
-    atexit.register(_end, server)
-    threads = server.stdout.readline()
-    assert threads == "\n", f"a process with threads must not be forked: {threads}"
-    return server
+    environment = {**os.environ, **single, **yielding, "MLFLOW_DISABLE_TELEMETRY": "true"}
+    code = str(Path(__file__).with_name("fork_server.py"))
+    with orders.open("rb", buffering=0) as pipe:
+        words, standard = [sys.executable, code], [(os.POSIX_SPAWN_DUP2, pipe.fileno(), 0)]
+        return os.posix_spawn(sys.executable, words, environment, file_actions=standard)
+
+
+def _lives(server: int) -> bool:
+    try:
+        return psutil.Process(server).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
