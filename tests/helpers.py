@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import signal
 from collections.abc import Sequence
@@ -10,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 
 from bench.data.base import ImageData, make_split
 from bench.execute.cell import run_cell
@@ -36,12 +38,14 @@ __all__ = [
     "Saves",
     "StopAfter",
     "cell_of",
+    "few_images",
     "run_toy",
     "tiny_context",
     "tiny_net",
     "tiny_pool",
     "tiny_tasks",
     "toy_data",
+    "write_birds",
 ]
 
 
@@ -116,6 +120,31 @@ def toy_data(size: int = 16, n_train: int = 12) -> ImageData:
         names = [f"{name}{i:02d}" for i in range(n_classes)]
         splits[name] = make_split(name, names, [20] * n_classes, pixels)
     return ImageData("glyphs", size, (0.5,) * 3, (0.25,) * 3, splits, "d" * 64, "ours")
+
+
+def few_images(data: ImageData, n: int = 24) -> ImageData:
+    """Return a data set with the first n images of each class: what is trained on it is made soon.
+
+    The digest stays that of the whole.
+    """
+    splits = {}
+    for name, split in data.splits.items():
+        pixels = np.concatenate([split.class_images(one)[:n] for one in range(len(split.classes))])
+        splits[name] = make_split(name, split.classes, [n] * len(split.classes), pixels)
+    return dataclasses.replace(data, splits=splits)
+
+
+def write_birds(folder: Path, n: int = 20) -> Path:
+    """Write an image folder of noise, three splits of five classes of n images; return it."""
+    generator = np.random.default_rng(0)
+    for split in ("train", "val", "test"):
+        for number in range(5):
+            place = folder / split / f"{split}{number}"
+            place.mkdir(parents=True)
+            for image in range(n):
+                pixels = generator.integers(0, 255, (32, 32, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(place / f"{image}.png")
+    return folder
 
 
 def cell_of(method: str = "purer", *settings: str, k_shot: int = 1) -> Cell:

@@ -30,7 +30,7 @@ from bench.results.files import write_json
 from bench.results.store import mark_done
 from bench.suites.protocols import BUDGETS
 from tests.api.small import COUNTS
-from tests.helpers import tiny_net
+from tests.helpers import few_images, tiny_net
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/**/*.md")])
@@ -183,6 +183,8 @@ def test_python_from_the_page_runs(
     monkeypatch.setenv("PURER_BENCH_CACHE", str(cache))
     monkeypatch.chdir(tmp_path)
     (tmp_path / "results").symlink_to(ROOT / "results")
+    load = bench.load_data
+    monkeypatch.setattr(bench, "load_data", lambda *words: few_images(load(*words)))
     monkeypatch.setattr(bench, "evaluate", functools.partial(bench.evaluate, n_tasks=8))
     text = (ROOT / "docs/python.md").read_text(encoding="utf-8")
     found = re.findall(r"(<!-- not run: [^>]+ -->\n)?```python\n(.*?)```", text, re.DOTALL)

@@ -10,6 +10,7 @@ import pytest
 
 import bench
 from bench.suites import protocols
+from tests.helpers import few_images
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((ROOT / "docs" / "notebooks").glob("*.py"))
@@ -35,8 +36,11 @@ def test_a_notebook_runs_and_its_page_is_up_to_date(
 ) -> None:
     """Numbers differ between machines; text, code and the kinds of outputs do not.
 
-    Teachers are two and trained for an epoch, fits are short, and scores are of few tasks.
+    Teachers are two and trained for an epoch, fits are short, and scores are of few tasks; the
+    images are few.
     """
+    load = bench.load_data
+    monkeypatch.setattr(bench, "load_data", lambda *words: few_images(load(*words)))
     briefly(monkeypatch, "evaluate", n_tasks=8)
     brief = {"teacher_epochs": 1, "max_teachers": 2, "meta_iterations": 4, "validate_every": 2}
     budget = protocols.budget("micro").model_copy(update={**brief, "n_val_tasks": 2})

@@ -29,10 +29,14 @@ def is_a_place(line: str) -> bool:
 
 @pytest.mark.parametrize("width", [60, 80])
 def test_nothing_but_places_is_wider_than_the_columns(
-    width: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    width: int,
+    cache: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setenv("COLUMNS", str(width))
-    places = [f"--runs={tmp_path}/runs", f"--cache={tmp_path}/cache", f"--data={tmp_path}"]
+    places = [f"--runs={tmp_path}/runs", f"--cache={cache}", f"--data={tmp_path}"]
     report = ["report", str(RESULTS / "glyphs"), f"--output={tmp_path}/out", "--no-figures"]
     label = "purer · protonet · glyphs 5-way 1-shot · seed 0"
     with announced(tmp_path / "runs" / "glyphs", "bench run glyphs --seeds 3", {"h": label}):

@@ -1,4 +1,4 @@
-"""One small run that the tests of a session share."""
+"""Small runs that the tests of a session share."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.left_by_a_run import SUITE, Left
+from tests.helpers import write_birds
 
 
 @pytest.fixture(scope="session")
@@ -17,5 +18,16 @@ def left(glyphs_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Left:
     (folder / "two.yaml").write_text(SUITE)
     shutil.copytree(glyphs_cache, folder / "cache")
     found = Left(folder / "two.yaml", folder / "runs", folder / "cache")
+    assert found.run() == 0
+    return found
+
+
+@pytest.fixture(scope="session")
+def few(tmp_path_factory: pytest.TempPathFactory) -> Left:
+    """As `left`, of a few images of one's own: all its files are small, and soon read."""
+    folder = tmp_path_factory.mktemp("few")
+    (folder / "two.yaml").write_text(SUITE.replace("glyphs", "birds"))
+    images = write_birds(folder / "birds")
+    found = Left(folder / "two.yaml", folder / "runs", folder / "cache", images)
     assert found.run() == 0
     return found

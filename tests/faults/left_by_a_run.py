@@ -35,23 +35,26 @@ NOT_READ_BACK = (r"\.lease$", r"report/[^.]", r"report/figures/[^.]", r"\.ingest
 
 
 class Left(NamedTuple):
-    """The folders of a run, and its suite's file."""
+    """The folders of a run, its suite's file, and its own images if it has some."""
 
     suite: Path
     runs: Path
     cache: Path
+    images: Path | None = None
 
     def copied(self, folder: Path) -> Left:
         """Return a copy of all in another folder."""
         for path in (self.runs, self.cache):
             shutil.copytree(path, folder / path.name)
         shutil.copy(self.suite, folder)
-        return Left(*(folder / path.name for path in self))
+        places = (folder / path.name for path in (self.suite, self.runs, self.cache))
+        return Left(*places, self.images)
 
     def run(self, *words: str) -> int:
         """Run the suite in this process, and return the exit status."""
         command = ["run", str(self.suite), f"--runs={self.runs}", f"--cache={self.cache}"]
         command += ["--device=cpu", "--jobs=1", "--no-mlflow", "--no-figures", *words]
+        command += [f"--dataset-dir=birds={self.images}"] if self.images else []
         with pytest.raises(SystemExit) as end:
             main(command)
         return int(end.value.code or 0)

@@ -13,6 +13,7 @@ from bench.results.store import StoredRecord
 from bench.suites.expand import expand
 from bench.suites.protocols import protocol
 from bench.suites.suite import read_suite
+from tests.helpers import write_birds
 
 TINY = (
     "budget.teacher_epochs=1",
@@ -34,11 +35,16 @@ def bench(*words: str) -> int:
     return end.value.code or 0
 
 
-def run(suite: str, cache: Path, runs: Path, *more: str) -> list[StoredRecord]:
-    settings = ["datasets=[glyphs]", "budget=micro", *TINY]
-    places = [f"--cache={cache}", f"--runs={runs}", "--device=cpu", "--no-mlflow", "--no-figures"]
-    assert bench("run", suite, *places, *(f"--set={s}" for s in settings), *more) == 0
-    return find_records(runs)
+def run(suite: str, folder: Path, *more: str) -> list[StoredRecord]:
+    """Run a suite on few images, of which teachers take no time; return its records."""
+    images = write_birds(folder / "birds")
+    places = [f"--cache={folder / 'cache'}", f"--runs={folder / 'runs'}"]
+    words = [*places, f"--dataset-dir=birds={images}", "--device=cpu", "--no-mlflow"]
+    settings = ["datasets=[birds]", "budget=micro", *TINY]
+    assert (
+        bench("run", suite, *words, "--no-figures", *(f"--set={s}" for s in settings), *more) == 0
+    )
+    return find_records(folder / "runs")
 
 
 def test_hazards_flip_one_choice_at_a_time() -> None:
@@ -69,9 +75,9 @@ def test_the_budget_may_decide_the_test_tasks_but_a_setting_wins() -> None:
 
 
 def test_hazards_run_and_show_their_table(
-    cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    stored = run("hazards", cache, tmp_path / "runs")
+    stored = run("hazards", tmp_path)
     assert {one.record.status for one in stored} == {"done"}
     assert len(stored) == len(expand(*read_suite("hazards")))
     lists = {one.record.task_list_sha256 for one in stored}
@@ -108,17 +114,10 @@ def test_the_paper_s_cells_come_in_their_order() -> None:
 
 
 @pytest.mark.parametrize("k_shot", [1, pytest.param(5, marks=pytest.mark.faults)])
-def test_the_paper_s_cells_run(cache: Path, tmp_path: Path, k_shot: int) -> None:
+def test_the_paper_s_cells_run(tmp_path: Path, k_shot: int) -> None:
     only = ("--only=method=purer", "--only=method=ensemble_centroids")
-    stored = run(
-        "purer_paper",
-        cache,
-        tmp_path / "runs",
-        "--seeds=1",
-        f"--only=k_shot={k_shot}",
-        *only,
-        *BRIEF,
-    )
+    words = ("--seeds=1", f"--only=k_shot={k_shot}", *only, *BRIEF)
+    stored = run("purer_paper", tmp_path, *words)
     assert {one.record.status for one in stored} == {"done"}
     assert {one.record.learner for one in stored if one.record.method == "purer"} == {
         "maml",
