@@ -17,7 +17,7 @@ scenario: SS
 datasets: [glyphs]
 architectures: [conv4]
 budget: micro
-n_test_tasks: 8
+n_test_tasks: 4
 methods:
   - {method: average, calibration: [none, icfil]}
 """

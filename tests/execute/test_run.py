@@ -26,8 +26,8 @@ from tests.processes import Process
 TINY = [
     "--set=budget.teacher_epochs=1",
     "--set=budget.max_teachers=2",
-    "--set=budget.meta_iterations=6",
-    "--set=budget.oracle_iterations=6",
+    "--set=budget.meta_iterations=4",
+    "--set=budget.oracle_iterations=4",
     "--set=budget.validate_every=2",
     "--set=budget.n_val_tasks=4",
     "--set=n_query=5",
@@ -137,7 +137,7 @@ def _check_mlflow(runs: Path, stored: dict[str, StoredRecord]) -> None:
         assert ("similarity.parquet" in names) == (record.pool is not None)
     purer = next(run for run in found if run.data.tags["method"] == "purer")
     curve = tracker.client.get_metric_history(purer.info.run_id, "curve/outer_loss")
-    assert sorted(point.step for point in curve) == [1, 2, 3, 4, 5, 6]
+    assert sorted(point.step for point in curve) == [1, 2, 3, 4]
     shown = {one.path for one in tracker.client.list_artifacts(purer.info.run_id, "images")}
     assert shown == {f"images/pseudo-images-{when}.png" for when in ("start", "middle", "end")}
     curves = {name.removeprefix("curve/") for name in purer.data.metrics if "curve/" in name}
@@ -174,7 +174,7 @@ def test_kill_and_run_again_is_the_undisturbed_run(
 ) -> None:
     """Killed within a fit; `tests/faults/test_kills.py` kills at any moment."""
     only = ["--only=method=random", "--only=method=purer", "--no-mlflow", "--jobs=1"]
-    only += ["--set=budget.meta_iterations=12", "--checkpoint-every=0.01"]
+    only += ["--set=budget.meta_iterations=8", "--checkpoint-every=0.01"]
     runs, other = tmp_path / "runs", tmp_path / "other"
     process = Process(arguments(cache, runs, *only), env=ENVIRONMENT)
     deadline = time.monotonic() + 120

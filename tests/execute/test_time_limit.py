@@ -64,7 +64,7 @@ def test_a_cell_ends_and_goes_on_step_by_step(
     monkeypatch.setattr("bench.execute.evaluate.TASKS_PER_CHUNK", 3)
     whole = run_toy(cell_of(method), DATA, tmp_path / "whole")
     reasons = []
-    for seconds in itertools.count(3, 4 if method == "purer" else 1):
+    for seconds in itertools.count(3, 6 if method == "purer" else 1):
         again = run_limited(tmp_path / "limited", method, seconds)
         if again.record.status == "done":
             break
@@ -84,7 +84,7 @@ def test_a_cell_ends_and_goes_on_step_by_step(
 def test_the_others_go_on_and_the_command_says_which_is_left(
     cache: Path, tmp_path: Path, looks: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    counts = ("teacher_epochs=1", "max_teachers=2", "meta_iterations=20", "n_val_tasks=2")
+    counts = ("teacher_epochs=1", "max_teachers=2", "meta_iterations=6", "n_val_tasks=2")
     words = [f"--set=budget.{one}" for one in counts]
     words += [
         "--set=n_test_tasks=12",

@@ -66,7 +66,7 @@ def test_one_screen_says_what_is_best_what_it_costs_and_what_not_to_conclude(run
 
 def test_many_rows_and_long_notes_still_fit_one_screen(tmp_path: Path) -> None:
     for method in ("random", "average", "purer"):
-        for number in range(30):
+        for number in range(15):
             low = accuracies(0.2, f"{method} {number}")
             config = {"number": number}
             make_record(tmp_path / "suite", method, low, method_config=config)

@@ -238,11 +238,13 @@ def test_a_fresh_interpreter_reports_without_heavy_imports(runs):
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
 
 
-def test_another_verb_can_invoke_it_with_its_defaults(runs, tmp_path):
+def test_another_verb_can_invoke_it_with_its_defaults(tmp_path):
+    make_record(tmp_path / "runs", "random", accuracies(0.3, "random"))
+
     @click.command()
     @click.pass_context
     def closing(context):
-        context.invoke(report, runs=runs / "cifar_fs_ss", output=tmp_path / "out")
+        context.invoke(report, runs=tmp_path / "runs", output=tmp_path / "out")
 
     result = CliRunner().invoke(closing, catch_exceptions=False)
     assert result.exit_code == 0
