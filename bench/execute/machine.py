@@ -29,6 +29,7 @@ def loading() -> Iterator[None]:
     """Load torch, if it is not there yet, without looking for garbage in what its modules make.
 
     There is next to none, and the look takes a sixth of the time; so nobody looks there later, too.
+    Where a network's library loads triton as well, somebody must: triton prints what nobody frees.
     """
     if "torch" in sys.modules or not gc.isenabled():
         yield
@@ -37,7 +38,8 @@ def loading() -> Iterator[None]:
     try:
         yield
     finally:
-        gc.freeze()
+        if "triton" not in sys.modules:
+            gc.freeze()
         gc.enable()
 
 

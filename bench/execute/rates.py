@@ -166,7 +166,8 @@ def trained_here(cache: Path, device: Device) -> dict[tuple[str, int], float]:
             card = json.loads(path.read_text(encoding="utf-8"))
             if (card["device"], card["threads"]) == (device.type, device.threads):
                 kind = card["plan"]["architecture"], card["plan"]["image_size"]
-                found[kind].append(1 / card["images_per_s"])
+                seconds = 1 / card["images_per_s"]  # none for teachers that are not to be trained
+                found[kind].append(seconds)
     return {kind: statistics.median(seconds) for kind, seconds in found.items()}
 
 

@@ -137,6 +137,7 @@ def test_teachers_trained_here_tell_the_speed_of_training(tmp_path: Path) -> Non
     cards = [card | {"images_per_s": rate} for rate in (400.0, 500.0, 1.0)]
     cards += [card | {"threads": here.threads + 1, "images_per_s": 7.0}]  # another number
     cards += [card | {"images_per_s": 0.0}, {"plan": plan}]  # never trained; of an older version
+    cards += [card | {"plan": plan | {"image_size": 84}, "images_per_s": 0.0}]  # none was trained
     for number, one in enumerate(cards):
         write_json(tmp_path / "teachers" / str(number) / "teacher.json", one)
     assert trained_here(tmp_path, here) == {("conv4", 32): 1 / 400}

@@ -58,8 +58,13 @@ def test_garbage_is_looked_for_again_once_torch_is_loaded(monkeypatch: pytest.Mo
     with loading():
         assert gc.isenabled()  # torch is here
     monkeypatch.delitem(sys.modules, "torch")
+    monkeypatch.delitem(sys.modules, "triton", raising=False)
     with loading():
         assert not gc.isenabled()
+    assert gc.isenabled()
+    assert frozen == [False]
+    with loading():
+        monkeypatch.setitem(sys.modules, "triton", sys)  # what it holds is to be freed at the end
     assert gc.isenabled()
     assert frozen == [False]
 
