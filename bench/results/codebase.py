@@ -197,14 +197,13 @@ def _commit_of(distribution: Installed) -> str | None:
 @functools.cache
 def code_at(commit: str) -> CodeBase | None:
     """Return the code of a commit of this repository; None where the commit cannot be read."""
-    packed = git_bytes(ROOT, "archive", "--format=tar", commit)
+    packed = git_bytes(ROOT, "archive", "--format=tar", commit, "--", "*.py", "pyproject.toml")
     if packed is None:
         return None
     with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
         texts = {
             member.name: file.read().decode("utf-8")
             for member in archive
-            if member.name.endswith(".py") or member.name == "pyproject.toml"
             if (file := archive.extractfile(member)) is not None
         }
     offered = tomllib.loads(texts.pop("pyproject.toml"))["project"]["entry-points"]
@@ -253,7 +252,11 @@ def _locate(texts: dict[str, str], place: str) -> str | None:
     """Return where another commit's sources define a function or class of the present harness."""
     module, name = place.split(":")
     top = re.compile(rf"^(def|class) {name}\b", re.MULTILINE)
-    inside = [p for p, text in texts.items() if p.startswith("bench/") and top.search(text)]
+    inside = [
+        path
+        for path, text in texts.items()
+        if path.startswith("bench/") and name in text and top.search(text)
+    ]
     here = f"{module.replace('.', '/')}.py"
     found = here if here in inside else inside[0] if len(inside) == 1 else None
     return found and f"{found.removesuffix('.py').replace('/', '.')}:{name}"
