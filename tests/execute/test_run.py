@@ -175,6 +175,7 @@ def test_kill_and_run_again_is_the_undisturbed_run(
     """Killed within a fit; `tests/faults/test_kills.py` kills at any moment."""
     only = ["--only=method=random", "--only=method=purer", "--no-mlflow", "--jobs=1"]
     only += ["--set=budget.meta_iterations=8", "--checkpoint-every=0.01"]
+    only += ["--set=protocol.selection=last"]  # the best may be the start, whatever became of it
     runs, other = tmp_path / "runs", tmp_path / "other"
     process = Process(arguments(cache, runs, *only), env=ENVIRONMENT)
     deadline = time.monotonic() + 120
