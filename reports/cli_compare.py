@@ -65,8 +65,9 @@ def compare(
     A method may be named with its learner, as in 'purer maml'. Differences are B minus A, paired
     on the same test tasks.
     """
-    from bench.results.compare import Side, as_rows, compare_sides, resolve
+    from bench.results.compare import as_rows, compare_sides, resolve
     from bench.results.find import reading_told
+    from bench.results.places import Side
     from bench.results.select import narrowed
 
     with reading_told(functools.partial(click.echo, err=True)) as reading:
@@ -148,7 +149,7 @@ def table(found: Comparison, margin: float) -> Table:
         kind="compare",
         title=f"{found.b.name} compared with {found.a.name}",
         columns=[
-            Column("cell", numeric=False),
+            Column("cell", numeric=False, wraps=True),
             *(Column(name, name) for name in headers),
             Column("verdict", "verdict", numeric=False),
         ],

@@ -7,9 +7,10 @@ from typing import overload
 from bench.api.evaluating import Result
 from bench.api.records import Records
 from bench.errors import BenchError
-from bench.results.compare import MARGIN, Comparison, Side, compare_sides
+from bench.results.compare import MARGIN, Comparison, compare_sides
 from bench.results.memo import Memo
 from bench.results.paired import compare_all
+from bench.results.places import Side
 from bench.stats import PairedDifference
 
 

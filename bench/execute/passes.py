@@ -17,6 +17,8 @@ SAMPLES = 5
 SECONDS = 0.04
 """Of a sample: many time slices of a busy machine, so that what others take of it counts."""
 MOST_QUERIES = 75
+LEAST = 2
+"""Support images, and least queries: a single value per channel has no batch statistics."""
 
 
 def pass_seconds(spec: NetSpec, device: torch.device) -> float:
@@ -38,22 +40,22 @@ def _measured(spec: NetSpec, device: torch.device) -> Elapsed:
     """Return the seconds of a pass per image."""
     net = placed(build_net(spec), device).eval()
     learner = ProtoNet(net.requires_grad_(False), LearnerSettings())
-    label = torch.zeros(1, 1, dtype=torch.long, device=device)
+    label = torch.zeros(1, LEAST, dtype=torch.long, device=device)
     size = (3, spec.image_size, spec.image_size)
 
     def sample(n_query: int, seconds: float) -> Elapsed:
-        support, query = (torch.zeros(1, n, *size, device=device) for n in (1, n_query))
+        support, query = (torch.zeros(1, n, *size, device=device) for n in (LEAST, n_query))
         start, n_passes, took = Elapsed.now(), 0, Elapsed()
         while n_passes == 0 or took.seconds < seconds:
             learner.predict(support, label, query).sum().item()
             n_passes, took = n_passes + 1, Elapsed.now().minus(start)
-        return Elapsed(*(one / n_passes / (1 + n_query) for one in took))
+        return Elapsed(*(one / n_passes / (LEAST + n_query) for one in took))
 
     def quickest(n_query: int) -> float:
-        return (1 + n_query) * min(*sample(n_query, 0.0), *sample(n_query, 0.0))
+        return (LEAST + n_query) * min(*sample(n_query, 0.0), *sample(n_query, 0.0))
 
-    sample(1, 0.0)  # plans kernels
-    n_query = 1  # a pass costs something whatever its images, so they are as many on a busy machine
+    sample(LEAST, 0.0)  # plans kernels
+    n_query = LEAST  # a pass has a fixed cost, so they are as many on a busy machine
     while n_query < MOST_QUERIES and quickest(n_query) < SECONDS / 2:
         n_query = min(2 * n_query + 1, MOST_QUERIES)
     return sorted(sample(n_query, SECONDS) for _ in range(SAMPLES))[SAMPLES // 2]

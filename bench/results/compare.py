@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bench.errors import BenchError
-from bench.results.circumstances import WHO, configuration, environment, speed
-from bench.results.files import canonical_json
+from bench.results.circumstances import configuration, environment, speed
 from bench.results.find import Reading, find_records, holds_cells
 from bench.results.memo import Memo
 from bench.results.paired import ALPHA, compare_all
-from bench.results.record import Record
+from bench.results.places import Side, cell_name, matching_fields, places, shown
 from bench.results.select import load_records
 from bench.results.store import StoredRecord
 from bench.stats import (
@@ -31,15 +30,6 @@ if TYPE_CHECKING:
 
 MARGIN = 0.01
 """One point: the largest difference that does not matter, unless the user says otherwise."""
-IDENTITY = ("scenario", "datasets", "tested", "n_way", "k_shot", "n_query", "n_test_tasks", "seed")
-
-
-@dataclass(frozen=True)
-class Side:
-    """One of two sets: its name, its records, and whether the name contains the method."""
-
-    name: str
-    stored: list[StoredRecord]
 
 
 @dataclass(frozen=True)
@@ -140,13 +130,6 @@ def _named(name: str, stored: Sequence[StoredRecord]) -> tuple[str, list[StoredR
     return ("commit", commits) if commits else None
 
 
-def shown(record: Record) -> str:
-    """Return a method with its preset, learner and calibration: `purer (tuned) maml + icfil`."""
-    preset = "" if record.preset == "released" else f" ({record.preset})"
-    calibration = "" if record.calibration == "none" else f" + {record.calibration}"
-    return f"{record.method}{preset} {record.learner}{calibration}"
-
-
 def compare_sides(a: Side, b: Side, methods: bool, margin: float = MARGIN) -> Comparison:
     """Match the cells of two sides and compare each pair on its tasks.
 
@@ -160,53 +143,30 @@ def compare_sides(a: Side, b: Side, methods: bool, margin: float = MARGIN) -> Co
         BenchError: no cell of one side stands for one of the other, or a side has several for
             one place.
     """
-    fields = IDENTITY if methods else IDENTITY + WHO
-    first, second = _places(a, fields), _places(b, fields)
+    fields = matching_fields(a, b, methods)
+    first, second = places(a, fields), places(b, fields)
     common = [key for key in first if key in second]
     if not common:
         raise BenchError(
             f"no cell of '{a.name}' has one of '{b.name}' beside it (same data, task shape, seed"
             f"{'' if methods else ' and method'}); compare runs of one suite"
         )
-    changes = _changes([(first[key], second[key]) for key in common], methods, margin)
+    changes = _changes([(first[key], second[key]) for key in common], fields, margin)
     pairs = [(one.name, one.a.record, one.b.record) for one in changes]
     return Comparison(
         a=a,
         b=b,
         changes=changes,
-        only_a=[_name(first[key].record, methods) for key in first if key not in second],
-        only_b=[_name(second[key].record, methods) for key in second if key not in first],
+        only_a=[cell_name(first[key].record, fields) for key in first if key not in second],
+        only_b=[cell_name(second[key].record, fields) for key in second if key not in first],
         configuration=configuration(pairs, methods),
         environment=environment(pairs),
         speed=speed(pairs),
     )
 
 
-def _places(side: Side, fields: Sequence[str]) -> dict[str, StoredRecord]:
-    """Return the records by what they stand for; digests tell image files apart."""
-    places: dict[str, StoredRecord] = {}
-    for one in sorted(side.stored, key=lambda s: s.record.ended):
-        key = canonical_json([getattr(one.record, field) for field in fields])
-        known = places.get(key)
-        if known is not None and known.record.cell_hash != one.record.cell_hash:
-            raise BenchError(
-                f"'{side.name}' has several cells for {_name(one.record, False)}: "
-                f"{known.record.cell_hash} and {one.record.cell_hash}; name one suite's folder, "
-                "or a method with its learner as in 'purer maml'"
-            )
-        if known is None or one.record.status == "done" or known.record.status != "done":
-            places[key] = one
-    return places
-
-
-def _name(record: Record, methods: bool) -> str:
-    where = f"{'+'.join(record.tested)} {record.n_way}-way {record.k_shot}-shot"
-    seed = f", seed {record.seed}"
-    return where + seed if methods else f"{shown(record)}, {where}{seed}"
-
-
 def _changes(
-    pairs: Sequence[tuple[StoredRecord, StoredRecord]], methods: bool, margin: float
+    pairs: Sequence[tuple[StoredRecord, StoredRecord]], fields: Sequence[str], margin: float
 ) -> list[Change]:
     """Return what changed from a to b in each pair, p-values adjusted by Holm over all."""
     reasons = [_incomparable(a, b) for a, b in pairs]
@@ -216,7 +176,7 @@ def _changes(
     ]
     found = compare_all(tasks, Memo())
     changes = [
-        Change(_name(a.record, methods), a, b, reason=reason)
+        Change(cell_name(a.record, fields), a, b, reason=reason)
         for (a, b), reason in zip(pairs, reasons, strict=True)
     ]
     return [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import itertools
 import re
@@ -11,6 +12,7 @@ from typing import Any
 
 from bench import registry
 from bench.errors import BenchError
+from bench.results.files import content_hash
 from bench.results.record import Record, check_hash
 from bench.suites import protocols
 from bench.suites.cell import UNCALIBRATED, Cell, described_cell
@@ -83,8 +85,6 @@ def _is_identity(identity: Mapping[str, Any]) -> bool:
 
 def cell_hash_of(hashed: Mapping[str, Any]) -> str:
     """Return the cell hash of the object that is hashed."""
-    from bench.results.files import content_hash
-
     return content_hash(hashed)[:16]
 
 
@@ -243,8 +243,12 @@ def _undeclared(
     hidden = {key: v for key, v in changed.items() if (f"{room}.{key}", str(v)) not in said}
     if hidden:
         shown = ", ".join(f"{k}={v} (not {usual.get(k)})" for k, v in [*hidden.items()][:SHOWN])
-        text = f"{what} has {shown}; neither suite '{record.suite}' nor the command says so"
-        yield refused("preset" if room != "budget" else "budget", text)
+        check, text = "preset" if room != "budget" else "budget", f"{what} has {shown}"
+        if _parts(record.suite):
+            text += f"; neither suite '{record.suite}' nor the command says so"
+            yield refused(check, text)
+        else:
+            yield doubt(check, f"{text}; suite '{record.suite}', not of this package, may say so")
     elif changed:
         shown = ", ".join(f"{key}={value}" for key, value in [*changed.items()][:SHOWN])
         yield note("preset", f"{what} was changed by the command: {shown}")
@@ -259,23 +263,19 @@ def _command_settings(command: str) -> set[tuple[str, str]]:
     found = set()
     for flag, word in itertools.pairwise(words):
         if flag == "--set":
-            try:
+            with contextlib.suppress(BenchError):
                 key, value = parse_setting(word)
-            except BenchError:
-                continue
-            found.add((key, str(value)))
+                found.add((key, str(value)))
     return found
 
 
 @functools.cache
 def _parts(suite: str) -> Sequence[Suite]:
     """Return a suite of this package with its parts, or nothing."""
-    if not re.fullmatch(r"[a-z0-9_]+", suite):
-        return ()
-    try:
-        return suite_parts(read_suite(suite)[0])
-    except BenchError:
-        return ()
+    if re.fullmatch(r"[a-z0-9_]+", suite):
+        with contextlib.suppress(BenchError):
+            return suite_parts(read_suite(suite)[0])
+    return ()
 
 
 def in_suite(record: Record) -> Iterator[Finding]:

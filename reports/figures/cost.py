@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from reports.figures.names import name_points
-from reports.figures.style import KNOWLEDGE, MARKERS, axes_grid, knowledge_legend, labels, look
+from reports.figures.style import (
+    KNOWLEDGE,
+    MARKERS,
+    axes_grid,
+    knowledge_legend,
+    labels,
+    look,
+    show_a_decade,
+)
 from reports.tables.cost import pareto_front
 
 if TYPE_CHECKING:
@@ -63,6 +71,7 @@ def pareto_figure(frame: pandas.DataFrame, cost: str) -> Figure:
                 )  # fmt: skip
             axes.set(title=setting, xlabel=COSTS[cost], ylabel="accuracy %", xscale="log")
             axes.margins(x=0.33, y=0.12)
+            show_a_decade(axes)
             few = x.max() / x.min() < 100
             axes.xaxis.set_major_locator(LogLocator(subs=(1, 3) if few else (1,)))
             axes.xaxis.set_major_formatter(EngFormatter(sep="") if cost != "fit_s" else "{x:g}")

@@ -13,7 +13,14 @@ from bench.results.store import StoredRecord
 from reports.figures.drawing import Drawing
 from reports.figures.names import FONT, spread_out
 from reports.figures.names import HEIGHT as LINE
-from reports.figures.style import KNOWLEDGE, MARKERS, axes_grid, knowledge_legend, look
+from reports.figures.style import (
+    KNOWLEDGE,
+    MARKERS,
+    axes_grid,
+    knowledge_legend,
+    look,
+    show_a_decade,
+)
 from reports.rows.groups import Group, make_groups
 from reports.tables.cost import pareto_front
 from reports.tables.summary import summary_rows
@@ -197,6 +204,7 @@ def _draw(axes: Axes, points: Sequence[Point], dark: bool) -> None:
     axes.set(xscale="log", xlabel="multiply-accumulates per query image", ylabel="accuracy %")
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     axes.margins(x=0.12, y=0.12)
+    show_a_decade(axes)
     axes.minorticks_off()
     _name(axes, points, front)
 

@@ -78,6 +78,17 @@ def axes_grid(
     return figure, list(axes[:n])
 
 
+def show_a_decade(axes: Axes) -> None:
+    """Widen a log axis of x, once its points are drawn, to a factor of ten at the least.
+
+    Costs that are nearly equal would otherwise fill the axis with digits of one number.
+    """
+    low, high = axes.get_xlim()
+    if high < 10 * low:
+        middle = (low * high) ** 0.5
+        axes.set_xlim(middle / 10**0.5, middle * 10**0.5)
+
+
 def laid_out(figure: Figure) -> Figure:
     """Return the figure with its layout computed once for all formats."""
     engine = figure.get_layout_engine()

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 from bench import registry
 from bench.contract import Learner, NetSpec
@@ -16,6 +17,8 @@ from bench.execute.machine import describe_device
 from bench.execute.rates import describe_work, stored_rates, took, took_here, trained_here
 from bench.execute.timing import Elapsed
 from bench.learners.protonet import ProtoNet
+from bench.nets.base import Backbone
+from bench.nets.norm import Norm, running_norm
 from bench.results.files import write_json
 from bench.results.find import find_records
 from bench.suites.expand import expand
@@ -178,7 +181,7 @@ def test_a_busy_machine_s_pass_is_as_much_longer_as_it_is_busy(
 ) -> None:
     """A pass has a fixed cost: were it of fewer images there, each would seem to take longer."""
     clocked(monkeypatch, lambda _, images: Elapsed(busy * (s := 2e-3 + 0.2e-3 * images), s))
-    idle = (2e-3 + 0.2e-3 * 76) / 76
+    idle = (2e-3 + 0.2e-3 * 77) / 77
     assert passes.pass_seconds(SPEC, CPU) == pytest.approx(busy * idle)
     assert passes.slowdown(SPEC, CPU) == pytest.approx(busy)
 
@@ -186,4 +189,23 @@ def test_a_busy_machine_s_pass_is_as_much_longer_as_it_is_busy(
 def test_a_pass_of_a_large_network_is_of_few_images(monkeypatch: pytest.MonkeyPatch) -> None:
     clocked(monkeypatch, lambda _, images: Elapsed(images * 1.0, images * 1.0))
     assert passes.pass_seconds(SPEC, CPU) == pytest.approx(1.0)
-    assert Elapsed.now().seconds == 2 * (1 + 2 + passes.SAMPLES)
+    assert Elapsed.now().seconds == 4 * (1 + 2 + passes.SAMPLES)
+
+
+class OnePixel(Backbone):
+    """A network whose last feature map is one pixel, as that of large ones on small images."""
+
+    def __init__(self, n_classes: int) -> None:
+        super().__init__()
+        self.norm, self.head = nn.BatchNorm2d(3), nn.Linear(3, n_classes)
+
+    def features(self, x: torch.Tensor, norm: Norm = running_norm) -> torch.Tensor:
+        return norm(self.norm, x.mean((2, 3), keepdim=True)).flatten(1)
+
+
+def test_a_pass_has_batch_statistics_where_a_feature_map_is_one_pixel(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(passes, "build_net", lambda spec: OnePixel(spec.n_classes))
+    passes._measured.cache_clear()
+    assert passes.pass_seconds(SPEC, CPU) > 0

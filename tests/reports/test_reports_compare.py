@@ -234,3 +234,21 @@ def test_errors_are_one_line(tmp_path):
             invoke(*words, "--runs", tmp_path / "runs")
         assert message in str(raised.value), words
         assert "\n" not in str(raised.value)
+
+
+def test_cells_that_a_suite_has_several_of_are_matched_by_what_tells_them_apart(tmp_path):
+    """As those of suites that compare protocols, meta-models or settings."""
+    support = {"protocol": PROTOCOL | {"bn": "support"}, "variant": "bn=support"}
+    many = ({}, support, {"net": "resnet10"}, {"net": "resnet10", "method_config": {"steps": 3}})
+    for folder, gain in (("a", 0.0), ("b", 0.03)):
+        for n, changes in enumerate(many):
+            values = accuracies(0.4 + 0.1 * n + gain, str(n))
+            make_record(tmp_path / folder, "average", values, **changes)
+    found = rows(tmp_path / "a", tmp_path / "b")
+    assert not found["only_a"] + found["only_b"]
+    assert [one["difference"] for one in found["changes"]] == pytest.approx([0.03] * 4, abs=1e-3)
+    names = [one["name"] for one in found["changes"]]
+    assert len(set(names)) == 4
+    assert any("bn=support, conv4 meta-model" in name for name in names)
+    _, output, _ = invoke(tmp_path / "a", tmp_path / "b")
+    assert max(map(len, output.splitlines())) <= 100

@@ -5,13 +5,17 @@ from __future__ import annotations
 import itertools
 
 import numpy as np
+import pandas
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.figure import Figure
 
+from reports.figures.cost import pareto_figure
 from reports.figures.differences import Difference, difference_figure
+from reports.figures.frontier import frontier_figure
 from reports.figures.names import name_points, spread_out
+from reports.figures.style import laid_out
 
 VALUES = st.lists(st.floats(-100, 100), min_size=1, max_size=30)
 
@@ -88,3 +92,24 @@ def test_names_and_titles_of_differences_lie_inside_the_picture(n_rows):
         assert all(figure.bbox.contains(*corner) for corner in box.corners()), text
     first, second = (title.get_window_extent() for title in titles)
     assert not first.overlaps(second)
+
+
+@pytest.mark.parametrize("second", [4e6, 4.0001e6])
+def test_nearly_equal_costs_are_drawn_on_a_decade(second: float) -> None:
+    """The names of the points and the numbers below the axis stay on the figure."""
+    rows = [
+        {"method": name, "learner": "maml", "setting": "glyphs", "knowledge": "parameters",
+         "inference": "inductive", "mean": mean, "ci95": 0.01, "macs_per_query_image": macs}
+        for name, mean, macs in (("average", 0.5, 4e6), ("random", 0.4, second))
+    ]  # fmt: skip
+    frame = pandas.DataFrame(rows)
+    for figure in (frontier_figure(frame), pareto_figure(frame, "macs_per_query_image")):
+        laid_out(figure)
+        (axes,) = figure.axes
+        low, high = axes.get_xlim()
+        assert high > 9.99 * low
+        ticks = [one.get_text() for one in axes.get_xticklabels()]
+        assert len(set(ticks)) == len(ticks)
+        for text in axes.texts:
+            box = text.get_window_extent()
+            assert figure.bbox.x0 <= box.x0 < box.x1 <= figure.bbox.x1

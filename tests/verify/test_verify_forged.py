@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from forging import FORGERIES, answers_of, edit, put_answers, put_tasks, tasks_of
-from honest import copy_of, read, rehash
+from honest import copy_of, read, rehash, write
 
 from bench.cli.main import cli
 from bench.results.predictions import Predictions
@@ -43,6 +43,22 @@ def test_honest_cells_are_not_refused(honest):
     assert found <= {("note", "preset"), ("note", "commit"), ("doubt", "duplicate")}
     counted = ("code", "digests", "hash", "predictions", "task list")
     assert verdict.counts == dict.fromkeys(counted, 3)
+
+
+def test_what_a_suite_of_one_s_own_changes_is_a_doubt(honest, tmp_path):
+    """`verify` has the record, not the suite's file, which may set counts and constants."""
+    cells = copy_of(honest, tmp_path / "runs")
+    for name in ("budget_larger_than_said", "constant_of_a_preset_changed"):
+        FORGERIES[name][0](cells)
+    for folder in {path.parent for path in cells.values()}:
+        folder.rename(folder.with_name("mine"))
+    for path in (tmp_path / "runs" / "mine").iterdir():
+        write(path, {**read(path), "suite": "mine"})
+    verdict = verify_folder(tmp_path / "runs")
+    found = {(one.level, one.check): one.text for _, one in verdict.located()}
+    assert not verdict.is_refused
+    assert "teacher_epochs=60 (not 4)" in found["doubt", "budget"]
+    assert found["doubt", "preset"].endswith("suite 'mine', not of this package, may say so")
 
 
 def test_what_a_forger_writes_can_be_printed(honest, tmp_path):
