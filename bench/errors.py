@@ -33,6 +33,11 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> BenchError:
     return BenchError(f"unknown {kind} '{name}'; {hint}")
 
 
+def counted(number: int, noun: str, form: str = "d") -> str:
+    """Return a number, formatted, with a noun in the singular or plural: `1 cell`, `3 cells`."""
+    return f"{number:{form}} {noun}{'s' * (number != 1)}"
+
+
 _FULL = "free space there, or name a folder on another disk"
 _CLOSED = "make it readable and writable, or name another"
 _FAILING = "check the disk, or that the shared folder is there"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from bench.errors import counted
 from bench.paths import UserPath
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ def _fails(found: Comparison, fail_if: str | None, quiet: bool) -> bool:
     if not fail_if or not (n or found.lost):
         return False
     if not quiet:
-        text = f"{n} of {len(found.changes)} cells fail --fail-if {fail_if}"
+        text = f"{n} of {counted(len(found.changes), 'cell')} fail --fail-if {fail_if}"
         lost = f"; {found.lost} with a result in A have none in B" if found.lost else ""
         click.echo(text + lost, err=True)
     return True
@@ -111,13 +112,15 @@ def _print(found: Comparison, margin: float) -> None:
             click.echo(f"only in {word}: {'; '.join(names)}")
     click.echo("configuration:" + ("" if found.configuration else " the same"))
     for text, names in found.configuration.items():
-        cells = "all cells" if len(names) == len(found.changes) else f"{len(names)} cells"
+        cells = (
+            "all cells" if len(names) == len(found.changes) else f"{counted(len(names), 'cell')}"
+        )
         click.echo(f"  {text} ({cells})")
     click.echo("environment: " + ("" if found.environment else "the same"))
     for name, (a, b) in found.environment.items():
         click.echo(f"  {name}: {a} → {b}")
     for name, (ratio, n) in found.speed.items():
-        click.echo(f"{name}: × {ratio:.2f} (median of {n} cells)")
+        click.echo(f"{name}: × {ratio:.2f} (median of {counted(n, 'cell')})")
 
 
 def table(found: Comparison, margin: float) -> Table:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from bench.errors import counted
 from bench.paths import UserPath
 
 
@@ -47,4 +48,4 @@ def site(
         report = compute(stored, Memo(output / MEMO), reading.leave_out)
         n = build_site(report, output, figures)
         report.memo.save()
-    click.echo(f"{output / 'index.html'}  {n} pages of {len(stored)} cells")
+    click.echo(f"{output / 'index.html'}  {counted(n, 'page')} of {counted(len(stored), 'cell')}")

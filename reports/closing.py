@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from rich.cells import cell_len
 
-from bench.errors import unknown_name
+from bench.errors import counted, unknown_name
 from reports.page.content import compared, leader_lines, protocol_name
 from reports.rows.groups import Group
 from reports.sentences import sentences
@@ -138,8 +138,8 @@ def short_caption(group: Group) -> str:
     seeds = seeds_sentence(group).split(";")[0].rstrip(".")
     return (
         "†: tied with it (paired interval contains 0). Percent, ± is the 95 % half-width over "
-        f"{record.n_test_tasks} test tasks. {seeds}; budget {record.budget['name']}, "
-        f"{record.budget['meta_iterations']:,} meta-iterations; {pool_phrase(group)}"
+        f"{counted(record.n_test_tasks, 'test task')}. {seeds}; budget {record.budget['name']}, "
+        f"{counted(record.budget['meta_iterations'], 'meta-iteration', ',')}; {pool_phrase(group)}"
         "all constants: in the page."
     )
 

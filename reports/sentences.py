@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from bench.errors import counted
 from bench.results.record import Record
 from reports.claims.claims import PUBLISHED_META_ITERATIONS
 from reports.rows.groups import INFERENCE, Group
@@ -92,7 +93,8 @@ def _lead(leader: Leader, group: Group) -> tuple[str, str]:
         return "", "nothing to compare with"
     other = shown_row(leader.next_row, group)
     if leader.lead is None:
-        return "", f"{other} next, on other tasks"
+        tasks = "on a single task" if leader.result.n_tasks == 1 else "on other tasks"
+        return "", f"{other} next, {tasks}"
     text = f"{signed(leader.lead.mean)} [{signed(leader.lead.low)}, {signed(leader.lead.high)}]"
     if leader.next_row in leader.ties:
         return text, f" points, tied with {other}"
@@ -171,7 +173,7 @@ def _pools(groups: Sequence[Group]) -> str:
 
 def _tasks(records: Sequence[Record]) -> str:
     fewest = min(r.n_test_tasks for r in records)
-    return f"Only {fewest} test tasks." if fewest < 200 else ""
+    return f"Only {counted(fewest, 'test task')}." if fewest < 200 else ""
 
 
 def _published(records: Sequence[Record]) -> str:

@@ -74,7 +74,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         *{"bench.results.frame", "bench.results.memo", "bench.results.paired"},
         *{"bench.results.record", "bench.results.select", "bench.results.store"},
         "bench.stats",
-        *{"bench.results.community", "bench.results.predictions"},
+        *{"bench.results.community", "bench.results.places", "bench.results.predictions"},
         "bench.registry",  # tables and figures of other packages
     },
 }

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, overload
 
-from bench.errors import BenchError
+from bench.errors import BenchError, counted
 from bench.paths import user_path
 from bench.results import select
 from bench.results.frame import record_frame, task_frame
@@ -45,7 +45,7 @@ class Records(Sequence[StoredRecord]):
 
     def __repr__(self) -> str:
         methods = sorted({one.record.method for one in self})
-        return f"<{len(self)} records: {', '.join(methods)}>"
+        return f"<{counted(len(self), 'record')}: {', '.join(methods)}>"
 
     def only(self, *conditions: str) -> Records:
         """Return the records that meet all `key=value`; several values of one key are alternatives.

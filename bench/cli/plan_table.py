@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from bench.cli.streams import columns, print_folded
+from bench.errors import counted
 from bench.execute.plan import Request, ResolvedSuite
 from bench.execute.status import statuses
 from bench.results.store import FINAL
@@ -113,8 +114,10 @@ def _sum(plan: ResolvedSuite, request: Request, rows: list[dict[str, Any]]) -> l
     finished = sum(row["status"] in FINAL for row in rows)
     unknown = sum(map(_is_unknown, rows))
     total = duration(sum(row["seconds"] or 0 for row in rows))
-    more = f" and {unknown} cell{'s' if unknown > 1 else ''} of unknown time" if unknown else ""
-    text = f"{len(rows)} cells, {finished} finished or skipped; about {total}{more} to go"
+    more = f" and {counted(unknown, 'cell')} of unknown time" if unknown else ""
+    text = (
+        f"{counted(len(rows), 'cell')}, {finished} finished or skipped; about {total}{more} to go"
+    )
     done = (*FINAL, "missing data")
     todo = [cell for cell, row in zip(plan.cells, rows, strict=True) if row["status"] not in done]
     if not todo:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from bench.errors import BenchError
+from bench.errors import BenchError, counted
 from bench.paths import UserPath
 
 
@@ -41,7 +41,7 @@ def submit(
     name = name or output.stem
     verdict, text = make(runs, output, name, authors, url, paper, against)
     write_text(output.with_suffix(".md"), text)
-    click.echo(f"{len(verdict.cells)} cells checked, none refused")
+    click.echo(f"{counted(len(verdict.cells), 'cell')} checked, none refused")
     click.echo(f"{output}  unpack it into community/{name}/ of a fork of the repository")
     click.echo(f"{output.with_suffix('.md')}  the text of the pull request")
 

@@ -39,7 +39,7 @@ def matching_fields(a: Side, b: Side, methods: bool) -> tuple[str, ...]:
         b: the other.
         methods: match cells without regard to method, preset, learner and calibration.
     """
-    fields = IDENTITY if methods else IDENTITY + WHO
+    fields: tuple[str, ...] = IDENTITY if methods else IDENTITY + WHO
     for field in APART[: -1 if methods else None]:
         if _crowded(a, fields) or _crowded(b, fields):
             fields += (field,)

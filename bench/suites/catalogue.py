@@ -17,7 +17,7 @@ from bench.contract import (
     MetricLearner,
 )
 from bench.contract.descriptions import descriptions
-from bench.errors import BenchError
+from bench.errors import BenchError, counted
 from bench.nets.build import optimiser_recipe
 from bench.suites.expand import defaults, serving_learners
 from bench.suites.files import suite_distribution, suite_names
@@ -173,7 +173,10 @@ def _protocol(name: str) -> Row:
 
 def _budget(name: str) -> Row:
     counts = budget(name)
-    text = f"{counts.teacher_epochs} epochs per teacher, {counts.meta_iterations} meta-iterations"
+    text = (
+        f"{counted(counts.teacher_epochs, 'epoch')} per teacher, "
+        f"{counted(counts.meta_iterations, 'meta-iteration')}"
+    )
     return {"description": text, "counts": counts.model_dump(exclude={"name"})}
 
 

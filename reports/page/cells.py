@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from bench.errors import counted
 from bench.results.files import canonical_json, read_parquet
 from bench.results.record import Record
 from bench.results.store import CURVE, StoredRecord
@@ -131,7 +132,7 @@ def _pool(r: Record) -> str:
     if r.pool is None:
         return ""
     mean = percent(r.pool.mean_accuracy)
-    return f"{r.pool.n} teachers, mean held-out accuracy {mean} %, {r.pool.sha256[:10]}"
+    return f"{counted(r.pool.n, 'teacher')}, mean held-out accuracy {mean} %, {r.pool.sha256[:10]}"
 
 
 def _plain(values: dict[str, Any]) -> str:

@@ -139,7 +139,8 @@ def _lead(leader: Leader, group: Group) -> str:
         return "nothing to compare"
     other = shown_row(leader.next_row, group)
     if leader.lead is None:
-        return f"over {other}: not on the same tasks"
+        single = leader.result.n_tasks == 1
+        return f"over {other}: {'a single task' if single else 'not on the same tasks'}"
     low, high = signed(leader.lead.low), signed(leader.lead.high)
     return f"{signed(leader.lead.mean)} [{low},\u00a0{high}] over {other}"
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from bench.errors import counted
 from bench.results.files import canonical_json
 from bench.results.record import Record
 from bench.results.store import StoredRecord
@@ -57,7 +58,7 @@ class Family:
         return (
             f"{r.method}{preset} with {r.learner}{calibration}, {r.scenario}, budget "
             f"{r.budget['name']}, {r.net} meta-model, {'+'.join(r.architectures)} teachers, "
-            f"{r.n_test_tasks} test tasks"
+            f"{counted(r.n_test_tasks, 'test task')}"
         )
 
     def result(self, choice: int, setting: Setting) -> Result:

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from bench.errors import counted
 from bench.results.community import origin_of
 from bench.results.files import canonical_json
 from bench.results.memo import Memo
@@ -145,7 +146,8 @@ def _group_names(records: Sequence[Record]) -> list[str]:
     return [
         f"{r.scenario}, protocol {r.protocol_label}"
         f"{_told_apart(r, [o for o in records if _shown_key(o) == _shown_key(r)])}, "
-        f"{r.net} meta-model, {'+'.join(r.architectures)} teachers, {r.n_test_tasks} test tasks"
+        f"{r.net} meta-model, {'+'.join(r.architectures)} teachers, "
+        f"{counted(r.n_test_tasks, 'test task')}"
         for r in records
     ]
 

@@ -83,6 +83,11 @@ class Result:
         return tuple(one.record.seed for one in self.done)
 
     @property
+    def n_tasks(self) -> int:
+        """The number of test tasks of each seed."""
+        return self.done[0].record.n_test_tasks
+
+    @property
     def mean(self) -> float:
         """The mean of the seeds' mean accuracies, a fraction."""
         return float(np.mean([one.record.scored.mean for one in self.done]))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import groupby
 
+from bench.errors import counted
 from bench.results.community import OURS
 from bench.results.record import Record
 from bench.stats import mean_interval
@@ -143,8 +144,9 @@ def _caption(group: Group) -> str:
     record = group.first
     return " ".join(
         (
-            f"Percent, mean ± 1.96·std/√n over n = {record.n_test_tasks} test tasks with "
-            f"{record.n_query} query images per class{_on_average(record)}.",
+            f"Percent, mean ± 1.96·std/√n over n = "
+            f"{counted(record.n_test_tasks, 'test task')} with "
+            f"{counted(record.n_query, 'query image')} per class{_on_average(record)}.",
             "† tied with the best of its kind: the 95 % t interval of the paired difference "
             "contains 0. Inductive: each query is predicted alone; transductive: with the task's "
             "other queries, be it through batch norm only.",

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from bench.errors import counted
 from bench.results.record import Record
 from bench.results.store import StoredRecord
 from bench.stats import minimal_detectable_difference
@@ -54,7 +55,7 @@ def _training(group: Group) -> str:
     imported = sorted({pool.name for pool in pools if pool.name})
     if imported:
         return f"imported pool {', '.join(imported)}"
-    epochs = f"{record.budget['teacher_epochs']} epochs per teacher"
+    epochs = f"{counted(record.budget['teacher_epochs'], 'epoch')} per teacher"
     own = record.budget.get("teacher_epochs_of") or {}
     for other in sorted({count for name, count in own.items() if name in record.architectures}):
         names = sorted(name for name, count in own.items() if count == other)
@@ -83,9 +84,9 @@ def budget_sentence(group: Group) -> str:
     """Name the budget's counts."""
     b = group.first.budget
     return (
-        f"Budget {b['name']}: {b['meta_iterations']} meta-iterations (oracles "
+        f"Budget {b['name']}: {counted(b['meta_iterations'], 'meta-iteration')} (oracles "
         f"{b['oracle_iterations']}), validated every {b['validate_every']} on "
-        f"{b['n_val_tasks']} tasks."
+        f"{counted(b['n_val_tasks'], 'task')}."
     )
 
 

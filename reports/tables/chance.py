@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from bench.errors import counted
 from bench.results.record import Record
 from reports.claims.claims import PUBLISHED_META_ITERATIONS
 from reports.rows.groups import Group
@@ -65,8 +66,7 @@ def _reason(record: Record) -> str:
         return _few(record)
     if record.learner in ADAPTS:
         steps = record.protocol.get("inner_steps_test", 1)
-        plural = "s" * (steps != 1)
-        return f"{steps} gradient step{plural} on weights without meta-training"
+        return f"{counted(steps, 'gradient step')} on weights without meta-training"
     return ""
 
 
@@ -74,10 +74,11 @@ def _few(record: Record) -> str:
     """Name the meta-iterations of a fit, beside the published ones of PURER."""
     iterations = meta_iterations(record)
     if record.method != "purer":
-        return f"{iterations:,} meta-iterations"
+        return counted(iterations, "meta-iteration", ",")
+    verb = "is" if iterations == 1 else "are"
     share = 100 * iterations / PUBLISHED_META_ITERATIONS
     return (
-        f"{iterations:,} meta-iterations are {share:.2g} % of the published "
+        f"{counted(iterations, 'meta-iteration', ',')} {verb} {share:.2g} % of the published "
         f"{PUBLISHED_META_ITERATIONS:,}"
     )
 

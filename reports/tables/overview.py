@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from itertools import groupby
 
+from bench.errors import counted
 from reports.rows.groups import Group, section_heading, section_place
 from reports.rows.results import Row, Setting
 from reports.tables.accuracy import BEST, name_columns, row_names, verdict
@@ -53,7 +54,7 @@ def _table(protocol: str, groups: Sequence[Group], shape: tuple[int, int]) -> Ta
     return Table(
         kind="overview",
         title=f"Methods and scenarios, {shape[0]}-way {shape[1]}-shot: protocol {protocol}, "
-        f"{groups[0].first.n_test_tasks} test tasks",
+        f"{counted(groups[0].first.n_test_tasks, 'test task')}",
         columns=[
             *name_columns(rows),
             *(_column(group, setting, groups) for group, setting in places),

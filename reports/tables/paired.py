@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from bench.errors import counted
 from bench.results.paired import ALPHA, FLIPS, Tasks, compare_all
 from bench.stats import PairedDifference
 from reports.rows.groups import Group
@@ -185,8 +186,9 @@ def _caption(group: Group, n: int) -> str:
     averaged = " Each task's accuracy is averaged over the seeds first." if len(seeds) > 1 else ""
     return (
         "Difference of accuracies in points with its 95 % t interval, over the same "
-        f"{group.first.n_test_tasks} test tasks.{averaged} p: two-sided sign-flip permutation test "
-        f"({FLIPS:,} flips), Holm-adjusted over the comparisons of this table (n = {n}). "
+        f"{counted(group.first.n_test_tasks, 'test task')}.{averaged} p: two-sided sign-flip "
+        f"permutation test ({FLIPS:,} flips), Holm-adjusted over the comparisons of this table "
+        f"(n = {n}). "
         f"{detectable_sentence(group)}"
         f"{seeds_sentence(group).split(':')[0].rstrip('.')}. "
         f"{CONSTANTS_ABOVE} {origin_sentence(group.stored)}"

@@ -201,3 +201,17 @@ def test_without_a_data_free_result_there_are_no_sentences(tmp_path: Path) -> No
     make_record(tmp_path, "oracle_protonet", accuracies(0.5, "o"))
     assert sentences(make_groups(load_records(tmp_path))) is None
     assert "oracle_protonet" in output_of(tmp_path)
+
+
+def test_a_single_task_is_said_to_be_one_and_not_another(tmp_path: Path) -> None:
+    few = {"n_test_tasks": 1, "n_query": 1, "budget": BUDGET | {"meta_iterations": 1}}
+    for method in ("average", "random"):
+        make_record(tmp_path / "runs" / "one", method, accuracies(0.5, method, 1), **few)
+    text = " ".join(output_of(tmp_path / "runs").split())
+    assert "a single task" in text
+    assert "Only 1 test task." in text
+    assert "other tasks" not in text
+    assert "same tasks" not in text
+    text = " ".join(output_of(tmp_path / "runs", "--tables", "accuracy").split())
+    assert "over n = 1 test task with 1 query image per class" in text
+    assert ": 1 meta-iteration (" in text
