@@ -83,10 +83,10 @@ def wait_until(condition: Callable[[], Any], process: Process) -> Any:
 
 
 def test_a_killed_process_is_replaced_by_the_others_and_a_signal_ends_all(
-    cache: Path, tmp_path: Path
+    trained_cache: Path, tmp_path: Path
 ) -> None:
     """The one that fits is killed; another takes the fit up; the run is asked to end."""
-    runs = tmp_path / "runs"
+    cache, runs = trained_cache, tmp_path / "runs"
     words = ["--no-mlflow", "--only=method=purer", "--only=method=random", "--jobs=2"]
     long = ["--set=budget.meta_iterations=100000", "--checkpoint-every=0.01"]
     process = start([*arguments(cache, runs, *words), *long])

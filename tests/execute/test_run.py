@@ -169,14 +169,13 @@ def test_a_store_that_cannot_be_opened_is_one_line_and_stops_no_run(
     assert len(find_records(runs)) == 1
 
 
-def test_kill_and_run_again_is_the_undisturbed_run(
-    cache: Path, tmp_path: Path, glyphs_cache: Path
-) -> None:
+def test_kill_and_run_again_is_the_undisturbed_run(trained_cache: Path, tmp_path: Path) -> None:
     """Killed within a fit; `tests/faults/test_kills.py` kills at any moment."""
     only = ["--only=method=random", "--only=method=purer", "--no-mlflow", "--jobs=1"]
     only += ["--set=budget.meta_iterations=8", "--checkpoint-every=0.01"]
     only += ["--set=protocol.selection=last"]  # the best may be the start, whatever became of it
-    runs, other = tmp_path / "runs", tmp_path / "other"
+    runs, other, cache, fresh = (tmp_path / name for name in ("runs", "other", "cache", "fresh"))
+    copy_cache(trained_cache, fresh)
     process = Process(arguments(cache, runs, *only), env=ENVIRONMENT)
     deadline = time.monotonic() + 120
     while not list(cache.glob("fits/*/checkpoint-*.pt")) and time.monotonic() < deadline:
@@ -187,8 +186,6 @@ def test_kill_and_run_again_is_the_undisturbed_run(
     assert len(find_records(runs)) < 2
     assert bench(*arguments(cache, runs, *only)).returncode == 0
 
-    fresh = tmp_path / "fresh"
-    copy_cache(glyphs_cache, fresh)
     assert bench(*arguments(fresh, other, *only)).returncode == 0
     ours, theirs = by_method(runs), by_method(other)
     assert set(ours) == set(theirs) == {"random", "purer"}
@@ -211,10 +208,10 @@ def fitting(runs: Path) -> list[int]:
     return [one["pid"] for one in facts if one and one["stage"] == "fit" and one["done"] > 3]
 
 
-def test_ctrl_c_says_what_was_kept(cache: Path, tmp_path: Path) -> None:
+def test_ctrl_c_says_what_was_kept(trained_cache: Path, tmp_path: Path) -> None:
     runs = tmp_path / "runs"
     only = ("--only=method=random", "--only=method=purer")
-    words = arguments(cache, runs, "--no-mlflow", *only)
+    words = arguments(trained_cache, runs, "--no-mlflow", *only)
     process = Process([*words, "--set=budget.meta_iterations=100000"], env=ENVIRONMENT)
     try:
         deadline = time.monotonic() + 400
@@ -232,10 +229,13 @@ def test_ctrl_c_says_what_was_kept(cache: Path, tmp_path: Path) -> None:
     assert "Traceback" not in errors
 
 
-def test_a_failing_cell_leaves_its_reason_and_the_others_go_on(cache: Path, tmp_path: Path) -> None:
+def test_a_failing_cell_leaves_its_reason_and_the_others_go_on(
+    trained_cache: Path, tmp_path: Path
+) -> None:
     runs = tmp_path / "runs"
     only = ("--only=method=random", "--only=method=purer", "--only=method=average")
-    result = bench(*arguments(cache, runs, "--no-mlflow", "--set=purer.pixel_lr=1e38", *only))
+    words = ("--no-mlflow", "--set=purer.pixel_lr=1e38", *only)
+    result = bench(*arguments(trained_cache, runs, *words))
     assert result.returncode == 1
     stored = by_method(runs)
     assert len(stored) == 3
@@ -257,8 +257,8 @@ def test_a_method_that_cannot_is_skipped_with_the_reason(cache: Path, tmp_path: 
     assert "one architecture" in result.stdout
 
 
-def test_a_tampered_teacher_is_trained_again_and_said(cache: Path, tmp_path: Path) -> None:
-    runs = tmp_path / "runs"
+def test_a_tampered_teacher_is_trained_again_and_said(trained_cache: Path, tmp_path: Path) -> None:
+    cache, runs = trained_cache, tmp_path / "runs"
     only = ["--no-mlflow", "--only=method=average"]
     assert bench(*arguments(cache, runs, *only)).returncode == 0
     for weights in cache.glob("teachers/*/net.safetensors"):  # of either checkpoint
