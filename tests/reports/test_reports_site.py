@@ -195,7 +195,7 @@ return [window.problems, styled, kept.filter((one) => one[1] !== 200), broken];
 def test_pages_work_below_any_address(pages, tmp_path):
     site = shutil.copytree(pages, tmp_path / "some" / "where")
     with served(tmp_path) as address:
-        for page in one_of_each(site):
+        for page in (site / "index.html", min((site / "cells").glob("*.html"))):
             assert evaluate(page, LOADED, address=address) == [[], "flex", [], []], page
 
 
