@@ -38,8 +38,7 @@ def expand(
     """Return the cells of a suite in the order in which they run.
 
     Methods follow one another within a data set, seed and variant of the protocol, shots within a
-    method, so that pools, fits and embeddings are made once. Variants that come to the same are
-    run once.
+    method, so that pools, fits and embeddings are made once. Cells that come to the same run once.
 
     Args:
         suite: from `read_suite`.
@@ -51,11 +50,12 @@ def expand(
     Raises:
         BenchError: an unknown name, a value that may not be, or parts that do not go together.
     """
-    cells = [
-        cell
+    found = {
+        cell.model_dump_json(): cell
         for part in suite_parts(suite)
         for cell in _expand_part(part, overrides, seeds or suite.seeds, dataset_dirs, methods)
-    ]
+    }
+    cells = list(found.values())
     _check_counts(cells)
     return cells
 

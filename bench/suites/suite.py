@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from typing import Any, Literal
@@ -17,6 +18,8 @@ from bench.suites.files import suite_file
 
 TEXTS = {"pool"}
 """Fields of a suite whose value is a name, whatever else YAML would take it for."""
+NAME = re.compile(r"\w[\w.+:-]*")
+"""Names of suites: of folders, and of records that `bench verify` accepts."""
 UNSETTABLE = {"name", "parts", "methods", "budgets", "variants"}
 """Fields of a suite that only its file may set."""
 
@@ -83,6 +86,15 @@ class Suite(Config):
         for name in ("architectures", "methods"):
             if not self.parts and not getattr(self, name):
                 raise ValueError(f"{name} is missing; a suite names some, or other suites as parts")
+        if not NAME.fullmatch(self.name):
+            raise ValueError(
+                f"'{self.name}' is no name of a suite; rename its file, or give it a `name`, of "
+                "letters, digits and . _ + : -"
+            )
+        for field in ("datasets", "architectures", "k_shot"):
+            values = getattr(self, field)
+            if again := next((one for one in values if values.count(one) > 1), None):
+                raise ValueError(f"{field} names {again} more than once; name it once")
         return self
 
 

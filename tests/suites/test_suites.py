@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 
 from bench.cli.main import main
+from bench.errors import BenchError
 from bench.results.find import find_records
 from bench.results.store import StoredRecord
 from bench.suites.expand import expand
@@ -150,3 +152,32 @@ def test_the_mixed_suite_s_budget() -> None:
     sharing = expand(*read_suite("cifar_fs_pool100"))
     assert {c.budget.teacher_epochs for c in sharing} == {10}
     assert {c.protocol.n_teachers for c in sharing} == {100}
+
+
+SMALL = "title: small\ndatasets: [glyphs]\narchitectures: [conv4]\nmethods:\n"
+ONE = "  - {method: average, learner: protonet}\n"
+
+
+def test_cells_that_come_to_the_same_are_planned_once(tmp_path: Path) -> None:
+    path = tmp_path / "twice.yaml"
+    path.write_text(SMALL + ONE + ONE + ONE.replace("protonet", "[protonet, maml]"))
+    assert [cell.learner for cell in expand(*read_suite(str(path)))] == ["protonet", "maml"]
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "line"),
+    [
+        ("my suite", ("", ""), "'my suite' is no name of a suite; rename its file"),
+        ("a", ("title", "name: ..\ntitle"), "'..' is no name of a suite"),
+        ("a", ("glyphs", "glyphs, glyphs"), "datasets names glyphs more than once; name it once"),
+        ("a", ("conv4", "conv4, conv4"), "architectures names conv4 more than once"),
+        ("a", ("title", "k_shot: [1, 5, 1]\ntitle"), "k_shot names 1 more than once"),
+    ],
+)
+def test_names_that_no_record_may_have_and_repeated_ones_are_refused(
+    name: str, change: tuple[str, str], line: str, tmp_path: Path
+) -> None:
+    path = tmp_path / f"{name}.yaml"
+    path.write_text((SMALL + ONE).replace(*change, 1))
+    with pytest.raises(BenchError, match=re.escape(line)):
+        read_suite(str(path))
