@@ -12,7 +12,7 @@ from bench.api.process import Told, as_it_was
 from bench.contract import Learner, TaskShape
 from bench.data.base import ImageData
 from bench.data.tasks import TEST_SEED, TaskList, frozen_tasks
-from bench.errors import BenchError, unknown_name
+from bench.errors import BenchError, counted, unknown_name
 from bench.execute import evaluate as scoring
 from bench.execute.devices import choose_device
 from bench.execute.evaluate import task_list
@@ -73,7 +73,7 @@ class Result:
     def __str__(self) -> str:
         n = len(self.accuracies)
         half = f" ± {100 * (self.interval.high - self.mean):.1f}" if n > 1 else ""
-        return f"{self.label}: {100 * self.mean:.1f}{half} % over {n} tasks"
+        return f"{self.label}: {100 * self.mean:.1f}{half} % over {counted(n, 'task')}"
 
 
 def evaluate(

@@ -156,6 +156,11 @@ def _with_pool(cell: Cell, name: str | None, cache: Path) -> Cell:
     """
     if name is None:
         return cell
+    if cell.protocol.teachers != "trained":
+        raise BenchError(
+            f"teachers = {cell.protocol.teachers} is for pools that a run makes, and those of pool "
+            f"'{name}' are as they were imported; leave one of the two out"
+        )
     from bench.teachers.cards import cached_index, pool_cards
 
     cards = pool_cards(cache, name)

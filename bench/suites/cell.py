@@ -181,11 +181,21 @@ def described_cell(values: Mapping[str, Any]) -> Cell:
     Raises:
         ValueError: they describe none of this version.
     """
-    pool = values.get("pool") or {}
-    chosen = {"name": pool["name"], "sha256": pool["sha256"]} if pool.get("name") else None
     return Cell.model_validate(
-        {name: values[name] for name in Cell.model_fields if name != "pool"} | {"pool": chosen}
+        {name: values[name] for name in Cell.model_fields if name != "pool"}
+        | {"pool": _imported(values)}
     )
+
+
+def _imported(values: Mapping[str, Any]) -> dict[str, str] | None:
+    """Return the imported pool of a record, as it was before its protocol replaced teachers."""
+    pool, protocol = values.get("pool") or {}, values["protocol"]
+    if not pool.get("name"):
+        return None
+    hashed = ((values.get("identity") or {}).get("cell") or {}).get("pool") or {}
+    replaced = protocol.get("untrustworthy_kind"), protocol.get("untrustworthy_share")
+    known = content_hash([hashed.get("sha256"), *replaced, values["seed"]]) == pool["sha256"]
+    return {"name": pool["name"], "sha256": (hashed if known else pool)["sha256"]}
 
 
 def settings_identity(kind: registry.Kind, name: str, config: Mapping[str, Any]) -> dict[str, Any]:

@@ -18,10 +18,10 @@ from bench.contract import NetSpec, Pool
 from bench.execute.state import RunState, obtain_pool, own_pool
 from bench.nets.imported import Imported
 from bench.results import codebase
-from bench.suites.cell import Cell, PoolChoice
+from bench.suites.cell import Cell, PoolChoice, described_cell
 from bench.suites.expand import expand
 from bench.suites.suite import read_suite
-from bench.teachers.adapt import normalises_otherwise
+from bench.teachers.adapt import digest_of, normalises_otherwise
 from bench.teachers.transfer import export_pool, import_pool, load_pool
 from tests.execute.toy_scenarios import CPU, SETS, TINY, run
 from tests.helpers import tiny_pool
@@ -174,3 +174,29 @@ def test_batch_norm_is_asked_only_of_the_teachers_that_a_method_uses(tmp_path: P
         few = (f"single_dfkd.{one}=2" for one in ("inversion_steps", "images_per_class", "steps"))
         single = run(ss_cell("single_dfkd", choice, *few), folder).record
         assert single.status == ("done" if name == "worst" else "skipped"), single.reason
+
+
+def test_a_record_of_an_imported_pool_with_replaced_teachers_describes_its_cell(
+    tmp_path: Path,
+) -> None:
+    """Its pool has a digest of its own, and what was hashed that of the imported one."""
+    choice = imported(tmp_path, ["conv4", "conv4"])
+    cell = ss_cell("ensemble_centroids", choice, "protocol.untrustworthy_share=0.5")
+    record = run(cell, tmp_path).record
+    assert record.pool.sha256 == digest_of(choice.sha256, cell.protocol, cell.seed) != choice.sha256
+    again = described_cell(record.model_dump(mode="json"))
+    assert again.pool == choice
+    assert again.hash(record.dataset_digests) == record.cell_hash
+    other = record.pool.model_copy(update={"sha256": "0" * 64})
+    forged = described_cell(record.model_copy(update={"pool": other}).model_dump(mode="json"))
+    assert forged.hash(record.dataset_digests) != record.cell_hash
+
+
+def test_an_imported_pool_is_not_called_untrained(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    imported(tmp_path, ["conv4"])
+    words = ("--set=datasets=[glyphs]", "--pool=mine", f"--cache={tmp_path / 'cache'}")
+    with pytest.raises(SystemExit, match="2"):
+        main(["plan", "cifar_fs_ss", *words, "--set=protocol.teachers=untrained"])
+    assert "leave one of the two out" in capsys.readouterr().err
