@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -81,7 +82,7 @@ def _show_suite(options: dict[str, Any], cell: str | None, as_json: bool) -> Non
             click.echo(f"{row['cell_hash'] or 'no data yet':<18}{row['label']}")
         click.echo(f"\none cell's settings: bench show {name} --cell HASH")
         return
-    chosen = _chosen(resolved, cell)
+    chosen = _chosen(resolved, cell, name)
     found = _explained(chosen, resolved, name, settings)
     if as_json:
         rows = [setting.row() for setting in found]
@@ -99,8 +100,8 @@ def _hash(resolved: ResolvedSuite, cell: Cell) -> str | None:
     return cell.hash(resolved.digests) if known else None
 
 
-def _chosen(resolved: ResolvedSuite, prefix: str) -> Cell:
-    """Return the one cell whose hash begins with a prefix.
+def _chosen(resolved: ResolvedSuite, prefix: str, name: str) -> Cell:
+    """Return the one cell whose hash begins with a prefix, of a suite by the name it was given by.
 
     Raises:
         BenchError: none does, or several.
@@ -109,9 +110,8 @@ def _chosen(resolved: ResolvedSuite, prefix: str) -> Cell:
     if len(found) == 1:
         return found[0]
     few = ", ".join(str(_hash(resolved, one)) for one in found[:3])
-    name = resolved.suite.name
     known = f"begins {len(found)} cells ({few}…)" if found else f"begins no cell of suite '{name}'"
-    raise BenchError(f"--cell '{prefix}' {known}; the hashes are in bench show {name}")
+    raise BenchError(f"--cell '{prefix}' {known}; the hashes are in bench show {shlex.quote(name)}")
 
 
 def _explained(

@@ -14,6 +14,7 @@ from click.testing import CliRunner
 from bench import registry
 from bench.cli.listing import KINDS
 from bench.cli.main import cli
+from bench.suites.files import SUITES
 from tests.plug_ins import installed
 
 ALL = ("name", "description", "distribution")
@@ -128,6 +129,7 @@ def test_a_suite_shows_its_cells_and_a_cell_its_settings(cache: Path) -> None:
         (("glyphs", "--kind", "method"), "unknown method 'glyphs'"),
         (("average", "--cell", "1"), "--cell belongs to a suite, and 'average' is a method"),
         (("glyphs", "--cell", "xyz"), "--cell 'xyz' begins no cell of suite 'glyphs'"),
+        ((f"{SUITES / 'micro.yaml'}", "--cell", "xyz"), f"in bench show {SUITES / 'micro.yaml'}"),
         (("glyphs", "--cell", ""), "--cell '' begins 28 cells"),
     ],
 )
