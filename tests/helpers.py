@@ -134,11 +134,11 @@ def few_images(data: ImageData, n: int = 24) -> ImageData:
     return dataclasses.replace(data, splits=splits)
 
 
-def write_birds(folder: Path, n: int = 20) -> Path:
-    """Write an image folder of noise, three splits of five classes of n images; return it."""
+def write_birds(folder: Path, n: int = 20, n_classes: int = 5) -> Path:
+    """Write an image folder of noise, three splits of some classes of n images; return it."""
     generator = np.random.default_rng(0)
     for split in ("train", "val", "test"):
-        for number in range(5):
+        for number in range(n_classes):
             place = folder / split / f"{split}{number}"
             place.mkdir(parents=True)
             for image in range(n):

@@ -270,6 +270,13 @@ def inference_cost(
 
     A prediction with half of the queries is compared with one with all of them: the difference is
     the cost of the queries, the rest is adaptation.
+
+    Args:
+        learner: what predicts.
+        data: the data set, for the mean and deviation of its images.
+        split: the split that the tasks are of.
+        tasks: a task list, of which the first task is used.
+        device: where the learner is.
     """
     batch = tasks.batch(split, 0, 1, data.mean, data.std, device)
     n_query = batch.query_x.shape[1]

@@ -99,16 +99,17 @@ def describe_work(source: Cell | Record, image_size: int, architectures: Iterabl
         config=content_hash(settings_identity("method", source.method, source.method_config))[:8],
         n_teachers=len(teachers),
         images=source.n_way * (source.k_shot + source.n_query),
-        iterations=_length(source, budget) or iterations,
+        iterations=_length(source) or iterations,
         variant=source.variant,
     )
 
 
-def _length(source: Cell | Record, budget: Budget) -> int | None:
+def _length(source: Cell | Record) -> int | None:
     """Return the meta-iterations or steps that the method says its fit has, None without."""
     method: type[Method] = registry.load("method", source.method)
     config = method.Config.model_validate(source.method_config)
     shape = TaskShape(source.n_way, source.k_shot, source.n_query)
+    budget = Budget.model_validate(source.budget)
     protocol = ProtocolConstants.model_validate(source.protocol)
     derived = method.in_force(config, shape, budget, protocol)
     return derived.get("meta_iterations", derived.get("steps"))
@@ -130,12 +131,11 @@ def took(record: Record, sizes: Mapping[str, int]) -> Took | None:
         return None
     size = max(sizes[name] for name in record.datasets)
     architectures = [one["architecture"] for one in pool.teachers] if pool else []
-    budget = Budget.model_validate(record.budget)
     task, reused = test_s / record.n_test_tasks, timing.embeddings_reused
     return Took(
         work=describe_work(record, size, architectures),
         fit=None if record.fit.reused else record.fit_seconds,
-        grows=timing.train_tasks_per_s is not None or _length(record, budget) is not None,
+        grows=timing.train_tasks_per_s is not None or _length(record) is not None,
         task=None if reused else task,
         repeated_task=task if reused else None,
         memory=timing.peak_memory_bytes,

@@ -8,11 +8,10 @@ import sys
 import zipfile
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from bench.cli.main import main
+from tests.helpers import write_birds
 
 
 def refused(capsys: pytest.CaptureFixture[str], *words: str) -> str:
@@ -25,19 +24,6 @@ def refused(capsys: pytest.CaptureFixture[str], *words: str) -> str:
     assert captured.err.startswith("Error: ")
     assert captured.err.count("\n") == 1
     return captured.err
-
-
-def folder(root: Path, n_classes: int = 6, n_images: int = 20) -> Path:
-    """A small image folder that a reader of CIFAR-FS accepts."""
-    noise = np.random.default_rng(0)
-    for split in ("train", "val", "test"):
-        for index in range(n_classes):
-            place = root / split / f"{split}{index}"
-            place.mkdir(parents=True)
-            for image in range(n_images):
-                pixels = noise.integers(0, 256, (32, 32, 3), dtype=np.uint8)
-                Image.fromarray(pixels).save(place / f"{image:03d}.png")
-    return root
 
 
 @pytest.mark.parametrize(
@@ -130,16 +116,16 @@ def test_a_corrupted_image_is_named(
 
     monkeypatch.setattr(CifarFs, "expected", dict.fromkeys(("train", "val", "test"), (6, 20)))
     monkeypatch.setattr(CifarFs, "official", None)
-    root = folder(tmp_path / "cifar_fs")
-    broken = root / "val" / "val1" / "003.png"
+    root = write_birds(tmp_path / "cifar_fs", n_classes=6)
+    broken = root / "val" / "val1" / "3.png"
     broken.write_bytes(broken.read_bytes()[:60])
     line = run_cifar(capsys, tmp_path, tmp_path)
-    assert "003.png" in line
+    assert "3.png" in line
     with zipfile.ZipFile(tmp_path / "packed.zip", "w") as archive:
         for path in sorted(root.rglob("*.png")):
             archive.write(path, path.relative_to(root))
     more = ["--dataset-dir", f"cifar_fs={tmp_path / 'packed.zip'}"]
-    assert "003.png" in run_cifar(capsys, tmp_path, tmp_path, *more)
+    assert "3.png" in run_cifar(capsys, tmp_path, tmp_path, *more)
 
 
 def test_a_class_with_too_few_images(
@@ -160,7 +146,7 @@ def test_more_ways_than_classes(
 
 
 def test_a_set_of_other_counts(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    folder(tmp_path / "cifar_fs", n_classes=2, n_images=3)
+    write_birds(tmp_path / "cifar_fs", 3, n_classes=2)
     line = run_cifar(capsys, tmp_path, tmp_path)
     assert "cifar_fs" in line
 
@@ -216,7 +202,7 @@ def test_doctor_and_data_list_stand_in_columns(
 
 
 def test_verify_says_what_differs(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    folder(tmp_path / "cifar_fs")
+    write_birds(tmp_path / "cifar_fs", n_classes=6)
     words = ["data", "verify", "cifar_fs", "--data", str(tmp_path), "--cache", str(tmp_path / "c")]
     with pytest.raises(SystemExit) as end:
         main(words)
