@@ -120,12 +120,12 @@ def test_a_corrupted_image_is_named(
     broken = root / "val" / "val1" / "3.png"
     broken.write_bytes(broken.read_bytes()[:60])
     line = run_cifar(capsys, tmp_path, tmp_path)
-    assert "3.png" in line
+    assert "val1/3.png" in line
     with zipfile.ZipFile(tmp_path / "packed.zip", "w") as archive:
         for path in sorted(root.rglob("*.png")):
             archive.write(path, path.relative_to(root))
     more = ["--dataset-dir", f"cifar_fs={tmp_path / 'packed.zip'}"]
-    assert "3.png" in run_cifar(capsys, tmp_path, tmp_path, *more)
+    assert "val1/3.png" in run_cifar(capsys, tmp_path, tmp_path, *more)
 
 
 def test_a_class_with_too_few_images(
