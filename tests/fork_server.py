@@ -41,7 +41,7 @@ def main() -> None:
     for name in LIBRARIES:
         importlib.import_module(name)
     assert not _threads(), f"a process with threads must not be forked: {_threads()}"
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    signal.signal(signal.SIGCHLD, _note_ends)
     os.fsync = lambda file: None  # as in tests/conftest.py
     loaded: IO[str] | None = None
     for line in sys.stdin:
@@ -101,21 +101,32 @@ def _read_sources(root: Path) -> None:
         read_module(path.read_text(encoding="utf-8"), package)
 
 
+_FOLDERS: dict[int, str] = {}
+"""The folder of each process that runs, by its number."""
+
+
 def _start(line: str) -> None:
-    if os.fork() == 0:
-        _watch(_order(line))
-
-
-def _watch(order: dict[str, Any]) -> NoReturn:
-    """Fork the process of an order, and write its number and, when it has ended, its status."""
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    """Fork the process of an order, and write its number."""
+    order = _order(line)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})  # it may end before it is noted
     pid = os.fork()
+    if pid:
+        _FOLDERS[pid] = order["folder"]
+        _write(order["folder"], "pid", pid)
+    else:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
     if pid == 0:
         _run(order)
-    _write(order["folder"], "pid", pid)
-    _, status = os.waitpid(pid, 0)
-    _write(order["folder"], "status", os.waitstatus_to_exitcode(status))
-    os._exit(0)
+
+
+def _note_ends(*_: object) -> None:
+    """Write the status of each process that has ended."""
+    with contextlib.suppress(ChildProcessError):
+        while (ended := os.waitpid(-1, os.WNOHANG)) != (0, 0):
+            pid, status = ended
+            if pid in _FOLDERS:
+                _write(_FOLDERS.pop(pid), "status", os.waitstatus_to_exitcode(status))
 
 
 def _write(folder: str, name: str, value: int) -> None:

@@ -40,6 +40,9 @@ PLUG_INS = (
 )
 
 
+QUIETLY = ("--no-mlflow", "--no-figures")
+
+
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder that the example is installed in, from a wheel that is built offline."""
@@ -92,7 +95,7 @@ def test_the_example_is_listed_with_its_distribution(site: Path) -> None:
 
 def test_the_suite_of_the_example_runs_and_is_reported(site: Path, tmp_path: Path) -> None:
     places = (f"--cache={tmp_path / 'cache'}", f"--runs={tmp_path / 'runs'}")
-    rows = bench(site, "run", "example", *places, "--no-mlflow", "--device=cpu", "--threads=1")
+    rows = bench(site, "run", "example", *places, *QUIETLY, "--device=cpu", "--threads=1")
     assert {row["status"] for row in rows} == {"done"}
     assert len(rows) == 8
     assert {row["calibration"] for row in rows} == {"none", "balanced"}

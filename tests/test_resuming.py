@@ -115,11 +115,11 @@ def _short_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
     [pytest.param(True, marks=pytest.mark.faults, id="every"), pytest.param(False, id="few")],
 )
 def test_states_that_a_fit_offers_lead_to_the_same_end(case: str, every: bool) -> None:
-    """The few are the first, one past the middle, and the last; the test below takes up each."""
+    """The few are one past the middle; the test below takes up each, and compares the weights."""
     whole, log, saves = whole_of(case)
     n = len(saves.states)
     assert n >= 4
-    for index in range(n) if every else sorted({0, n // 2, n - 1}):
+    for index in range(n) if every else [n // 2]:
         method, resumed = made(case, resume=saves.states[index])
         fitted = method.fit(resumed)
         assert fitted.keys() == whole.keys()

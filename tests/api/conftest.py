@@ -30,7 +30,18 @@ def by_command(glyphs_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     words += [f"--only=method={method}" for method in METHODS]
     words += [f"--runs={folder / 'runs'}", f"--cache={folder / 'cache'}"]
     with pytest.raises(SystemExit) as end:
-        main(["run", "micro", "--jobs=1", "--device=cpu", "--no-mlflow", "--json", *words])
+        main(
+            [
+                "run",
+                "micro",
+                "--jobs=1",
+                "--device=cpu",
+                "--no-mlflow",
+                "--no-figures",
+                "--json",
+                *words,
+            ]
+        )
     assert end.value.code == 0
     stored = {one.record.method: one for one in find_records(folder / "runs")}
     return SimpleNamespace(stored=stored, runs=folder / "runs", cache=folder / "cache")

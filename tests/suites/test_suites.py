@@ -23,7 +23,7 @@ TINY = (
     "budget.meta_iterations=1",
     "budget.validate_every=1",
     "budget.n_val_tasks=2",
-    "n_test_tasks=4",
+    "n_test_tasks=2",
     "n_query=3",
 )
 
@@ -84,6 +84,8 @@ def test_hazards_run_and_show_their_table(
     assert len(stored) == len(expand(*read_suite("hazards")))
     lists = {one.record.task_list_sha256 for one in stored}
     assert len(lists) == 3, "frozen tasks are shared by all but redrawn ones and unequal queries"
+    as_published = next(one.record for one in stored if one.record.selection == "test_max")
+    assert "the checkpoint was selected on test tasks" in as_published.warnings
     text = capsys.readouterr().out
     assert "What each choice is worth: purer with maml" in text
     assert "minus cvpr23_as_published, task_list=frozen" in text

@@ -130,7 +130,7 @@ def test_the_command_exits_1_and_prints_one_line_per_check(monkeypatch) -> None:
 
 def test_what_the_command_is_told_reaches_the_checks() -> None:
     run = CliRunner().invoke
-    other = run(cli, ["check", "average", "--kind", "method", "--net", "resnet10", "--json"])
+    other = run(cli, ["check", "average", "--kind", "method", "--net", "conv4_64", "--json"])
     rows = {row["check"]: row for row in json.loads(other.output)}
     assert other.exit_code == 0
     assert len(rows) == 9
