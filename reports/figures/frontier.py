@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from bench.results.record import Record
 from bench.results.store import StoredRecord
 from reports.figures.drawing import Drawing
-from reports.figures.names import FONT, spread_out
+from reports.figures.names import BOLD, FONT, spread_out
 from reports.figures.names import HEIGHT as LINE
+from reports.figures.names import WIDTH as LETTER
 from reports.figures.style import (
     KNOWLEDGE,
     MARKERS,
@@ -36,12 +37,16 @@ PROTOCOL, BUDGET = "cvpr23", "short"
 PRESETS = ("released", "tuned")
 PANELS = 2
 """Settings of a group that are drawn."""
-WIDTH, HEIGHT = 4.3, 4.1
+WIDTH, HEIGHT = 4.6, 4.1
 """Inches of a panel: two side by side are read at 800 pixels."""
 AXES_HEIGHT = 3.0
 """Inches of a panel that its axes take, less than they do."""
-BESIDE = 1.5
-"""Where names stand beside points, in times of their operations."""
+SCALE = 0.6
+"""Inches left of the axes."""
+ALIKE = 1.25
+"""Operations of the methods that are named together, in times of the cheapest one's."""
+REACH, MOST = 36, 0.6
+"""Points from their names to them; and the most that both may take, as a share of the axes."""
 DARK_KNOWLEDGE = {
     "parameters": "#4aa8e0",
     "inversion": "#f0883e",
@@ -210,22 +215,52 @@ def _draw(axes: Axes, points: Sequence[Point], dark: bool) -> None:
 
 
 def _name(axes: Axes, points: Sequence[Point], front: Collection[int]) -> None:
-    """Write names in two columns: right of the cheap points, and right of the axes."""
+    """Write names in two columns: left of the cheapest points, and right of the axes."""
+    least = min(one.macs for one in points) * ALIKE
+    cheap = [i for i, one in enumerate(points) if one.macs <= least]
+    costly = [i for i, one in enumerate(points) if one.macs > least]
+    beside = max((_width(points[i].method, i in front) for i in costly), default=0.0)
+    width = max(_width(points[i].method, i in front) for i in cheap)
+    axes_width = 72 * (WIDTH - SCALE) - beside
+    _make_room(axes, min((width + REACH) / axes_width, MOST))
+    edge = min(width / axes_width, MOST - 0.1)
+    _write_column(axes, [(points[i], i in front) for i in cheap], edge, "right")
+    _write_column(axes, [(points[i], i in front) for i in costly], 1.02, "left")
+
+
+def _width(name: str, bold: bool) -> float:
+    """Return about how many points a name is wide."""
+    return len(name) * LETTER * (BOLD if bold else 1)
+
+
+def _make_room(axes: Axes, share: float) -> None:
+    """Widen a log axis to the left until what is added is a share of its width."""
+    low, high = axes.get_xlim()
+    ticks = [tick for tick in axes.get_xticks() if low <= tick <= high]
+    axes.set_xlim(high * (low / high) ** (1 / (1 - share)), high)
+    axes.set_xticks(ticks)
+
+
+def _write_column(
+    axes: Axes, named: Sequence[tuple[Point, bool]], x: float, ha: Literal["left", "right"]
+) -> None:
+    """Write names in a column, each with a line to its point.
+
+    Args:
+        axes: where the points are drawn.
+        named: each point, and whether its name is bold.
+        x: where the names begin or end, as a share of the axes' width.
+        ha: the side of the names that is aligned there.
+    """
     low, high = axes.get_ylim()
-    least = (high - low) * 0.9 * LINE / (72 * AXES_HEIGHT)
-    middle = float(np.sqrt(min(one.macs for one in points) * max(one.macs for one in points)))
-    cheap = [i for i, one in enumerate(points) if one.macs <= middle]
-    costly = [i for i, one in enumerate(points) if one.macs > middle]
-    left = max((points[i].macs for i in cheap), default=middle) * BESIDE
-    columns = [(cheap, left, axes.transData), (costly, 1.02, axes.get_yaxis_transform())]
+    apart = (high - low) * 0.9 * LINE / (72 * AXES_HEIGHT)
+    places = spread_out([100 * one.mean for one, _ in named], apart)
     paper = {"facecolor": axes.get_facecolor(), "edgecolor": "none", "pad": 0.6, "alpha": 0.8}
-    for numbers, x, coordinates in columns:
-        places = spread_out([100 * points[i].mean for i in numbers], least)
-        for i, place in zip(numbers, places, strict=True):
-            one = points[i]
-            axes.annotate(
-                one.method, (one.macs, 100 * one.mean), xytext=(x, place), textcoords=coordinates,
-                fontsize=FONT, va="center", weight="bold" if i in front else "normal",
-                arrowprops={"arrowstyle": "-", "lw": 0.4, "color": "#8b949e", "relpos": (0, 0.5)},
-                bbox=paper,
-            )  # fmt: skip
+    end = {"left": 0, "right": 1}[ha]
+    for (one, bold), place in zip(named, places, strict=True):
+        axes.annotate(
+            one.method, (one.macs, 100 * one.mean), xytext=(x, place),
+            textcoords=axes.get_yaxis_transform(), fontsize=FONT, ha=ha, va="center",
+            weight="bold" if bold else "normal", bbox=paper,
+            arrowprops={"arrowstyle": "-", "lw": 0.4, "color": "#8b949e", "relpos": (end, 0.5)},
+        )  # fmt: skip

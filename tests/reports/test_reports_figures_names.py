@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from reports.figures.cost import pareto_figure
 from reports.figures.differences import Difference, difference_figure
@@ -113,3 +114,27 @@ def test_nearly_equal_costs_are_drawn_on_a_decade(second: float) -> None:
         for text in axes.texts:
             box = text.get_window_extent()
             assert figure.bbox.x0 <= box.x0 < box.x1 <= figure.bbox.x1
+
+
+def test_names_of_a_frontier_lie_on_no_point_and_on_no_other_name() -> None:
+    """Many cheap methods close together, two between, three costly ones; names of any length."""
+    places = [(f"method_{i} (largest_group)", 0.3 + 0.004 * i, 4e6) for i in range(18)]
+    places += [("two_networks (tuned)", 0.5, 8e6), ("four_networks", 0.41, 16e6)]
+    places += [("all_teachers", 0.48, 5e7), ("all", 0.43, 5e7), ("all_teachers (tuned)", 0.51, 1e8)]
+    rows = [
+        {"method": name, "learner": "maml", "setting": "glyphs", "knowledge": "parameters",
+         "inference": "inductive", "mean": mean, "ci95": 0.01, "macs_per_query_image": macs}
+        for name, mean, macs in places
+    ]  # fmt: skip
+    figure = laid_out(frontier_figure(pandas.DataFrame(rows)))
+    (axes,) = figure.axes
+    points = axes.transData.transform([(macs, 100 * mean) for _, mean, macs in places])
+    boxes = [Text.get_window_extent(text) for text in axes.texts]  # without their lines
+    assert len(boxes) == len(places)
+    for one, other in itertools.combinations(boxes, 2):
+        across = min(one.x1, other.x1) - max(one.x0, other.x0)
+        upwards = min(one.y1, other.y1) - max(one.y0, other.y0)
+        assert across <= 0 or upwards < 0.2 * one.height
+    for box in boxes:
+        assert figure.bbox.x0 <= box.x0 < box.x1 <= figure.bbox.x1
+        assert not box.count_contains(points)
