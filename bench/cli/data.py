@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from bench import registry
+from bench.cli.folding import print_columns
 from bench.cli.options import (
     cache_option,
     data_option,
@@ -18,7 +19,6 @@ from bench.cli.options import (
     pairs,
     preparing,
 )
-from bench.cli.streams import print_columns
 from bench.errors import BenchError
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 from bench.cli.data import data_rows
+from bench.cli.folding import print_columns
 from bench.cli.options import (
     cache_option,
     data_option,
@@ -18,7 +19,6 @@ from bench.cli.options import (
     pairs,
     runs_option,
 )
-from bench.cli.streams import print_columns
 
 
 @click.command()

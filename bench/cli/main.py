@@ -1,21 +1,30 @@
 """The command line: verbs are imported when they are called, or for the list of `--help`.
 
-Each exception becomes one line and the documented exit status.
+Each exception becomes one line and the documented exit status. Output may have any encoding:
+characters that it lacks are replaced and raise no error.
 """
 
 from __future__ import annotations
 
+import codecs
+import contextlib
+import io
+import os
 import sys
+import unicodedata
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
+from typing import TYPE_CHECKING
 
 import click
 
 from bench import __version__
-from bench.cli.streams import accept_all_characters
 from bench.errors import BenchError, BrokenOff, file_problem, is_of_input, unknown_name
 from bench.paths import give_home
 from bench.stops import Stopped
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
 
 _NO_ARGUMENTS = getattr(click.exceptions, "NoArgsIsHelpError", ())
 """What click raises, from 8.2 on, for a group without a command."""
@@ -37,12 +46,15 @@ _VERBS = {
     "verify": "bench.cli.verify:verify",
 }
 
-
 UNEXPECTED = 1
 REFUSED = 2
 INTERRUPTED = 130
 Interrupted = (KeyboardInterrupt, click.Abort)
 """Raised by Ctrl-C; needs no line of its own."""
+HANDLER = "purer_bench.similar"
+_SIMILAR = {"–": "-", "—": "-", "−": "-", "─": "-", "×": "x", "·": "*", "…": ".", "→": ">"}
+_SIMILAR |= {"“": '"', "”": '"', "±": "~", "†": "+", "≈": "=", "≤": "<", "≥": ">"}
+"""One character for each, so that the columns of a table stay in line."""
 
 
 class _Group(click.Group):
@@ -138,3 +150,53 @@ def error_line(error: BaseException) -> str:
         first = next((line for line in str(shown).splitlines() if line.strip()), "no message")
         text = f"{type(shown).__name__}: {first}; run again with --debug for the traceback"
     return f"Error: {' '.join(text.split())}"
+
+
+def similar_characters(error: UnicodeError) -> tuple[str, int]:
+    """Replace what an encoding lacks by a similar ASCII character, else by `?`.
+
+    An error handler as `codecs.register_error` takes it.
+    """
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    return "".join(map(_similar, error.object[error.start : error.end])), error.end
+
+
+def _similar(character: str) -> str:
+    base = unicodedata.normalize("NFKD", character)[0]
+    return _SIMILAR.get(character, base if base.isascii() else "?")
+
+
+def accept_all_characters() -> None:
+    """Let standard output and error print any text, whatever encoding the terminal has."""
+    codecs.register_error(HANDLER, similar_characters)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors=HANDLER)
+
+
+class _Lasting(io.FileIO):
+    """A file descriptor to which anything can be written after its reader is gone."""
+
+    def write(self, data: ReadableBuffer, /) -> int:
+        try:
+            return super().write(data)
+        except BrokenPipeError:
+            with contextlib.suppress(OSError):
+                click.echo("standard output is closed; the work goes on without it", err=True)
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self.fileno())
+            os.close(nowhere)
+            return memoryview(data).nbytes
+
+
+def outlive_reader() -> None:
+    """Let work go on where what reads its output ends, as `head` does."""
+    stream = sys.stdout
+    if stream is not sys.__stdout__ or not isinstance(stream, io.TextIOWrapper) or stream.isatty():
+        return
+    stream.flush()
+    raw = _Lasting(stream.fileno(), "w", closefd=False)
+    sys.stdout = io.TextIOWrapper(
+        io.BufferedWriter(raw), stream.encoding, HANDLER, line_buffering=True
+    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from bench.cli.streams import columns, print_folded
+from bench.cli.folding import columns, print_folded
 from bench.errors import counted
 from bench.execute.plan import Request, ResolvedSuite
 from bench.execute.status import statuses

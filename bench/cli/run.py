@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from bench.cli.main import outlive_reader
 from bench.cli.options import (
     checkpoint_option,
     json_option,
@@ -18,7 +19,6 @@ from bench.cli.options import (
     resolve,
     suite_options,
 )
-from bench.cli.streams import outlive_reader
 from bench.errors import BenchError, BrokenOff, file_problem
 from bench.stops import Stopped
 

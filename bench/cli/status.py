@@ -11,8 +11,8 @@ from typing import Any
 
 import click
 
+from bench.cli.folding import print_folded
 from bench.cli.options import json_option
-from bench.cli.streams import print_folded
 from bench.errors import BenchError
 from bench.paths import UserPath
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from bench.cli.main import outlive_reader
 from bench.cli.options import cache_option, checkpoint_option, json_option, resolve, suite_options
-from bench.cli.streams import outlive_reader
 from bench.errors import BenchError
 from bench.paths import UserPath, user_path
 from bench.stops import Stop, Stopped

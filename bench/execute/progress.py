@@ -184,11 +184,12 @@ class Progress:
         """Add points (step, name, value) of a fit of so many steps to the file of the cell."""
         if self._file is None:
             return
-        from bench.results.curve_file import CurveWriter
-
-        self._curve = self._curve or CurveWriter(self._points.parent)
-        self._curve.add(rows, total)
         self._added = self._clock()
+        if new := list(rows):
+            from bench.results.curve_file import CurveWriter
+
+            self._curve = self._curve or CurveWriter(self._points.parent)
+            self._curve.add(new, total)
 
     def end(self) -> None:
         """End a cell: its files are deleted."""

@@ -11,8 +11,7 @@ import click
 import pytest
 
 from bench import registry
-from bench.cli.main import main
-from bench.cli.streams import similar_characters
+from bench.cli.main import main, similar_characters
 from bench.errors import BenchError, BrokenOff
 from tests.processes import run
 
@@ -119,7 +118,7 @@ def test_a_report_is_printed_whatever_the_encoding(tmp_path: Path) -> None:
 
 def test_work_goes_on_after_what_reads_its_output_has_ended() -> None:
     code = (
-        "import sys; from bench.cli.streams import accept_all_characters, outlive_reader;"
+        "import sys; from bench.cli.main import accept_all_characters, outlive_reader;"
         "accept_all_characters(); outlive_reader();"
         "print('first é'); sys.stdin.readline(); [print(n) for n in range(9)];"
         "print('done', file=sys.stderr)"

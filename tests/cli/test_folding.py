@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from rich.cells import cell_len
 
+from bench.cli.folding import print_folded
 from bench.cli.main import main
-from bench.cli.streams import print_folded
 from bench.execute.progress import Progress, announced
 
 RESULTS = Path(__file__).parents[2] / "results"

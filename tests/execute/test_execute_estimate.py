@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from bench.cli.folding import WIDTH
 from bench.cli.main import main
-from bench.cli.streams import WIDTH
 from bench.contract import NetSpec
 from bench.execute import estimate
 from bench.execute.estimate import Estimator
