@@ -37,7 +37,7 @@ PROTOCOL, BUDGET = "cvpr23", "short"
 PRESETS = ("released", "tuned")
 PANELS = 2
 """Settings of a group that are drawn."""
-WIDTH, HEIGHT = 4.6, 4.1
+WIDTH, HEIGHT = 4.5, 4.1
 """Inches of a panel: two side by side are read at 800 pixels."""
 AXES_HEIGHT = 3.0
 """Inches of a panel that its axes take, less than they do."""

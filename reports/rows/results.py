@@ -157,6 +157,16 @@ class Pair(NamedTuple):
         """The seeds that both have."""
         return self.a.seeds
 
+    @property
+    def has_two_pools(self) -> bool:
+        """Whether both have teachers, of one seed not the same ones; not for a pair with a reason.
+
+        Teachers that are trained alike differ where threads, processor or versions did.
+        """
+        both = zip(self.a.done, self.b.done, strict=True)
+        pools = [(one.record.pool, other.record.pool) for one, other in both]
+        return any(a.sha256 != b.sha256 for a, b in pools if a and b)
+
 
 def paired(a: Result | None, b: Result | None) -> Pair:
     """Return two results on the seeds that both have, or why no task can be compared."""

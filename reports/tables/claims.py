@@ -11,7 +11,7 @@ from bench.results.store import RECORD, StoredRecord
 from reports.claims.claims import PUBLISHED_META_ITERATIONS
 from reports.claims.verdicts import RULE, Evidence, Judgement, judge
 from reports.tables.caption import origin_sentence
-from reports.tables.paired import signed
+from reports.tables.paired import TWO_POOLS, signed
 from reports.tables.table import Column, Entry, Footnotes, Section, Table, label
 
 KINDS = ("verdicts", "claims", "evidence")
@@ -106,10 +106,11 @@ def _summary(one: Judgement) -> list[Entry]:
 
 def _evidence(judged: Sequence[Judgement]) -> Table:
     """One line per comparison, claim after claim."""
+    notes = Footnotes()
     sections = [
         Section(
             f"{one.claim.text}: {one.verdict} (budget {one.budget})",
-            [_line(e) for e in sorted(one.evidence, key=_place)],
+            [_line(e, notes) for e in sorted(one.evidence, key=_place)],
         )
         for one in judged
         if one.evidence
@@ -129,24 +130,25 @@ def _evidence(judged: Sequence[Judgement]) -> Table:
         f"Records: of the first of these seeds. {origin_sentence(_records(judged))}"
     )
     title = f"{_TITLE} Each comparison"
-    return Table("evidence", title, columns, sections, caption, strong_means="ahead")
+    return Table("evidence", title, columns, sections, caption, "ahead", notes.texts)
 
 
 def _place(one: Evidence) -> tuple[object, ...]:
     return one.ahead, one.behind, one.setting, one.meta_iterations
 
 
-def _line(one: Evidence) -> list[Entry]:
+def _line(one: Evidence, notes: Footnotes) -> list[Entry]:
     interval = f"{signed(one.mean)} [{signed(one.low)}, {signed(one.high)}]"
     setting = f"{one.group.first.scenario} {one.group.setting_name(one.setting)}"
     first = [side.done[0] for side in (one.pair.a, one.pair.b)]
+    marks = (notes.number(TWO_POOLS),) if one.pair.has_two_pools else ()
     return [
         label(f"{one.ahead.name}, {one.ahead.head}"),
         label(f"{one.behind.name}, {one.behind.head}"),
         label(setting),
         label(str(one.meta_iterations)),
         label(", ".join(map(str, one.pair.seeds))),
-        Entry(interval, strong=one.is_ahead),
+        Entry(interval, strong=one.is_ahead, notes=marks),
         Entry("", links=tuple((s.record.cell_hash[:8], s.folder / RECORD) for s in first)),
     ]
 

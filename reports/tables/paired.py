@@ -22,13 +22,15 @@ from reports.tables.table import Column, Entry, Footnotes, Section, Table, label
 SAME_LEARNER = ("random", "average", "best_teacher")
 """References that a method is compared with under the learner that it uses itself."""
 ANY_LEARNER = ("ensemble_centroids",)
+TWO_POOLS = "of two pools of teachers, trained alike; what the pools differ by is part of it"
 
 
 @dataclass(frozen=True)
 class Comparison:
     """A row minus a reference in one setting, or the reason why there is no difference.
 
-    `seeds` are those that both have; `partial` where either has more.
+    `seeds` are those that both have; `partial` where either has more; `two_pools` where their
+    teachers differ, though no setting does.
     """
 
     row: Row
@@ -39,6 +41,7 @@ class Comparison:
     reason: str = ""
     seeds: tuple[int, ...] = ()
     partial: bool = False
+    two_pools: bool = False
 
 
 def comparisons(group: Group) -> list[Comparison]:
@@ -68,7 +71,8 @@ def _comparison(
     row, reference, setting = asked
     seeds = [group.results[one, setting].seeds for one in (row, reference)]
     partial = any(one != pair.seeds for one in seeds)
-    return Comparison(*asked, difference, p_holm, seeds=pair.seeds, partial=partial)
+    two_pools = row.variant == reference.variant and pair.has_two_pools
+    return Comparison(*asked, difference, p_holm, "", pair.seeds, partial, two_pools)
 
 
 def reference_pairs(rows: Sequence[Row]) -> list[tuple[Row, Row]]:
@@ -163,7 +167,8 @@ def _entries(one: Comparison, notes: Footnotes) -> list[Entry]:
     if d is None or p is None:
         return [Entry("–", notes=(notes.number(one.reason),)), label("–")]
     text = f"{signed(d.mean)} [{signed(d.low)}, {signed(d.high)}]"
-    return [Entry(text, strong=p < ALPHA), label(p_text(p))]
+    marks = (notes.number(TWO_POOLS),) if one.two_pools else ()
+    return [Entry(text, strong=p < ALPHA, notes=marks), label(p_text(p))]
 
 
 def both_have(seeds: Sequence[int]) -> str:
@@ -215,6 +220,7 @@ def comparison_rows(group: Group) -> list[dict[str, object]]:
                 "p_holm": one.p_holm,
                 "n": d.n if d else None,
                 "seeds": list(one.seeds),
+                "two_pools": one.two_pools,
                 "reason": one.reason or None,
             }
         )

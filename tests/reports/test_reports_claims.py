@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 
+from bench.results.files import write_json
 from bench.results.select import load_records
+from bench.results.store import mark_done
 from reports.claims.claims import CLAIMS, Claim, Side
 from reports.claims.verdicts import judge
 from reports.tables.build import build_tables
 from reports.tables.claims import claims_tables
+from reports.tables.paired import TWO_POOLS
 from reports.text.markdown import markdown
 from tests.reports.report_records import N_TASKS, PROTOCOL, accuracies, make_record
 
@@ -120,3 +125,21 @@ def test_they_are_made_by_name_only(tmp_path):
     stored = load_records(tmp_path)
     assert [table.kind for table in build_tables(stored, ["verdicts"])] == ["verdicts"]
     assert "claims" not in [table.kind for table in build_tables(stored)]
+
+
+def test_a_difference_of_two_pools_is_marked_here_and_among_paired_differences(tmp_path):
+    """Not a comparison with a method that needs no teachers."""
+    write(tmp_path / "suite", {"purer": 0.5, "random": 0.3, "average": 0.4}, learner="maml")
+    tables = ("evidence", "paired")
+    assert [table.notes for table in build_tables(load_records(tmp_path), tables)] == [[], []]
+    (average,) = load_records(tmp_path, ["method=average"])
+    values = json.loads((average.folder / "record.json").read_text(encoding="utf-8"))
+    values["pool"]["sha256"] = "0" * 64
+    write_json(average.folder / "record.json", values)
+    mark_done(average.folder)
+    for table in build_tables(load_records(tmp_path), tables):
+        assert table.notes == [TWO_POOLS]
+        rows = [row for section in table.sections for row in section.rows]
+        (marked,) = (row for row in rows if any(entry.notes for entry in row))
+        named = [entry.text for entry in marked[:2]]
+        assert named in (["purer, maml", "average, maml"], ["purer", "maml"])
