@@ -65,8 +65,8 @@ def reproduce(
 ) -> None:
     """Run a stored cell again from its record alone; exit 1 if it differs.
 
-    CELL is the folder of a record, such as results/glyphs/122e9dea0bfaa2f2, or the beginning of a
-    cell's hash in --runs. For a cell of a submission, a badge with the verdict is written.
+    CELL is the folder of a record, such as results/SUITE/HASH, or the beginning of a cell's hash in
+    --runs. For a cell of a submission, a badge with the verdict is written.
     """
     from bench.cli.display import QuietDisplay, make_display
     from bench.execute.reproduce import (
