@@ -97,13 +97,13 @@ def _lead(leader: Leader, group: Group) -> tuple[str, str]:
         return "", f"{other} next, {tasks}"
     text = f"{signed(leader.lead.mean)} [{signed(leader.lead.low)}, {signed(leader.lead.high)}]"
     if leader.next_row in leader.ties:
-        return text, f" points, tied with {other}"
-    return text, f" points over {other}"
+        return text, f" points, tied with {other}{leader.remark}"
+    return text, f" points over {other}{leader.remark}"
 
 
 def _best_of_many(name: str, wins: Wins, n_settings: int) -> str:
     leads = [one.lead.mean for _, one in wins if one.lead is not None]
-    clear = sum(one.lead is not None and not one.ties for _, one in wins)
+    clear = sum(one.clear for _, one in wins)
     span = f", by {100 * min(leads):.1f} to {100 * max(leads):.1f} points" if leads else ""
     return (
         f"{name}: best in {len(wins)} of {n_settings} settings{span} over the next row, clearly in "

@@ -142,7 +142,7 @@ def _lead(leader: Leader, group: Group) -> str:
         single = leader.result.n_tasks == 1
         return f"over {other}: {'a single task' if single else 'not on the same tasks'}"
     low, high = signed(leader.lead.low), signed(leader.lead.high)
-    return f"{signed(leader.lead.mean)} [{low},\u00a0{high}] over {other}"
+    return f"{signed(leader.lead.mean)} [{low},\u00a0{high}] over {other}{leader.remark}"
 
 
 def _sure(leader: Leader, group: Group) -> str:
@@ -153,6 +153,8 @@ def _sure(leader: Leader, group: Group) -> str:
     if leader.ties:
         tied = ", ".join(shown_row(row, group) for row in leader.ties)
         return f"tied with {tied} (a lead of {percent(leader.detectable)} would show); {seeds}"
+    if not leader.clear:
+        return seeds
     return f"clear, on {100 * leader.ahead:.0f} % of tasks; {seeds}"
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -98,6 +98,11 @@ class Result:
         return float(np.mean([one.record.scored.ci95 for one in self.done]))
 
     @property
+    def of_seeds(self) -> dict[int, float]:
+        """The mean accuracy of each seed, a fraction."""
+        return {one.record.seed: one.record.scored.mean for one in self.done}
+
+    @property
     def spread(self) -> float | None:
         """The standard deviation (n - 1) of the seeds' means; None for one seed."""
         if len(self.done) < 2:
@@ -180,3 +185,24 @@ def paired(a: Result | None, b: Result | None) -> Pair:
     if a.task_list is None or a.task_list != b.task_list:
         return Pair(a, b, OTHER_TASKS)
     return Pair(a, b, "a single test task" if a.done[0].record.scored.n < 2 else None)
+
+
+def best_first(results: Mapping[Row, Result]) -> list[Row]:
+    """Return the rows of a column in their order, the best first.
+
+    Two rows are compared on the seeds that both have, and by their own means without any: another
+    seed is another pool. First is the row that is behind the fewest others, then the greater mean.
+    With the same seeds everywhere that is the order of the means.
+
+    Args:
+        results: of each row, with at least one seed done.
+    """
+    rows = sorted(results, key=lambda row: -results[row].mean)
+    of_seeds = [results[row].of_seeds for row in rows]
+    seeds = sorted(set().union(*of_seeds))
+    values = np.array([[one.get(seed, np.nan) for seed in seeds] for one in of_seeds])
+    means = np.array([results[row].mean for row in rows])
+    gaps = values[:, None] - values
+    shared = np.isfinite(gaps).any(axis=2)
+    behind = np.where(shared, np.nansum(gaps, axis=2), means[:, None] - means) < 0
+    return [rows[i] for i in np.argsort(behind.sum(axis=1), kind="stable")]

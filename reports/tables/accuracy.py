@@ -10,7 +10,7 @@ from bench.results.community import OURS
 from bench.results.record import Record
 from bench.stats import mean_interval
 from reports.rows.groups import Group, section_heading
-from reports.rows.results import Result, Row, Setting, paired
+from reports.rows.results import Result, Row, Setting, best_first, paired
 from reports.tables.caption import (
     budget_sentence,
     origin_sentence,
@@ -26,8 +26,12 @@ ORIGIN = Column("results", numeric=False)
 OVER_SEEDS = "over seeds"
 """Header of the columns of the seeds' spread."""
 BEST = (
-    "the best data-free mean of its column, once among the inductive rows and once among the "
+    "the best data-free row of its column, once among the inductive rows and once among the "
     "transductive ones"
+)
+OTHER_POOL = (
+    "with another pool of teachers than the best of its kind, trained alike; what the pools differ "
+    "by is part of a difference from it"
 )
 
 
@@ -36,9 +40,10 @@ def accuracy_table(group: Group) -> Table:
     notes = Footnotes()
     seeds = len({one.record.seed for one in group.stored}) > 1
     verdicts = {setting: verdict(group, setting) for setting in group.settings}
+    others = set().union(*(with_other_pools(group, setting) for setting in group.settings))
     sections = []
     for heading, rows in groupby(group.rows, key=section_heading):
-        lines = [_line(group, row, verdicts, seeds, notes) for row in rows]
+        lines = [_line(group, row, verdicts, row in others, seeds, notes) for row in rows]
         sections.append(Section(heading, lines))
     return Table(
         kind="accuracy",
@@ -65,23 +70,36 @@ def row_names(row: Row, rows: Sequence[Row]) -> list[Entry]:
 def verdict(group: Group, setting: Setting) -> dict[Row, str]:
     """Return which data-free rows of a column are `best`, and which `tied` with the best.
 
-    Inductive and transductive rows each have a best. Tied: the 95 % t interval of the paired
-    difference from the best contains 0. A row whose test tasks differ from the best's cannot be
-    told and is not marked; seeds that both have count.
+    Inductive and transductive rows each have a best (`best_first`). Tied: the 95 % t interval of
+    the paired difference from the best contains 0. A row whose test tasks differ from the best's
+    cannot be told and is not marked; seeds that both have count.
     """
     return {row: mark for one in group.rivals(setting) for row, mark in _marks(one).items()}
 
 
 def _marks(results: dict[Row, Result]) -> dict[Row, str]:
-    best = max(results, key=lambda row: results[row].mean)
+    best = results[best_first(results)[0]]
     found = {}
     for row, result in results.items():
-        if result.mean == results[best].mean:
+        if (result.seeds, result.mean) == (best.seeds, best.mean):
             found[row] = "best"
-        elif (pair := paired(results[best], result)).reason is None:
+        elif (pair := paired(best, result)).reason is None:
             interval = mean_interval(pair.a.tasks - pair.b.tasks)
             if interval.low <= 0 <= interval.high:
                 found[row] = "tied"
+    return found
+
+
+def with_other_pools(group: Group, setting: Setting) -> set[Row]:
+    """Return the data-free rows of a column whose teachers are not those of the best of its kind.
+
+    They are trained alike, or the rows would stand in another table.
+    """
+    found: set[Row] = set()
+    for results in group.rivals(setting):
+        best = results[best_first(results)[0]]
+        pairs = {row: paired(best, result) for row, result in results.items()}
+        found |= {r for r, one in pairs.items() if one.reason is None and one.has_two_pools}
     return found
 
 
@@ -99,10 +117,12 @@ def _line(
     group: Group,
     row: Row,
     verdicts: dict[Setting, dict[Row, str]],
+    other_pool: bool,
     seeds: bool,
     notes: Footnotes,
 ) -> list[Entry]:
-    line = row_names(row, group.rows)
+    marks = (notes.number(OTHER_POOL),) if other_pool else ()
+    line = [Entry(row.name, notes=marks), *row_names(row, group.rows)[1:]]
     for setting in group.settings:
         result = group.results.get((row, setting))
         reasons = [start_note(group, row, setting)] if result and result.done else []

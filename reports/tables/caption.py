@@ -13,7 +13,7 @@ from bench.results.record import Record
 from bench.results.store import StoredRecord
 from bench.stats import minimal_detectable_difference
 from reports.rows.groups import Group
-from reports.rows.results import paired
+from reports.rows.results import best_first, paired
 
 _ONE = re.compile(r"\b1 (core|thread)s\b")
 
@@ -99,8 +99,8 @@ def seeds_sentence(group: Group) -> str:
     return (
         f"Seeds {', '.join(map(str, seeds))}: mean of the seeds' means; ± is the mean of their "
         "task intervals, 'over seeds' the standard deviation of their means."
-        + " Compare rows with different seeds only by their paired difference."
-        * unlike
+        + " Rows with different seeds compare on the seeds that both have, for bold and † too, and "
+        "not by their means." * unlike
     )
 
 
@@ -111,11 +111,11 @@ def detectable_difference(group: Group) -> float | None:
     kind (α = 5 %, power 80 %), over the rows that met the same tasks; None where nothing is paired.
     """
     found = []
-    for results in [list(one.values()) for s in group.settings for one in group.rivals(s)]:
-        best = max(results, key=lambda result: result.mean)
+    for results in [one for s in group.settings for one in group.rivals(s)]:
+        best = results[best_first(results)[0]]
         found += [
             minimal_detectable_difference(pair.a.tasks, pair.b.tasks)
-            for result in results
+            for result in results.values()
             if result is not best and (pair := paired(best, result)).reason is None
         ]
     return max(found, default=None)

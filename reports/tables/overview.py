@@ -9,9 +9,16 @@ from itertools import groupby
 from bench.errors import counted
 from reports.rows.groups import Group, section_heading, section_place
 from reports.rows.results import Row, Setting
-from reports.tables.accuracy import BEST, name_columns, row_names, verdict
+from reports.tables.accuracy import (
+    BEST,
+    OTHER_POOL,
+    name_columns,
+    row_names,
+    verdict,
+    with_other_pools,
+)
 from reports.tables.caption import origin_sentence
-from reports.tables.table import Column, Entry, Section, Table, label
+from reports.tables.table import Column, Entry, Footnotes, Section, Table, label
 
 Place = tuple[Group, Setting]
 
@@ -36,15 +43,15 @@ def overview_tables(groups: Sequence[Group]) -> list[Table]:
 def _table(protocol: str, groups: Sequence[Group], shape: tuple[int, int]) -> Table:
     places = [(g, setting) for g in groups for setting in g.settings if setting.shape == shape]
     groups = list({id(group): group for group, _ in places}.values())
-    marks = [verdict(group, setting) for group, setting in places]
+    notes = Footnotes()
+    marked = [(place, verdict(*place), with_other_pools(*place)) for place in places]
     found = {row for g, setting in places for row in g.rows_of(setting)}
     rows = sorted(found, key=lambda row: (section_place(row), row))
     sections = [
         Section(
             heading,
             [
-                row_names(row, rows)
-                + [_entry(place, row, one) for place, one in zip(places, marks, strict=True)]
+                [*row_names(row, rows), *(_entry(row, *one, notes) for one in marked)]
                 for row in members
             ],
         )
@@ -62,10 +69,11 @@ def _table(protocol: str, groups: Sequence[Group], shape: tuple[int, int]) -> Ta
         sections=sections,
         caption="Percent, mean ± 1.96·std/√n over test tasks; –: not run, or without result for "
         "the reason given in the scenario's table. † tied with the best of its kind by the paired "
-        "interval. "
+        "interval; two rows are compared on the seeds that both have. "
         "Columns differ in data, pools or counts: compare within a column only. "
         f"{origin_sentence(stored)}",
         strong_means=BEST,
+        notes=notes.texts,
     )
 
 
@@ -77,10 +85,14 @@ def _column(group: Group, setting: Setting, groups: Sequence[Group]) -> Column:
     return Column(header, header, first.scenario)
 
 
-def _entry(place: Place, row: Row, marks: dict[Row, str]) -> Entry:
+def _entry(
+    row: Row, place: Place, marks: dict[Row, str], other_pools: set[Row], notes: Footnotes
+) -> Entry:
     group, setting = place
     result = group.results.get((row, setting))
     if result is None or not result.done:
         return label("–")
     text = f"{100 * result.mean:.1f} ± {100 * result.ci95:.1f}"
-    return Entry(text, strong=marks.get(row) == "best", tied=marks.get(row) == "tied")
+    numbers = (notes.number(OTHER_POOL),) if row in other_pools else ()
+    mark = marks.get(row)
+    return Entry(text, strong=mark == "best", tied=mark == "tied", notes=numbers)

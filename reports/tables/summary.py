@@ -19,7 +19,7 @@ from bench.stats import (
     minimal_detectable_difference,
 )
 from reports.rows.groups import Group
-from reports.rows.results import Result, Row, Setting, paired
+from reports.rows.results import Pair, Result, Row, Setting, best_first, paired
 from reports.tables.accuracy import verdict
 from reports.tables.caption import device_name
 
@@ -30,7 +30,8 @@ class Leader:
 
     `lead` is the paired difference from the next row with its 95 % t interval; `ahead` how often
     it is ahead on a task; `detectable` what this many tasks would have found. All None where
-    there is no next row, or none on the same tasks.
+    there is no next row, or none on the same tasks. `remark` limits the lead: fewer seeds than
+    either has, another pool.
     """
 
     setting: Setting
@@ -41,7 +42,13 @@ class Leader:
     lead: Interval | None = None
     ahead: float | None = None
     detectable: float | None = None
+    remark: str = ""
     oracle: tuple[Row, Result] | None = None
+
+    @property
+    def clear(self) -> bool:
+        """Whether no row is tied, and the interval of the lead lies above 0."""
+        return self.lead is not None and self.lead.low > 0 and not self.ties
 
 
 def leaders(group: Group) -> list[Leader]:
@@ -54,14 +61,13 @@ def leaders(group: Group) -> list[Leader]:
 
 
 def _leader(group: Group, setting: Setting, done: dict[Row, Result]) -> Leader:
-    ranked = sorted(done, key=lambda row: -done[row].mean)
+    best, *rest = best_first(done)
     oracles = {
         row: result
         for row in group.rows
         if not row.ranked and (result := group.results.get((row, setting))) and result.done
     }
     oracle = max(oracles, key=lambda row: oracles[row].mean, default=None)
-    best, rest = ranked[0], ranked[1:]
     marks = verdict(group, setting)
     parts: dict[str, Any] = {}
     if rest and (pair := paired(done[best], done[rest[0]])).reason is None:
@@ -70,6 +76,7 @@ def _leader(group: Group, setting: Setting, done: dict[Row, Result]) -> Leader:
             "lead": mean_interval(a - b),
             "ahead": improvement(a, b).mean,
             "detectable": minimal_detectable_difference(a, b),
+            "remark": _remark(pair, (done[best], done[rest[0]])),
         }
     return Leader(
         setting=setting,
@@ -80,6 +87,14 @@ def _leader(group: Group, setting: Setting, done: dict[Row, Result]) -> Leader:
         oracle=(oracle, oracles[oracle]) if oracle else None,
         **parts,
     )
+
+
+def _remark(pair: Pair, both: Sequence[Result]) -> str:
+    """Say what of the two rows of a pair is not compared, or is not the choice of the method."""
+    seeds = ", ".join(map(str, pair.seeds))
+    word = "seed" if len(pair.seeds) == 1 else "seeds"
+    fewer = f", on {word} {seeds}" * any(one.seeds != pair.seeds for one in both)
+    return fewer + ", of another pool" * pair.has_two_pools
 
 
 def over_seeds(result: Result) -> Interval | None:

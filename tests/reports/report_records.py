@@ -29,6 +29,7 @@ N_TASKS = 20
 KNOWLEDGE = {
     "random": "parameters",
     "average": "parameters",
+    "best_teacher": "parameters",
     "purer": "inversion",
     "distill_ensemble": "inversion",
     "ensemble_centroids": "features",
@@ -38,6 +39,7 @@ KNOWLEDGE = {
 INDUCTIVE = {"purer", "distill_ensemble", "ensemble_centroids", "teacher_centroids"}
 """The others are ranked apart from these."""
 
+NO_POOL = ("random", "oracle_protonet")
 LEARNERS = {
     "distill_ensemble": "centroids",
     "ensemble_centroids": "centroids",
@@ -90,13 +92,16 @@ def accuracies(mean: float, stream: str, n: int = N_TASKS, noise: float = 0.02) 
     return np.clip(mean + shared - shared.mean() + own - own.mean(), 0, 1)
 
 
-def make_record(folder: Path, method: str, values: np.ndarray | None, **changes: Any) -> Path:
+def make_record(
+    folder: Path, method: str, values: np.ndarray | None, again: bool = False, **changes: Any
+) -> Path:
     """Write the record of one cell below a folder and return the cell's folder.
 
     Args:
         folder: the suite's folder.
         method: a key of `KNOWLEDGE`.
         values: (n,) accuracies, or None for a cell without result.
+        again: whether its teachers were trained a second time.
         changes: fields of `Record` that differ from the default.
     """
     fields = _fields(method) | changes
@@ -110,7 +115,7 @@ def make_record(folder: Path, method: str, values: np.ndarray | None, **changes:
             "task_list_sha256": fields["task_list_sha256"] or _task_list(fields),
             "timing": fields.get("timing", _timing(method)),
             "cost": fields.get("cost", Cost(params=29_541, macs_per_query_image=5_308_416)),
-            "pool": None if method in ("random", "oracle_protonet") else _pool(fields["seed"]),
+            "pool": None if method in NO_POOL else pool_of(fields["seed"], again),
             "fit": FitSummary(sha256=content_hash(["fit", fields["cell_hash"]]), reused=False),
         }
     place = folder / fields["cell_hash"]
@@ -178,7 +183,8 @@ def _timing(method: str) -> Timing:
     )
 
 
-def _pool(seed: int) -> PoolSummary:
+def pool_of(seed: int, again: bool = False) -> PoolSummary:
+    """Return the pool of a seed, or that of the same settings trained again."""
     teachers = [
         {
             "name": f"cifar_fs/{i:02d}",
@@ -191,7 +197,7 @@ def _pool(seed: int) -> PoolSummary:
         for i in range(13)
     ]
     return PoolSummary(
-        sha256=content_hash(["pool", seed]),
+        sha256=content_hash(["pool", seed, *["again"] * again]),
         n=13,
         mean_accuracy=float(np.mean([t["accuracy"] for t in teachers])),
         architectures={"conv4": 13},
