@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ from reports.figures.drawing import Drawing
 from reports.figures.names import FONT, spread_out
 from reports.figures.names import HEIGHT as LINE
 from reports.figures.style import KNOWLEDGE, axes_grid, look
-from reports.rows.groups import Group, make_groups
+from reports.rows.groups import Group, make_groups, on_common_seeds
 
 if TYPE_CHECKING:
     import pandas
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 METHOD, PRESETS = "purer", ("released", "tuned")
-PROTOCOL = "cvpr23"
+PROTOCOL, N_WAY = "cvpr23", 5
 REFERENCES = {
     "ensemble_centroids": "centroids",
     "best_teacher": "protonet",
@@ -47,7 +48,7 @@ def budgets_drawing(stored: Sequence[StoredRecord], dataset: str) -> Drawing | N
     """
     import pandas
 
-    groups = make_groups(stored)
+    groups, seeds = on_common_seeds(make_groups(stored))
     lines = pandas.DataFrame([row for g in groups for row in _rows(g, METHOD)])
     if lines.empty or lines["meta_iterations"].nunique() < 2:
         return None
@@ -71,8 +72,9 @@ def budgets_drawing(stored: Sequence[StoredRecord], dataset: str) -> Drawing | N
         "Accuracy against meta-iterations",
         "Test accuracy in percent with its 95 % interval over tasks, one point per budget; "
         "horizontal lines: rows that need no meta-iteration. Thin: validation accuracy during the "
-        "longest stored run, with ticks where the gradient switch made a pixel step adversarial.",
-        f"Accuracy of PURER on {dataset} against the number of meta-iterations. {points}.",
+        "longest stored run, with ticks where the gradient switch made a pixel step adversarial."
+        f"{seeds}",
+        f"Accuracy of PURER on {dataset} against the number of meta-iterations.{seeds} {points}.",
         lambda: budgets_figure(lines, references, curves),
     )
 
@@ -86,7 +88,8 @@ def _is_shown(record: Record, dataset: str) -> bool:
     plain = record.protocol["name"] == PROTOCOL and not record.variant
     trained = record.protocol["teachers"] == "trained"
     named = record.method in REFERENCES or (record.method == METHOD and record.preset in PRESETS)
-    return plain and trained and named and (record.scenario, record.datasets) == ("SS", [dataset])
+    where = (record.scenario, record.datasets, record.n_way) == ("SS", [dataset], N_WAY)
+    return plain and trained and named and where
 
 
 def _rows(group: Group, method: str) -> list[dict[str, Any]]:
@@ -143,19 +146,19 @@ def budgets_figure(
             _draw_references(axes, own)
             if k_shot in curves:
                 _draw_curve(axes, curves[k_shot])
-            for name, marker in zip(names, MARKERS, strict=False):
+            for name, marker in zip(names, itertools.cycle(MARKERS), strict=False):
                 line = lines[(lines["line"] == name) & (lines["k_shot"] == k_shot)]
                 line = line.sort_values("meta_iterations")
                 axes.errorbar(
                     line["meta_iterations"], 100 * line["mean"], yerr=100 * line["ci95"],
                     color=colours[name], marker=marker, markersize=4, capsize=2, lw=1.2,
-                    label=name if len(line) else None,
+                    label=name,
                 )  # fmt: skip
             axes.set(
                 xscale="log",
                 xlabel="meta-iterations",
                 ylabel="accuracy %",
-                title=f"5-way {k_shot}-shot",
+                title=f"{N_WAY}-way {k_shot}-shot",
                 xlim=(TICKS[0] / 2, TICKS[-1] * 1.5),
             )
             axes.set_xticks(TICKS, [f"{tick:,}" for tick in TICKS])

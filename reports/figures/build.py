@@ -7,14 +7,21 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
+from bench.errors import counted
 from bench.stats import Interval, mean_interval
 from reports.figures.accuracy import AGAINST, accuracy_figure, against_figure
 from reports.figures.cost import COSTS, pareto_figure, throughput_figure
-from reports.figures.differences import MIN_SETTINGS, Difference, difference_figure, ranks_figure
+from reports.figures.differences import (
+    MIN_SETTINGS,
+    Difference,
+    difference_figure,
+    mean_ranks,
+    ranks_figure,
+)
 from reports.figures.drawing import Drawing
 from reports.figures.fits import fit_drawings, pool_drawings
 from reports.figures.style import labels
-from reports.rows.groups import Group
+from reports.rows.groups import INFERENCE, Group, on_common_seeds
 from reports.rows.results import Pair, Row, paired
 from reports.tables.summary import rate_rows, summary_rows
 
@@ -38,19 +45,20 @@ def group_drawings(group: Group, prefix: str) -> list[Drawing]:
     """
     import pandas
 
-    frame = pandas.DataFrame(summary_rows(group))
+    (compared,), seeds = on_common_seeds([group])
+    frame = pandas.DataFrame(summary_rows(compared))
     if frame.empty:
         return []
     settings = list(dict.fromkeys(frame["setting"]))
     several = frame[frame["setting"].isin(settings[:MAX_SETTINGS])]
     few = frame[frame["setting"].isin(settings[:MAX_DENSE])]
-    dense = [*_costs(few, prefix), *_differences(group, few, prefix)]
+    dense = [*_said(_costs(few, prefix), seeds), *_differences(group, few, prefix)]
     return [
-        *_cut(_accuracy(several, prefix), MAX_SETTINGS, len(settings)),
+        *_cut(_said(_accuracy(several, prefix), seeds), MAX_SETTINGS, len(settings)),
         *_cut(dense, MAX_DENSE, len(settings)),
-        *_against(frame, ("k_shot",), prefix),
+        *_said(_against(frame, ("k_shot",), prefix), seeds),
         *_throughput(group, prefix),
-        *_ranks(group, frame, prefix),
+        *_said(_ranks(group, frame, prefix), seeds),
         *fit_drawings(group, prefix),
         *pool_drawings(group, prefix),
     ]
@@ -58,8 +66,11 @@ def group_drawings(group: Group, prefix: str) -> list[Drawing]:
 
 def _cut(drawings: Sequence[Drawing], most: int, n_settings: int) -> list[Drawing]:
     """Add to the captions that settings are left out, if some are."""
-    said = f" The first {most} of {n_settings} settings." if n_settings > most else ""
-    return [replace(one, caption=one.caption + said) for one in drawings]
+    return _said(drawings, f" The first {most} of {n_settings} settings." * (n_settings > most))
+
+
+def _said(drawings: Sequence[Drawing], words: str) -> list[Drawing]:
+    return [replace(one, caption=one.caption + words) for one in drawings]
 
 
 def _accuracy(frame: pandas.DataFrame, prefix: str) -> list[Drawing]:
@@ -122,6 +133,11 @@ def _costs(frame: pandas.DataFrame, prefix: str) -> list[Drawing]:
     found = []
     for cost, words in COSTS.items():
         known = frame[frame[cost].notna() & (frame[cost] > 0)]
+        where = ""
+        if cost == "fit_s" and len(known):
+            device = known["device"].mode().iloc[0]
+            known = known[known["device"] == device]
+            where = f" Rows that ran on {device}."
         if len(known) < 2:
             continue
         found.append(
@@ -129,7 +145,7 @@ def _costs(frame: pandas.DataFrame, prefix: str) -> list[Drawing]:
                 f"{prefix}-pareto-{cost.split('_')[0]}",
                 f"Accuracy against {words}",
                 "Lines join data-free methods that no other of their kind beats in both (Pareto "
-                "fronts): inductive solid, transductive dashed.",
+                f"fronts): inductive solid, transductive dashed.{where}",
                 f"Accuracy against {words}. {_ranking(known)}",
                 partial(pareto_figure, known, cost),
             )
@@ -176,19 +192,30 @@ def _differences(group: Group, few: pandas.DataFrame, prefix: str) -> list[Drawi
 
 
 def _ranks(group: Group, frame: pandas.DataFrame, prefix: str) -> list[Drawing]:
-    """Return the rank diagram; data sets together are no setting beside each of them alone."""
+    """Return a rank diagram of the inductive rows, and one of the transductive ones.
+
+    Data sets together are no setting beside each of them alone.
+    """
     single = [group.setting_name(one) for one in group.settings if len(one.datasets) == 1]
     free = frame[frame["knowledge"] != "real_data"]
     free = free[free["setting"].isin(single)] if single else free
-    if free["setting"].nunique() < MIN_SETTINGS or free["method"].nunique() <= 2:
+    kinds = [(kind, free[free["inference"] == kind]) for kind in INFERENCE]
+    return [one for kind, rows in kinds for one in _ranks_of(kind, rows, prefix)]
+
+
+def _ranks_of(inference: str, rows: pandas.DataFrame, prefix: str) -> list[Drawing]:
+    if rows["setting"].nunique() < MIN_SETTINGS or len(ranks := mean_ranks(rows)) <= 2:
         return []
+    left_out = len(set(labels(rows))) - len(ranks)
+    words = f" Left out: {counted(left_out, 'row')} without a result in one." * (left_out > 0)
     return [
         Drawing(
-            f"{prefix}-ranks",
-            "Mean ranks",
-            "Critical-difference diagram (Nemenyi, 5 %): bars join what cannot be told apart.",
-            "Mean rank of each data-free method over the settings.",
-            lambda: ranks_figure(free),
+            f"{prefix}-ranks-{inference}",
+            f"Mean ranks: {inference} rows",
+            "Critical-difference diagram (Nemenyi, 5 %): bars join what cannot be told apart, if "
+            f"the settings were independent; shots of one data set are not.{words}",
+            f"Mean rank of each {inference} data-free method over the settings.",
+            lambda: ranks_figure(rows),
         )
     ]
 

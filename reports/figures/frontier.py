@@ -22,7 +22,7 @@ from reports.figures.style import (
     look,
     show_a_decade,
 )
-from reports.rows.groups import Group, make_groups
+from reports.rows.groups import Group, make_groups, on_common_seeds
 from reports.tables.cost import pareto_front
 from reports.tables.summary import summary_rows
 
@@ -68,8 +68,9 @@ _DARK: dict[RcKeyType, object] = {
 
 
 def shown_records(stored: Sequence[StoredRecord], dataset: str) -> list[StoredRecord]:
-    """Return the records that the picture of a data set is made of."""
-    return [one for one in stored if _is_shown(one.record, dataset)]
+    """Return the records that the picture of a data set is made of: of the largest group."""
+    groups = make_groups([one for one in stored if _is_shown(one.record, dataset)])
+    return max((group.stored for group in groups), key=len, default=[])
 
 
 def _is_shown(record: Record, dataset: str) -> bool:
@@ -88,8 +89,7 @@ def frontier_drawing(stored: Sequence[StoredRecord], dark: bool) -> Drawing | No
         stored: records, see `shown_records`.
         dark: for a dark page.
     """
-    rows = [row for group in make_groups(stored) for row in summary_rows(group)]
-    return _drawing(rows, "frontier-dark" if dark else "frontier", dark)
+    return _drawing(make_groups(stored), "frontier-dark" if dark else "frontier", dark)
 
 
 def group_frontier(group: Group, prefix: str) -> Drawing | None:
@@ -99,15 +99,20 @@ def group_frontier(group: Group, prefix: str) -> Drawing | None:
         group: records that share tables.
         prefix: beginning of the file name.
     """
+    return _drawing([group], f"{prefix}-frontier", False)
+
+
+def _rows(group: Group) -> list[dict[str, Any]]:
+    """Return the rows of the first settings of a group."""
     names = [group.setting_name(setting) for setting in group.settings[:PANELS]]
-    rows = [row for row in summary_rows(group) if row["setting"] in names]
-    return _drawing(rows, f"{prefix}-frontier", False)
+    return [row for row in summary_rows(group) if row["setting"] in names]
 
 
-def _drawing(rows: Sequence[dict[str, Any]], name: str, dark: bool) -> Drawing | None:
+def _drawing(groups: Sequence[Group], name: str, dark: bool) -> Drawing | None:
     import pandas
 
-    known = [row for row in rows if row[COST]]
+    groups, seeds = on_common_seeds(groups)
+    known = [row for group in groups for row in _rows(group) if row[COST]]
     if len({row["method"] for row in known if row["knowledge"] != "real_data"}) < 2:
         return None
     frame = best_of_each_method(pandas.DataFrame(known))
@@ -120,23 +125,26 @@ def _drawing(rows: Sequence[dict[str, Any]], name: str, dark: bool) -> Drawing |
         name,
         "Accuracy against multiply-accumulates",
         "Percent with 95 % interval over test tasks, the best learner of each method, an "
-        "inductive one where there is one. The line "
-        "joins data-free methods that no other beats in both.",
-        f"Accuracy against multiply-accumulates per query image. Pareto front, {front}.",
+        "inductive one without calibration where there is one. The line "
+        f"joins data-free methods that no other beats in both.{seeds}",
+        f"Accuracy against multiply-accumulates per query image.{seeds} Pareto front, {front}.",
         lambda: frontier_figure(frame, dark),
     )
 
 
 def best_of_each_method(frame: pandas.DataFrame) -> pandas.DataFrame:
-    """Return the rows of each method's learner with the highest mean over the settings.
+    """Return the row of each method's best learner in each setting.
 
-    Of a method with inductive rows, no transductive ones, to which a head would turn it.
+    Of a method with inductive rows, no transductive ones, to which a head would turn it; of one
+    with uncalibrated rows, no calibrated ones, which are more than the method.
     """
-    inductive = frame["inference"] == "inductive"
-    frame = frame[inductive | ~inductive.groupby(frame["method"]).transform("any")]
-    means = frame.groupby(["method", "learner"])["mean"].mean().reset_index()
-    best = means.sort_values("mean").groupby("method").tail(1)[["method", "learner"]]
-    return frame.merge(best, on=["method", "learner"])
+    for plain in (
+        frame["inference"] == "inductive",
+        ~frame["learner"].str.contains("+", regex=False),
+    ):
+        kept = plain.loc[frame.index]
+        frame = frame[kept | ~kept.groupby(frame["method"]).transform("any")]
+    return frame.loc[sorted(frame.groupby(["setting", "method"])["mean"].idxmax())]
 
 
 def _fronts(frame: pandas.DataFrame) -> Mapping[str, list[Point]]:

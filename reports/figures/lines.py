@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from bench.results.record import Record
 from bench.results.store import StoredRecord
 from reports.figures.style import axes_grid, look
-from reports.rows.groups import make_groups
+from reports.rows.groups import make_groups, on_common_seeds
 from reports.rows.results import Row
 
 if TYPE_CHECKING:
@@ -29,6 +29,8 @@ def line_rows(
 ) -> list[dict[str, Any]]:
     """Return one dict per result: line, x, k_shot, n_way, and the fractions mean and ci95.
 
+    Of the seeds that all have, where there are some.
+
     Args:
         stored: records, one for each cell.
         line: the name of the line that a row of tables belongs to.
@@ -43,7 +45,7 @@ def line_rows(
             "mean": result.mean,
             "ci95": result.ci95,
         }
-        for group in make_groups(stored)
+        for group in on_common_seeds(make_groups(stored))[0]
         for (row, setting), result in group.results.items()
         if result.done
     ]

@@ -76,6 +76,12 @@ class Group:
         sets = [{r: done[r] for r in done if r.inference == name} for name in INFERENCE]
         return [one for one in sets if one]
 
+    def on(self, seeds: Sequence[int]) -> Group:
+        """Return the group with the records of some of its seeds."""
+        stored = [one for one in self.stored if one.record.seed in seeds]
+        results = {place: result.on(seeds) for place, result in self.results.items()}
+        return Group(self.name, stored, results, self.memo)
+
     def rows_of(self, setting: Setting) -> list[Row]:
         """Return the rows that have a cell in a column, done or not."""
         return [row for row in self.rows if (row, setting) in self.results]
@@ -93,6 +99,21 @@ class Group:
     def setting_name(self, setting: Setting) -> str:
         """Return the header on one line."""
         return self.setting_header(setting).replace("\n", " ")
+
+
+def on_common_seeds(groups: Sequence[Group]) -> tuple[list[Group], str]:
+    """Return groups on the seeds that all their results have, and these in words for a caption.
+
+    Another seed is another pool: means of different seeds do not compare. Without a seed that all
+    have, or with the same seeds everywhere, the groups are as they were and there are no words.
+    """
+    found = {result.seeds for group in groups for result in group.results.values() if result.done}
+    seeds = sorted(set.intersection(*map(set, found))) if len(found) > 1 else []
+    if not seeds:
+        return list(groups), ""
+    word = "Seed" if len(seeds) == 1 else "Seeds"
+    words = f" {word} {', '.join(map(str, seeds))}, which all have."
+    return [group.on(seeds) for group in groups], words
 
 
 def section_place(row: Row) -> tuple[int, int]:

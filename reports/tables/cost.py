@@ -114,7 +114,7 @@ def _front(done: dict[Row, list[Record]]) -> set[Row]:
     """Return the data-free rows on the Pareto front of accuracy and MACs per query image.
 
     Inductive and transductive rows each have a front. Neither axis depends on the device: means are
-    over all seeds, wherever they were run.
+    over the seeds that all rows have, or over all if there are none, wherever they were run.
     """
     return {row for name in INFERENCE for row in _front_of(done, name)}
 
@@ -127,8 +127,11 @@ def _front_of(done: dict[Row, list[Record]], inference: str) -> set[Row]:
         and row.inference == inference
         and all(r.cost.macs_per_query_image is not None for r in records)
     ]
-    macs = [np.mean([r.cost.macs_per_query_image or 0 for r in done[row]]) for row in known]
-    gains = [_accuracy(done[row]) for row in known]
+    seeds = [{r.seed for r in done[row]} for row in known]
+    both = set.intersection(*seeds) if seeds else set()
+    some = [[r for r in done[row] if r.seed in both or not both] for row in known]
+    macs = [np.mean([r.cost.macs_per_query_image or 0 for r in records]) for records in some]
+    gains = [_accuracy(records) for records in some]
     return {known[i] for i in pareto_front(np.array(macs), np.array(gains))}
 
 
@@ -149,7 +152,7 @@ def _line(records: Sequence[Record], on_front: bool, notes: Footnotes) -> list[E
 
 def _cost_caption(group: Group) -> str:
     several = len({one.record.seed for one in group.stored}) > 1
-    seeds = " Means over the seeds." if several else ""
+    seeds = " Means over the seeds; the front is of those that all rows have." if several else ""
     return (
         "Time of the fit (without the teachers) and test tasks per second: of a single CPU thread "
         "in processor seconds, where the record knows them, else by the clock. By the clock: "

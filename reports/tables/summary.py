@@ -141,6 +141,7 @@ def summary_rows(group: Group) -> list[dict[str, Any]]:
                     "meta_iterations": first.budget.get("meta_iterations"),
                     "n_query": first.n_query,
                     "n_test_tasks": first.n_test_tasks,
+                    "device": "; ".join(sorted({device_name(o.record) for o in result.done})),
                     **best,
                     **_numbers(group, result),
                     **_costs([one.record for one in result.done]),

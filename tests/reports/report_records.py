@@ -30,6 +30,7 @@ KNOWLEDGE = {
     "random": "parameters",
     "average": "parameters",
     "best_teacher": "parameters",
+    "zipit": "parameters",
     "purer": "inversion",
     "distill_ensemble": "inversion",
     "ensemble_centroids": "features",

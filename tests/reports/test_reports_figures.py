@@ -28,6 +28,7 @@ from reports.figures.fits import similarities
 from reports.figures.gallery import stage_order
 from reports.figures.style import FORMATS, as_bytes, laid_out
 from reports.rows.groups import make_groups
+from reports.tables.build import build_tables
 from reports.tables.summary import rate_rows
 
 
@@ -118,13 +119,41 @@ def test_each_figure_appears_where_it_applies(tmp_path):
 
 def test_five_settings_give_ranks(tmp_path):
     for k_shot in range(1, 6):
-        for place, method in enumerate(("random", "average", "purer")):
+        for place, method in enumerate(("random", "average", "best_teacher")):
             values = accuracies(0.3 + 0.05 * place, f"{method} {k_shot}")
             make_record(tmp_path, method, values, k_shot=k_shot)
-    assert "ranks" in drawings(tmp_path)
-    figure = drawings(tmp_path)["ranks"].draw()
+    make_record(tmp_path, "zipit", accuracies(0.5, "z"))
+    make_record(tmp_path, "ensemble_centroids", accuracies(0.5, "e"))
+    (drawing,) = [d for name, d in drawings(tmp_path).items() if name.startswith("ranks")]
+    assert drawing.title == "Mean ranks: transductive rows"
+    assert "Left out: 1 row without a result in one." in drawing.caption
+    figure = drawing.draw()
     texts = [text.get_text() for text in figure.axes[0].texts]
-    assert "purer  1.00" in texts
+    assert "best_teacher  1.00" in texts
+
+
+def test_means_that_are_drawn_beside_one_another_are_of_the_same_seeds(tmp_path):
+    for method, seed, mean in (("average", 0, 0.5), ("random", 0, 0.6), ("random", 1, 0.2)):
+        make_record(tmp_path, method, accuracies(mean, f"{method}{seed}"), seed=seed)
+    found = drawings(tmp_path)
+    for name in ("accuracy", "pareto-macs", "pareto-fit"):
+        assert "random 60.0 %" in found[name].alt
+        assert found[name].caption.endswith(" Seed 0, which all have.")
+    cost = build_tables(load_records(tmp_path), ["cost"])[0]
+    rows = {row[0].text: row[2] for section in cost.sections for row in section.rows}
+    assert (rows["random"].text, rows["random"].strong) == ("40.0", True)
+    assert not rows["average"].strong
+
+
+def test_fits_of_several_devices_do_not_share_an_axis(tmp_path):
+    for method in ("average", "random"):
+        make_record(tmp_path, method, accuracies(0.3, method))
+    gpu = {"type": "cuda", "name": "Example GPU", "threads": 2}
+    make_record(tmp_path, "best_teacher", accuracies(0.9, "gpu"), device=gpu)
+    found = drawings(tmp_path)
+    assert "best_teacher" not in found["pareto-fit"].alt
+    assert "Rows that ran on cpu (Example CPU, 2 threads)." in found["pareto-fit"].caption
+    assert "best_teacher" in found["pareto-macs"].alt
 
 
 def test_budgets_are_drawn_against_one_another(tmp_path):
@@ -172,14 +201,14 @@ def test_rates_are_of_one_device_and_of_whole_tests(tmp_path):
 
 def test_captions_say_that_settings_are_left_out(tmp_path):
     for k_shot in range(1, MAX_SETTINGS + 2):
-        for method in ("average", "purer", "random"):
+        for method in ("average", "best_teacher", "random"):
             make_record(tmp_path, method, accuracies(0.3, f"{method}{k_shot}"), k_shot=k_shot)
     (group,) = make_groups(load_records(tmp_path))
     found = {one.name: one.caption for one in group_drawings(group, "x")}
     most = {"x-accuracy": MAX_SETTINGS, "x-pareto-macs": MAX_DENSE, "x-differences": MAX_DENSE}
     for name, n in most.items():
         assert found[name].endswith(f"The first {n} of {MAX_SETTINGS + 1} settings.")
-    for name in ("x-throughput", "x-ranks", "x-against-k-shot"):
+    for name in ("x-throughput", "x-ranks-transductive", "x-against-k-shot"):
         assert "The first" not in found[name]
 
 
@@ -187,12 +216,12 @@ def test_data_sets_together_are_no_setting_of_the_ranks(tmp_path):
     names = ["cifar_fs", "cub", "mini_imagenet"]
     several = {"scenario": "MH", "datasets": names}
     for tested, k_shot in itertools.product([*([name] for name in names), []], (1, 5)):
-        for method in ("average", "purer", "random"):
+        for method in ("average", "best_teacher", "random"):
             values = accuracies(0.3, f"{method}{tested}{k_shot}")
             make_record(tmp_path / "-".join([method, *tested, str(k_shot)]), method, values,
                         k_shot=k_shot, test_datasets=tested, **several)  # fmt: skip
     (group,) = make_groups(load_records(tmp_path))
-    (drawing,) = [one for one in group_drawings(group, "x") if one.name == "x-ranks"]
+    (drawing,) = [one for one in group_drawings(group, "x") if "x-ranks" in one.name]
     (axes,) = drawing.draw().axes
     assert axes.get_xlabel() == "mean rank over 6 settings"
 

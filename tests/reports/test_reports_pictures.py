@@ -59,6 +59,19 @@ def test_a_point_per_budget_lines_for_references_and_the_longest_curve(runs):
     assert "after 6000: 36.0 %" in drawing.alt
 
 
+def test_no_line_of_the_budgets_is_left_out_and_all_points_are_of_the_same_seeds(runs):
+    for calibration in "abcdefgh":
+        values = accuracies(0.3, calibration)
+        make_record(runs / "heads", "purer", values, calibration=calibration)
+    make_record(runs / "seed", "purer", accuracies(0.2, "seed"), budget=BUDGET, seed=1)
+    drawing = budgets_drawing(shown_records(load_records(runs), "cifar_fs"), "cifar_fs")
+    (axes,) = [a for a in drawing.draw().axes if a.get_visible()]
+    assert len(axes.containers) == 9
+    assert {c.get_label() for c in axes.containers} >= {"purer · maml", "purer · maml + h"}
+    assert "purer · maml 1-shot after 400: 32.0 %" in drawing.alt
+    assert "Seed 0, which all have." in drawing.caption
+
+
 def test_one_number_of_meta_iterations_is_no_picture(runs):
     stored = [one for one in load_records(runs) if one.record.budget["name"] == "short"]
     assert budgets_drawing(shown_records(stored, "cifar_fs"), "cifar_fs") is None
@@ -133,6 +146,32 @@ def test_each_method_is_shown_with_its_best_learner():
     frame["learner"] = ["maml", "protonet"]
     best = frontier.best_of_each_method(frame)
     assert list(best["learner"]) == ["protonet"]
+
+
+def test_a_calibrated_row_does_not_stand_for_its_method():
+    frame = frame_of(("a", "features", 0.5, 4e6), ("a", "features", 0.6, 4e6))
+    frame["learner"] = ["maml", "maml + icfil"]
+    assert list(frontier.best_of_each_method(frame)["learner"]) == ["maml"]
+
+
+def test_the_best_learner_is_that_of_each_setting():
+    """One that lacks the harder setting would have the greater mean."""
+    frame = frame_of(*[("a", "parameters", mean, 4e6) for mean in (0.4, 0.6, 0.55)])
+    frame["learner"] = ["protonet", "protonet", "maml"]
+    frame["setting"] = ["1-shot", "5-shot", "5-shot"]
+    assert list(frontier.best_of_each_method(frame)["learner"]) == ["protonet", "protonet"]
+
+
+def test_the_frontier_is_of_one_group_and_of_the_seeds_that_all_have(tmp_path):
+    for method, seed, mean in (("average", 0, 0.4), ("random", 0, 0.5), ("random", 1, 0.2)):
+        make_record(tmp_path, method, accuracies(mean, f"{method}{seed}"), seed=seed)
+    other = {**BUDGET, "meta_iterations": 100}
+    make_record(tmp_path, "purer", accuracies(0.9, "p"), budget=other)
+    shown = frontier.shown_records(load_records(tmp_path), "cifar_fs")
+    assert {one.record.method for one in shown} == {"average", "random"}
+    drawing = frontier.frontier_drawing(shown, dark=False)
+    assert drawing.alt.endswith("Pareto front, cifar_fs 5-way 1-shot: random 50.0 % at 5.31M.")
+    assert drawing.caption.endswith("Seed 0, which all have.")
 
 
 def test_a_method_with_inductive_rows_is_not_shown_with_a_transductive_head():
