@@ -49,12 +49,15 @@ def sentences(groups: Sequence[Group]) -> Sentences | None:
 
 
 def _won(groups: Sequence[Group], inference: str) -> list[tuple[str, Wins]]:
-    """Return the rows of a kind of inference that lead settings, those of the most first."""
+    """Return the rows of a kind of inference that lead settings, those of the most first.
+
+    A row alone leads nothing, unless there are no others anywhere.
+    """
+    led = [(g, one) for g in groups for one in leaders(g) if one.row.inference == inference]
+    rivalled = [(group, one) for group, one in led if one.next_row is not None]
     won: dict[str, Wins] = {}
-    for group in groups:
-        for one in leaders(group):
-            if one.row.inference == inference:
-                won.setdefault(shown_row(one.row, group), []).append((group, one))
+    for group, one in rivalled or led:
+        won.setdefault(shown_row(one.row, *groups), []).append((group, one))
     return sorted(won.items(), key=lambda item: -len(item[1]))
 
 
@@ -63,10 +66,11 @@ def _bests(won: Sequence[tuple[str, Wins]]) -> list[str]:
     return [_best(name, wins, n_settings) for name, wins in won[:MOST_NAMED]]
 
 
-def shown_row(row: Row, group: Group) -> str:
-    """Return a method, with its learner where the group has it with several."""
-    several = {other.head for other in group.rows if other.name == row.name}
-    return f"{row.name} · {row.head}" if len(several) > 1 or "+" in row.head else row.name
+def shown_row(row: Row, *groups: Group) -> str:
+    """Return a method, with its learner where the groups have it with several."""
+    name = row.full_name
+    several = {other.head for one in groups for other in one.rows if other.full_name == name}
+    return f"{name} · {row.head}" if len(several) > 1 or "+" in row.head else name
 
 
 def _best(name: str, wins: Wins, n_settings: int) -> str:
@@ -167,7 +171,9 @@ def _caution(groups: Sequence[Group]) -> str:
 def _pools(groups: Sequence[Group]) -> str:
     seeds = max(len({one.record.seed for one in group.stored}) for group in groups)
     if seeds == 1:
-        return "One pool, one seed: ± covers the test tasks, not other teachers or other classes."
+        pools = {one.record.pool.sha256 for g in groups for one in g.stored if one.record.pool}
+        found = "One seed" if len(pools) > 1 else "One pool, one seed"
+        return f"{found}: ± covers the test tasks, not other teachers or other classes."
     return f"{seeds} seeds at most: ± covers the test tasks; other classes are not covered."
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -100,8 +102,20 @@ def across_drawings(groups: Sequence[Group]) -> list[Drawing]:
     """Return accuracy against the size of the pool and the budget, over all groups."""
     import pandas
 
-    frame = pandas.DataFrame([row for group in groups for row in summary_rows(group)])
-    return [] if frame.empty else _against(frame, ("teachers", "meta_iterations"), "all")
+    some, seed = _on_one_seed(groups)
+    frame = pandas.DataFrame([row for group in some for row in summary_rows(group)])
+    drawings = [] if frame.empty else _against(frame, ("teachers", "meta_iterations"), "all")
+    return _said(drawings, seed)
+
+
+def _on_one_seed(groups: Sequence[Group]) -> tuple[list[Group], str]:
+    """Return groups whose seeds differ on the seed that most results have, with words for it."""
+    found = [r.seeds for group in groups for r in group.results.values() if r.done]
+    if len(set(found)) < 2:
+        return list(groups), ""
+    (seed, _), *_ = Counter(itertools.chain(*found)).most_common(1)
+    some = [group.on([seed]) for group in groups]
+    return [group for group in some if group.stored], f" Seed {seed}."
 
 
 def _against(frame: pandas.DataFrame, names: Sequence[str], prefix: str) -> list[Drawing]:
@@ -109,8 +123,8 @@ def _against(frame: pandas.DataFrame, names: Sequence[str], prefix: str) -> list
     frame = frame.assign(label=labels(frame))  # of all rows, so that all figures agree
     for x in names:
         others = [other for other in AGAINST if other != x]
-        line = ["scenario", "protocol", "variant", "net", "dataset", "n_way", "n_query"]
-        line += ["method", "learner", "n_test_tasks"]
+        line = ["scenario", "protocol", "variant", "net", "architectures", "dataset", "n_way"]
+        line += ["n_query", "method", "learner", "n_test_tasks"]
         line += [other for other in others if other != "teachers" or x != "meta_iterations"]
         known = frame[frame[x].notna()]
         several = known.groupby(line, dropna=False)[x].transform("nunique") > 1
@@ -243,8 +257,8 @@ def difference_rows(group: Group, settings: Sequence[str]) -> list[Difference]:
 
 
 def _shown(row: Row, rows: Sequence[Row]) -> str:
-    several = sum(other.name == row.name for other in rows) > 1
-    return f"{row.name} · {row.head}" if several else row.name
+    several = sum(other.full_name == row.full_name for other in rows) > 1
+    return f"{row.full_name} · {row.head}" if several else row.full_name
 
 
 def _difference(pair: Pair) -> Interval:

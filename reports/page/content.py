@@ -185,8 +185,8 @@ def warnings(groups: Sequence[Group], stored: Sequence[StoredRecord]) -> list[st
     if single:
         where = "all" if len(single) == len(groups) else f"{len(single)} of {len(groups)}"
         found.append(
-            f"one seed in {where} sections of results: intervals there are over test tasks of one "
-            "pool and say nothing of other pools"
+            f"one seed in {where} sections of results: intervals there are over test tasks "
+            "and say nothing of other pools"
         )
     for status in ("failed", "skipped"):
         n = sum(record.status == status for record in records)

@@ -222,19 +222,30 @@ def _added_since(records: Sequence[Record]) -> dict[str, dict[str, Any]]:
 def _configs(
     record: Record, added: Mapping[str, Mapping[str, Any]]
 ) -> dict[tuple[str, ...], dict[str, Any]]:
-    """Return the method's configuration and the calibration's, by what they are alike in.
+    """Return what may tell the cells of one row and seed apart, by what they are alike in.
 
-    A preset may differ between learners. What the method has gained since an older record was
+    The method's configuration and the calibration's, versions of plug-ins, an imported pool. A
+    preset may differ between learners. What the method has gained since an older record was
     written stands at the value that it had then.
     """
     calibration = {f"{record.calibration}.{k}": v for k, v in record.calibration_config.items()}
+    who = record.method, record.learner, record.calibration
     return {
         ("method", record.method, record.preset, record.learner): {
             **added.get(record.method, {}),
             **record.method_config,
         },
         ("calibration", record.calibration): calibration,
+        ("version", *who): {"version": _version(record)},
+        **({("pool",): {"pool": record.pool.name or "trained"}} if record.pool else {}),
     }
+
+
+def _version(record: Record) -> str:
+    """Return the versions above 1 of what a cell was made with, as its hash has them."""
+    cell = (record.identity or {}).get("cell")
+    versions = cell.get("versions", {}) if isinstance(cell, dict) else {}
+    return ", ".join(f"{name} {number}" for name, number in sorted(versions.items())) or "1"
 
 
 def _row(record: Record, variant: str, origin: str) -> Row:

@@ -39,6 +39,11 @@ class Row(NamedTuple):
         return self.method + preset + (f" [{self.variant}]" if self.variant else "")
 
     @property
+    def full_name(self) -> str:
+        """The method as shown where no column says whose result it is."""
+        return self.name + ("" if self.origin == OURS else f" ({self.origin})")
+
+    @property
     def head(self) -> str:
         """The learner as shown, with its calibration."""
         return self.learner + ("" if self.calibration == "none" else f" + {self.calibration}")
@@ -198,6 +203,8 @@ def best_first(results: Mapping[Row, Result]) -> list[Row]:
         results: of each row, with at least one seed done.
     """
     rows = sorted(results, key=lambda row: -results[row].mean)
+    if len({result.seeds for result in results.values()}) < 2:
+        return rows
     of_seeds = [results[row].of_seeds for row in rows]
     seeds = sorted(set().union(*of_seeds))
     values = np.array([[one.get(seed, np.nan) for seed in seeds] for one in of_seeds])

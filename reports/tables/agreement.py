@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from reports.rows.groups import Group
-from reports.rows.results import Row, Setting
+from reports.rows.results import Row, Setting, best_first
 from reports.tables.accuracy import name_columns, row_names
 from reports.tables.caption import origin_sentence, protocol_sentence
 from reports.tables.table import Column, Entry, Section, Table, label
@@ -41,7 +41,8 @@ def agreement_table(group: Group) -> Table | None:
         columns=[*name_columns(others), *(Column(_heading(row), _heading(row)) for row in others)],
         sections=[_section(group, setting, parts[setting], others) for setting in parts],
         caption=(
-            "Percent of the queries of the test tasks. Diagonal: the accuracy of the row. "
+            "Percent of the queries of the test tasks, on the seeds that all methods have. "
+            "Diagonal: the accuracy of the row. "
             "Elsewhere: queries that both methods answer correctly / queries that only the row's "
             "method answers correctly. Where the second number is large, the methods make "
             f"different errors and may be worth combining. The {MOST_ROWS} most accurate methods "
@@ -99,13 +100,18 @@ def _parts(group: Group) -> dict[Setting, Answers]:
 
 
 def _answers(group: Group, setting: Setting) -> Answers:
-    """Return the answers of a setting's most accurate rows to the tasks and seeds of the first."""
-    rows = [row for row in group.rows_of(setting) if group.results[row, setting].done]
-    rows.sort(key=lambda row: group.results[row, setting].mean, reverse=True)
+    """Return the answers of a setting's most accurate rows on the seeds that all rows have.
+
+    Without such a seed they are those to the tasks and seeds of the first row.
+    """
+    results = {row: group.results[row, setting] for row in group.rows_of(setting)}
+    results = {row: result for row, result in results.items() if result.done}
+    seeds = [set(result.seeds) for result in results.values()]
+    shared = set.intersection(*seeds) if seeds else set()
     found: Answers = {}
     first = None
-    for row in rows:
-        result = group.results[row, setting]
+    for row in best_first(results):
+        result = results[row].on(sorted(shared)) if shared else results[row]
         met = result.task_list, result.seeds
         if len(found) == MOST_ROWS or result.task_list is None or met != (first or met):
             continue

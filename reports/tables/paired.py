@@ -71,8 +71,7 @@ def _comparison(
     row, reference, setting = asked
     seeds = [group.results[one, setting].seeds for one in (row, reference)]
     partial = any(one != pair.seeds for one in seeds)
-    two_pools = row.variant == reference.variant and pair.has_two_pools
-    return Comparison(*asked, difference, p_holm, "", pair.seeds, partial, two_pools)
+    return Comparison(*asked, difference, p_holm, "", pair.seeds, partial, pair.has_two_pools)
 
 
 def reference_pairs(rows: Sequence[Row]) -> list[tuple[Row, Row]]:
@@ -123,12 +122,13 @@ def paired_table(group: Group) -> Table | None:
         return None
     notes = Footnotes()
     names = list(dict.fromkeys(one.reference for one in found))
-    same_named = {r: sum(r.name == other.name for other in names) for r in names}
+    same_named = {r: sum(r.full_name == other.full_name for other in names) for r in names}
     sections = []
     for reference in names:
         head = f" with {reference.head}" if same_named[reference] > 1 else ""
         chosen = [one for one in found if one.reference == reference]
-        sections.append(Section(f"minus {reference.name}{head}", _lines(chosen, group.rows, notes)))
+        heading = f"minus {reference.full_name}{head}"
+        sections.append(Section(heading, _lines(chosen, group.rows, notes)))
     return Table(
         kind="paired",
         title=f"Paired differences: {group.name}",

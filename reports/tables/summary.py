@@ -130,11 +130,12 @@ def summary_rows(group: Group) -> list[dict[str, Any]]:
                     "protocol": first.protocol_label,
                     "variant": first.variant,
                     "net": first.net,
+                    "architectures": "+".join(first.architectures),
                     "setting": group.setting_name(setting),
                     "dataset": setting.data,
                     "n_way": setting.n_way,
                     "k_shot": setting.k_shot,
-                    "method": row.name,
+                    "method": row.full_name,
                     "learner": row.head,
                     "knowledge": row.knowledge,
                     "inference": row.inference,
@@ -203,6 +204,6 @@ def rate_rows(group: Group) -> tuple[str, list[dict[str, Any]]]:
             rates = {name: COSTS[name](record) for name in COSTS if name.endswith("_per_s")}
             if record.timing.embeddings_reused:
                 rates["test_tasks_per_s"] = None
-            names = {"method": row.name, "learner": row.head, "knowledge": row.knowledge}
+            names = {"method": row.full_name, "learner": row.head, "knowledge": row.knowledge}
             rows.append(names | rates)
     return device, rows

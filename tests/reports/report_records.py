@@ -116,7 +116,8 @@ def make_record(
             "task_list_sha256": fields["task_list_sha256"] or _task_list(fields),
             "timing": fields.get("timing", _timing(method)),
             "cost": fields.get("cost", Cost(params=29_541, macs_per_query_image=5_308_416)),
-            "pool": None if method in NO_POOL else pool_of(fields["seed"], again),
+            "pool": fields.get("pool")
+            or (None if method in NO_POOL else pool_of(fields["seed"], again)),
             "fit": FitSummary(sha256=content_hash(["fit", fields["cell_hash"]]), reused=False),
         }
     place = folder / fields["cell_hash"]

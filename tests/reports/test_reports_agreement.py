@@ -43,6 +43,14 @@ def test_shares_are_those_counted_by_hand(tmp_path):
     assert (row["both"], row["only_row"], row["only_other"]) == pytest.approx((0.5, 0.3, 0.1))
 
 
+def test_rows_with_more_seeds_are_compared_on_those_that_all_have(tmp_path):
+    answered(tmp_path, "average", [*range(8)])
+    answered(tmp_path, "random", [6, 7, 8, 9])
+    answered(tmp_path, "random", [*range(20)], seed=1)
+    (row,) = agreement_rows(make_groups(load_records(tmp_path))[0])
+    assert (row["both"], row["only_row"], row["only_other"]) == pytest.approx((0.5, 0.3, 0.1))
+
+
 def test_records_without_answers_are_left_out(tmp_path):
     answered(tmp_path, "average", [1])
     place = answered(tmp_path, "random", [2])

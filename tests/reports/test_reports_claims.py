@@ -127,6 +127,15 @@ def test_they_are_made_by_name_only(tmp_path):
     assert "claims" not in [table.kind for table in build_tables(stored)]
 
 
+def test_other_settings_of_a_method_do_not_hide_that_the_pools_differ(tmp_path):
+    make_record(tmp_path, "average", accuracies(0.3, "a"))
+    for steps in (1, 2):
+        values = accuracies(0.4, f"{steps}")
+        make_record(tmp_path, "purer", values, again=True, method_config={"steps": steps})
+    (table,) = build_tables(load_records(tmp_path), ["paired"])
+    assert table.notes == [TWO_POOLS]
+
+
 def test_a_difference_of_two_pools_is_marked_here_and_among_paired_differences(tmp_path):
     """Not a comparison with a method that needs no teachers."""
     write(tmp_path / "suite", {"purer": 0.5, "random": 0.3, "average": 0.4}, learner="maml")

@@ -188,6 +188,29 @@ def test_sentences_of_several_groups_count_settings(tmp_path: Path) -> None:
     assert "Only 20 test tasks." in found.caution
 
 
+def test_a_row_counts_once_whatever_learners_other_groups_have_it_with(tmp_path: Path) -> None:
+    """In one group it has two learners, in the next one; a third has nothing beside it."""
+    for scenario, learners in (("SS", ("maml", "protonet")), ("SH", ("protonet",)), ("MH", ())):
+        for learner in learners:
+            mean = 0.5 if learner == "protonet" else 0.2
+            values = accuracies(mean, f"{learner}{scenario}")
+            make_record(tmp_path, "best_teacher", values, learner=learner, scenario=scenario)
+        make_record(tmp_path, "random", accuracies(0.3, scenario), scenario=scenario)
+    said = sentences(make_groups(load_records(tmp_path)))
+    assert said is not None
+    assert said.best.startswith("Transductive: best_teacher · protonet 50.0 and 50.0 % (")
+    assert "nothing to compare with" not in said.best
+    assert said.caution.startswith("One pool, one seed")
+
+
+def test_one_seed_of_several_pools_is_not_called_one_pool(tmp_path: Path) -> None:
+    for again in (False, True):
+        make_record(tmp_path, ("average", "purer")[again], accuracies(0.3, "a"), again=again)
+    said = sentences(make_groups(load_records(tmp_path)))
+    assert said is not None
+    assert said.caution.startswith("One seed: ± covers the test tasks")
+
+
 def test_a_row_alone_has_nothing_to_be_compared_with(tmp_path: Path) -> None:
     for k_shot in (1, 5):
         make_record(tmp_path, "average", accuracies(0.3, "a"), k_shot=k_shot)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from report_records import accuracies, make_record
+from report_records import accuracies, make_record, pool_of
 from report_tables import ONE_SHOT, entries, table_of
 
+from bench.results.find import find_records
 from bench.results.select import load_records
 from reports.page.content import leader_lines
 from reports.rows.groups import make_groups
@@ -14,6 +15,7 @@ from reports.rows.results import best_first
 from reports.sentences import sentences
 from reports.tables.accuracy import OTHER_POOL
 from reports.tables.build import build_tables
+from reports.tables.summary import summary_rows
 
 
 @pytest.fixture
@@ -58,6 +60,37 @@ def test_with_equal_seeds_the_order_is_that_of_the_means(tmp_path):
     (group,) = make_groups(load_records(tmp_path))
     results = {row: result for (row, _), result in group.results.items()}
     assert best_first(results) == sorted(results, key=lambda row: -results[row].mean)
+
+
+def test_cells_of_one_seed_are_not_averaged_as_seeds(tmp_path):
+    """They are of two imported pools, or of two versions of a plug-in."""
+    pools = [pool_of(0).model_copy(update={"name": name}) for name in ("one", "two")]
+    for mean, pool in zip((0.3, 0.5), pools, strict=True):
+        make_record(tmp_path / str(mean), "average", accuracies(mean, "a"), pool=pool, n_way=5)
+    for mean, versions in ((0.2, {}), (0.6, {"method purer": 2})):
+        identity = {"cell": {"versions": versions}}
+        make_record(tmp_path / str(mean), "purer", accuracies(mean, "p"), identity=identity)
+    stored = find_records(tmp_path)
+    (group,) = make_groups(stored)
+    found = {row.name: result.mean for (row, _), result in group.results.items()}
+    assert found == pytest.approx(
+        {
+            "average [pool=one]": 0.3,
+            "average [pool=two]": 0.5,
+            "purer [version=1, pool=trained]": 0.2,
+            "purer [version=method purer 2, pool=trained]": 0.6,
+        }
+    )
+
+
+def test_what_others_handed_in_is_not_averaged_with_ours(tmp_path):
+    theirs = tmp_path / "community" / "median"
+    make_record(tmp_path / "ours", "average", accuracies(0.3, "a"))
+    make_record(theirs / "suite", "average", accuracies(0.5, "b"), seed=1)
+    (theirs / "submission.json").write_text("{}", encoding="utf-8")
+    (group,) = make_groups(load_records(tmp_path))
+    means = {row["method"]: row["mean"] for row in summary_rows(group)}
+    assert means == pytest.approx({"average": 0.3, "average (submitted)": 0.5})
 
 
 def test_rows_without_a_common_seed_are_in_the_order_of_their_means(tmp_path):

@@ -168,6 +168,16 @@ def test_budgets_are_drawn_against_one_another(tmp_path):
     assert line.get_xydata()[:, 1] == pytest.approx([35, 40])
 
 
+def test_a_line_over_budgets_is_of_one_seed(tmp_path):
+    for iterations, seed, mean in ((400, 0, 0.4), (400, 1, 0.2), (800, 0, 0.5)):
+        budget = BUDGET | {"meta_iterations": iterations}
+        make_record(tmp_path, "purer", accuracies(mean, f"{mean}"), budget=budget, seed=seed)
+    (found,) = across_drawings(make_groups(load_records(tmp_path)))
+    (line, *_) = found.draw().axes[0].containers[0]
+    assert line.get_xydata()[:, 1] == pytest.approx([40, 50])
+    assert found.caption.endswith(" Seed 0.")
+
+
 def test_protocols_do_not_share_a_line(tmp_path):
     for name, n in (("cvpr23", 100), ("cvpr23", 200), ("other", 300)):
         budget = BUDGET | {"meta_iterations": n}
