@@ -106,8 +106,8 @@ def _answers(group: Group, setting: Setting) -> Answers:
     """
     results = {row: group.results[row, setting] for row in group.rows_of(setting)}
     results = {row: result for row, result in results.items() if result.done}
-    seeds = [set(result.seeds) for result in results.values()]
-    shared = set.intersection(*seeds) if seeds else set()
+    met_by = [set(result.seeds) for result in results.values()]
+    shared = set.intersection(*met_by) if met_by else set()
     found: Answers = {}
     first = None
     for row in best_first(results):
