@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from reports.rows.groups import Group
-from reports.rows.results import Row, Setting, best_first
+from reports.rows.groups import Group, on_common_seeds
+from reports.rows.results import Row, Setting
 from reports.tables.accuracy import name_columns, row_names
 from reports.tables.caption import origin_sentence, protocol_sentence
 from reports.tables.table import Column, Entry, Section, Table, label
@@ -94,24 +94,23 @@ def _agreement(answers: Answers, row: Row, other: Row) -> Agreement | None:
 
 
 def _parts(group: Group) -> dict[Setting, Answers]:
-    """Return the answers of the settings where two rows have some, the most accurate row first."""
+    """Return the answers of the settings where two rows have some, the most accurate row first.
+
+    On the seeds that all rows have, where there are such.
+    """
+    (group,), _ = on_common_seeds([group])
     found = {setting: _answers(group, setting) for setting in group.settings}
     return {setting: answers for setting, answers in found.items() if len(answers) > 1}
 
 
 def _answers(group: Group, setting: Setting) -> Answers:
-    """Return the answers of a setting's most accurate rows on the seeds that all rows have.
-
-    Without such a seed they are those to the tasks and seeds of the first row.
-    """
-    results = {row: group.results[row, setting] for row in group.rows_of(setting)}
-    results = {row: result for row, result in results.items() if result.done}
-    met_by = [set(result.seeds) for result in results.values()]
-    shared = set.intersection(*met_by) if met_by else set()
+    """Return the answers of a setting's most accurate rows to the tasks and seeds of the first."""
+    rows = [row for row in group.rows_of(setting) if group.results[row, setting].done]
+    rows.sort(key=lambda row: group.results[row, setting].mean, reverse=True)
     found: Answers = {}
     first = None
-    for row in best_first(results):
-        result = results[row].on(sorted(shared)) if shared else results[row]
+    for row in rows:
+        result = group.results[row, setting]
         met = result.task_list, result.seeds
         if len(found) == MOST_ROWS or result.task_list is None or met != (first or met):
             continue

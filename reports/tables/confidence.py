@@ -10,7 +10,7 @@ from bench.errors import BenchError
 from bench.results.memo import Memo
 from bench.results.predictions import Predictions, stored_predictions
 from bench.results.store import PREDICTIONS, StoredRecord
-from reports.rows.groups import Group
+from reports.rows.groups import Group, on_common_seeds
 from reports.rows.results import Result, Row, Setting
 from reports.tables.accuracy import name_columns, row_names
 from reports.tables.caption import origin_sentence, protocol_sentence
@@ -66,7 +66,8 @@ def _auroc(right: np.ndarray, margin: np.ndarray) -> float | None:
 
 def confidence_table(group: Group) -> Table | None:
     """Return the table of a group; None where no row's records hold predictions."""
-    parts = {setting: _rows(group, setting) for setting in group.settings}
+    (some,), seeds = on_common_seeds([group])
+    parts = {setting: _rows(some, setting) for setting in group.settings}
     rows = [row for some in parts.values() for row in some]
     if not rows:
         return None
@@ -84,6 +85,7 @@ def confidence_table(group: Group) -> Table | None:
         columns=[*name_columns(rows), *(Column(name, name) for name in HEADERS)],
         sections=sections,
         caption=(
+            f"Of the rows whose records hold predictions.{seeds} "
             "Mean confidence (softmax) in the predicted class, between bounds that follow from the "
             f"margin of the two largest logits; {OVER}: above the accuracy in any case, so "
             "overconfident. Surer half: accuracy on the half of the queries with the larger "

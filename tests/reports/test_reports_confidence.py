@@ -57,7 +57,10 @@ def test_a_row_that_is_too_sure_is_marked(tmp_path):
         if method != "purer":
             write_predictions(place / "predictions.parquet", found)
             mark_done(place)
+    more = {"n_test_tasks": 2, "n_query": 2, "seed": 1}  # a seed that the others lack
+    make_record(tmp_path, "average", found.accuracies, **more)
     (table,) = build_tables(load_records(tmp_path), ["confidence"])
+    assert table.caption.startswith("Of the rows whose records hold predictions. Seed 0, which all")
     rows = {line[0].text: [one.text for one in line[2:]] for line in table.sections[0].rows}
     assert rows == {
         "average": ["60.0", "100.0 !", "100.0", "20.0", "0.50"],
