@@ -18,8 +18,9 @@ Verdict = Literal["reproduced", "in part", "not reproduced", "not testable here"
 RULE = (
     "A comparison is ahead where the 95 % t interval of its paired difference over the test tasks "
     "lies above 0. Reproduced: all comparisons of the claim are ahead. In part: some are. Not "
-    "reproduced: none is. Not testable here: no stored record can be compared. One verdict per "
-    "budget: budgets never share a verdict."
+    "reproduced: none is. Not testable here: no stored record can be compared. The intervals are "
+    "not adjusted for the number of comparisons. One verdict per budget: budgets never share a "
+    "verdict."
 )
 
 

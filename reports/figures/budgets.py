@@ -15,6 +15,7 @@ from reports.figures.names import FONT, spread_out
 from reports.figures.names import HEIGHT as LINE
 from reports.figures.style import KNOWLEDGE, axes_grid, look
 from reports.rows.groups import Group, make_groups, on_common_seeds
+from reports.tables.chance import meta_iterations
 
 if TYPE_CHECKING:
     import pandas
@@ -100,7 +101,7 @@ def _rows(group: Group, method: str) -> list[dict[str, Any]]:
             "preset": row.preset,
             "learner": row.head,
             "k_shot": setting.k_shot,
-            "meta_iterations": group.first.budget["meta_iterations"],
+            "meta_iterations": meta_iterations(result.done[0].record),
             "mean": result.mean,
             "ci95": result.ci95,
         }

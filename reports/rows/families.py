@@ -11,6 +11,7 @@ from bench.errors import counted
 from bench.results.files import canonical_json
 from bench.results.record import Record
 from bench.results.store import StoredRecord
+from reports.rows.groups import versions_of
 from reports.rows.results import Result, Setting
 
 COUPLED = {"n_teachers": "pool"}
@@ -84,7 +85,8 @@ def _family_key(record: Record) -> str:
     fields = record.model_dump(mode="json")
     names = ["scenario", "net", "architectures", "method", "preset", "method_config", "learner"]
     names += ["calibration", "budget", "n_query", "n_test_tasks"]
-    extra = [fields.get("calibration_config")]
+    pool = record.pool.name if record.pool else None
+    extra = [fields.get("calibration_config"), pool, versions_of(record)]
     return canonical_json([fields[name] for name in names] + extra)
 
 

@@ -236,12 +236,12 @@ def _configs(
             **record.method_config,
         },
         ("calibration", record.calibration): calibration,
-        ("version", *who): {"version": _version(record)},
+        ("version", *who): {"version": versions_of(record)},
         **({("pool",): {"pool": record.pool.name or "trained"}} if record.pool else {}),
     }
 
 
-def _version(record: Record) -> str:
+def versions_of(record: Record) -> str:
     """Return the versions above 1 of what a cell was made with, as its hash has them."""
     cell = (record.identity or {}).get("cell")
     versions = cell.get("versions", {}) if isinstance(cell, dict) else {}

@@ -71,7 +71,7 @@ def _claims(judged: Sequence[Judgement]) -> Table:
             notes.number(f"published number: {one.claim.published}"),
             notes.number(f"limits: {one.claim.limits}"),
         )
-        rows.append([Entry(one.claim.text, notes=marks), *_summary(one), label(one.verdict)])
+        rows.append([Entry(one.claim.text, notes=marks), *_summary(one, notes), label(one.verdict)])
     columns = [
         Column("claim of the abstract", numeric=False, wraps=True),
         Column("data sets", "where", numeric=False, wraps=True),
@@ -88,7 +88,7 @@ def _claims(judged: Sequence[Judgement]) -> Table:
     return Table("claims", _TITLE, columns, [Section("", rows)], caption, notes=notes.texts)
 
 
-def _summary(one: Judgement) -> list[Entry]:
+def _summary(one: Judgement, notes: Footnotes) -> list[Entry]:
     if not one.evidence:
         return [label("–")] * 4
     data = sorted({name for e in one.evidence for name in e.setting.datasets})
@@ -99,9 +99,15 @@ def _summary(one: Judgement) -> list[Entry]:
     return [
         label(", ".join(data)),
         label(f"{one.budget}: {span} meta-iterations, {_share(one.evidence)}"),
-        label(f"{one.n_ahead} of {len(one.evidence)}"),
+        Entry(f"{one.n_ahead} of {len(one.evidence)}", notes=_two_pools(one, notes)),
         label(spread),
     ]
+
+
+def _two_pools(one: Judgement, notes: Footnotes) -> tuple[int, ...]:
+    """Return the footnote that counts the comparisons of two pools; none without any."""
+    n = sum(e.pair.has_two_pools for e in one.evidence)
+    return (notes.number(f"{n} of these {len(one.evidence)} {TWO_POOLS}"),) if n else ()
 
 
 def _evidence(judged: Sequence[Judgement]) -> Table:

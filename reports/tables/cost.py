@@ -152,7 +152,10 @@ def _line(records: Sequence[Record], on_front: bool, notes: Footnotes) -> list[E
 
 def _cost_caption(group: Group) -> str:
     several = len({one.record.seed for one in group.stored}) > 1
-    seeds = " Means over the seeds; the front is of those that all rows have." if several else ""
+    seeds = (
+        " Means over the seeds that ran on a device; the front is of those that all rows have, "
+        "wherever they ran." * several
+    )
     return (
         "Time of the fit (without the teachers) and test tasks per second: of a single CPU thread "
         "in processor seconds, where the record knows them, else by the clock. By the clock: "

@@ -79,7 +79,8 @@ def hours(seconds: float) -> str:
 def _caption(done: Sequence[Record], energy: bool) -> str:
     text = (
         "Hours, of a single CPU thread processor hours where the record knows them, else by the "
-        "clock, without the training of teachers; a fit that several cells share counts once."
+        "clock, without the training of teachers; a fit that several cells share counts once, a "
+        "cell of several suites for the one that ran it last."
     )
     if energy:
         text += (

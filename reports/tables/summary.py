@@ -22,6 +22,7 @@ from reports.rows.groups import Group
 from reports.rows.results import Pair, Result, Row, Setting, best_first, paired
 from reports.tables.accuracy import verdict
 from reports.tables.caption import device_name
+from reports.tables.chance import meta_iterations
 
 
 @dataclass(frozen=True)
@@ -139,7 +140,7 @@ def summary_rows(group: Group) -> list[dict[str, Any]]:
                     "learner": row.head,
                     "knowledge": row.knowledge,
                     "inference": row.inference,
-                    "meta_iterations": first.budget.get("meta_iterations"),
+                    "meta_iterations": meta_iterations(result.done[0].record),
                     "n_query": first.n_query,
                     "n_test_tasks": first.n_test_tasks,
                     "device": "; ".join(sorted({device_name(o.record) for o in result.done})),

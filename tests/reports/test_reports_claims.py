@@ -141,11 +141,15 @@ def test_a_difference_of_two_pools_is_marked_here_and_among_paired_differences(t
     write(tmp_path / "suite", {"purer": 0.5, "random": 0.3, "average": 0.4}, learner="maml")
     tables = ("evidence", "paired")
     assert [table.notes for table in build_tables(load_records(tmp_path), tables)] == [[], []]
+    (before,) = build_tables(load_records(tmp_path), ["claims"])
+    assert not any("two pools" in note for note in before.notes)
     (average,) = load_records(tmp_path, ["method=average"])
     values = json.loads((average.folder / "record.json").read_text(encoding="utf-8"))
     values["pool"]["sha256"] = "0" * 64
     write_json(average.folder / "record.json", values)
     mark_done(average.folder)
+    (counted,) = build_tables(load_records(tmp_path), ["claims"])
+    assert f"1 of these 2 {TWO_POOLS}" in counted.notes
     for table in build_tables(load_records(tmp_path), tables):
         assert table.notes == [TWO_POOLS]
         rows = [row for section in table.sections for row in section.rows]

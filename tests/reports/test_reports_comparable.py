@@ -120,3 +120,11 @@ def test_a_row_with_other_teachers_than_the_best_is_marked_in_every_table_with_a
     group = next(one for one in make_groups(stored) if one.first.scenario == "SS")
     (line,) = leader_lines(group)
     assert line["lead"].endswith("over teacher_centroids, of another pool")
+
+
+def test_the_summary_names_the_iterations_that_an_oracle_ran(tmp_path):
+    for method in ("oracle_protonet", "average"):
+        make_record(tmp_path, method, accuracies(0.5, method))
+    (group,) = make_groups(load_records(tmp_path))
+    found = {row["method"]: row["meta_iterations"] for row in summary_rows(group)}
+    assert found == {"oracle_protonet": 1000, "average": 400}
