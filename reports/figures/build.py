@@ -24,7 +24,7 @@ from reports.figures.drawing import Drawing
 from reports.figures.fits import fit_drawings, pool_drawings
 from reports.figures.style import labels
 from reports.rows.groups import INFERENCE, Group, on_common_seeds
-from reports.rows.results import Pair, Row, paired
+from reports.rows.results import Pair, Row, best_first, paired
 from reports.tables.summary import rate_rows, summary_rows
 
 if TYPE_CHECKING:
@@ -192,15 +192,20 @@ def _differences(group: Group, few: pandas.DataFrame, prefix: str) -> list[Drawi
         return []
     names = list(dict.fromkeys(one.row for one in pairs))
     best = names[:MAX_ROWS]
-    which = "all" if len(best) == len(names) else f"the {len(best)} best of {len(names)}"
+    which = "all" if len(best) == len(names) else f"the {len(best)} of {len(names)}"
+    first = "" if len(best) == len(names) else f" that are best in {pairs[0].setting}"
+    shown = [p for p in pairs if p.row in best and p.column in best]
+    n = sum(pair.two_pools for pair in shown)
+    pools = f" {n} of the {len(shown)} are of two pools of teachers, trained alike." * (n > 0)
     return [
         Drawing(
             f"{prefix}-differences",
             "Paired differences",
-            f"Row minus column in points, on the same tasks, of {which} data-free rows; in "
-            "brackets: the 95 % t interval contains 0.",
-            f"Square of paired differences between {which} data-free rows, one panel per setting.",
-            lambda: difference_figure([p for p in pairs if p.row in best and p.column in best]),
+            "Row minus column in points, on the same tasks and the seeds that both have, of "
+            f"{which} data-free rows{first}; in brackets: the 95 % t interval contains 0.{pools}",
+            f"Square of paired differences between {which} data-free rows{first}, one panel per "
+            "setting.",
+            lambda: difference_figure(shown),
         )
     ]
 
@@ -246,9 +251,15 @@ def difference_rows(group: Group, settings: Sequence[str]) -> list[Difference]:
             for row in group.rows
             if row.ranked and (result := group.results.get((row, setting))) and result.done
         }
-        order = sorted(done, key=lambda row: -done[row].mean)
+        order = best_first(done)
         rows += [
-            Difference(name, _shown(a, group.rows), _shown(b, group.rows), *_difference(pair))
+            Difference(
+                name,
+                _shown(a, group.rows),
+                _shown(b, group.rows),
+                *_difference(pair),
+                pair.has_two_pools,
+            )
             for a in order
             for b in order
             if a != b and (pair := paired(done[a], done[b])).reason is None

@@ -22,7 +22,10 @@ LETTER = 0.075
 
 
 class Difference(NamedTuple):
-    """The paired difference row minus column in one setting, a fraction; rows by shown name."""
+    """The paired difference row minus column in one setting, a fraction; rows by shown name.
+
+    `two_pools` where their teachers differ, though no setting does.
+    """
 
     setting: str
     row: str
@@ -30,6 +33,7 @@ class Difference(NamedTuple):
     difference: float
     low: float
     high: float
+    two_pools: bool = False
 
 
 def difference_figure(found: Sequence[Difference]) -> Figure:

@@ -31,15 +31,16 @@ def fit_drawings(group: Group, prefix: str) -> list[Drawing]:
         pandas.DataFrame(read_parquet(one.folder / CURVE)).assign(fit=name)
         for name, one in fits.items()
         if one.has(CURVE)
-    ][:MAX_FITS]
-    curves = pandas.concat(parts) if parts else pandas.DataFrame({"name": []})
+    ]
+    curves = pandas.concat(parts[:MAX_FITS]) if parts else pandas.DataFrame({"name": []})
     if curves["name"].isin(list(PANELS)).any():
         found.append(
             Drawing(
                 f"{prefix}-curves",
                 "Training",
                 "Validation as measured, training averaged over 25 iterations. Ticks above: "
-                "iterations for which the curriculum asked for harder pseudo images.",
+                "iterations for which the curriculum asked for harder pseudo images."
+                f"{_first(MAX_FITS, len(parts), 'fits')}",
                 f"Training curves of {', '.join(dict.fromkeys(curves['fit']))}.",
                 lambda: curves_figure(curves),
             )
@@ -48,25 +49,32 @@ def fit_drawings(group: Group, prefix: str) -> list[Drawing]:
         (f"{name}: {path.stem.replace('-', ' ')}", path)
         for name, one in fits.items()
         for path in sorted(one.folder.glob("images/*.png"), key=stage_order)
-    ][:MAX_GRIDS]
-    if images:
+    ]
+    if shown := images[:MAX_GRIDS]:
         found.append(
             Drawing(
                 f"{prefix}-gallery",
                 "Pseudo images",
-                "Inverted from the teachers; no real image is shown.",
-                f"Grids of pseudo images of {', '.join(title for title, _ in images)}.",
-                lambda: gallery_figure(dict(images)),
+                "Inverted from the teachers; no real image is shown."
+                f"{_first(MAX_GRIDS, len(images), 'grids')}",
+                f"Grids of pseudo images of {', '.join(title for title, _ in shown)}.",
+                lambda: gallery_figure(dict(shown)),
             )
         )
     return found
 
 
+def _first(most: int, n: int, things: str) -> str:
+    """Say that only the first of many are drawn, where that is so."""
+    return f" The first {most} of {n} {things}." * (n > most)
+
+
 def pool_drawings(group: Group, prefix: str) -> list[Drawing]:
     """Return the similarity of the teachers in a group's pools, if its cells store it."""
-    found = similarities(group.stored)
-    if not found:
+    stored = similarities(group.stored)
+    if not stored:
         return []
+    found = stored[:MAX_GRIDS]
     pairs = {one.pool: one.values[~np.eye(len(one.names), dtype=bool)] for one in found}
     words = [f"{p}: {v.min():.2f} to {v.max():.2f}" for p, v in pairs.items() if len(v)]
     return [
@@ -74,7 +82,8 @@ def pool_drawings(group: Group, prefix: str) -> list[Drawing]:
             f"{prefix}-similarity",
             "Teacher similarity",
             "Linear CKA (unbiased) of the teachers' features on validation images, of classes that "
-            "none was trained on: 1 is the same up to rotation and scale, 0 unrelated.",
+            "none was trained on: 1 is the same up to rotation and scale, 0 unrelated."
+            f"{_first(MAX_GRIDS, len(stored), 'pools')}",
             f"Similarity of each pair of teachers. Range over pairs: {'; '.join(words)}.",
             lambda: similarity_figure(found),
         )
@@ -86,7 +95,7 @@ def similarities(stored: Sequence[StoredRecord]) -> list[Similarity]:
     found: dict[str, Similarity] = {}
     for one in stored:
         pool = one.record.pool
-        if pool is None or pool.sha256 in found or len(found) == MAX_GRIDS:
+        if pool is None or pool.sha256 in found:
             continue
         matrix = one.similarity()
         if matrix is None:

@@ -18,7 +18,7 @@ from test_reports_page import with_extras
 from bench.results.select import load_records
 from bench.results.store import mark_done
 from bench.teachers.similarity import write_similarity
-from reports.figures import build
+from reports.figures import build, fits
 from reports.figures.build import MAX_DENSE, MAX_SETTINGS, across_drawings, group_drawings
 from reports.figures.cost import pareto_front
 from reports.figures.curves import curves_figure, hard_steps
@@ -106,7 +106,7 @@ def test_grids_of_a_fit_go_from_start_to_end():
     assert [path.stem.rpartition("-")[2] for path in ordered] == ["start", "middle", "end", "x"]
 
 
-def test_each_figure_appears_where_it_applies(tmp_path):
+def test_each_figure_appears_where_it_applies(tmp_path, monkeypatch):
     places = standard_suite(tmp_path)
     found = drawings(tmp_path)
     assert set(found) == {
@@ -115,6 +115,10 @@ def test_each_figure_appears_where_it_applies(tmp_path):
     assert "ensemble_centroids 47.5 %" in found["accuracy"].alt
     with_extras(places[2])
     assert set(drawings(tmp_path)) - set(found) == {"curves", "gallery"}
+    monkeypatch.setattr(fits, "MAX_FITS", 1)
+    with_extras(places[5])
+    assert "The first" not in drawings(tmp_path)["gallery"].caption
+    assert drawings(tmp_path)["curves"].caption.endswith(" The first 1 of 2 fits.")
 
 
 def test_five_settings_give_ranks(tmp_path):
@@ -291,12 +295,14 @@ def test_a_layout_settled_once_is_the_layout_of_every_file(tmp_path):
 
 def test_of_many_rows_the_best_are_compared(tmp_path, monkeypatch):
     monkeypatch.setattr(build, "MAX_ROWS", 2)
-    for place, method in enumerate(("average", "random", "purer")):
-        make_record(tmp_path, method, accuracies(0.3 + 0.05 * place, method))
+    for place, method in enumerate(("average", "best_teacher", "purer")):
+        values = accuracies(0.3 + 0.05 * place, method)
+        make_record(tmp_path, method, values, again=method == "purer")
     found = drawings(tmp_path)["differences"]
-    assert "the 2 best of 3 data-free rows" in found.caption
+    assert "the 2 of 3 data-free rows that are best in cifar_fs 5-way 1-shot" in found.caption
+    assert found.caption.endswith(" 2 of the 2 are of two pools of teachers, trained alike.")
     rows = [text.get_text() for text in found.draw().axes[0].get_yticklabels()]
-    assert rows == ["purer", "random"]
+    assert rows == ["purer", "best_teacher"]
 
 
 def test_a_row_is_called_the_same_in_every_panel(tmp_path):
