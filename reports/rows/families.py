@@ -16,6 +16,13 @@ from reports.rows.results import Result, Setting
 
 COUPLED = {"n_teachers": "pool"}
 """Constants that go with another, and are no choice of their own where that one differs."""
+OF_THE_POOL = frozenset(
+    {
+        *("pool", "n_teachers", "shared_initialisation", "teachers", "teacher_image_size"),
+        *("teacher_checkpoint", "teacher_decay", "untrustworthy_share", "untrustworthy_kind"),
+    }
+)
+"""Constants that make another pool of teachers."""
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,11 @@ from bench.stats import (
     PairedDifference,
     unpaired_difference,
 )
-from reports.rows.families import Family
+from reports.rows.families import OF_THE_POOL, Family
 from reports.rows.groups import Group
 from reports.rows.results import OTHER_TASKS, Pair, Result, Setting, paired
 from reports.tables.caption import budget_sentence, origin_sentence, protocol_sentence
-from reports.tables.paired import both_have, p_text, signed, tasks_of
+from reports.tables.paired import TWO_POOLS, both_have, p_text, signed, tasks_of
 from reports.tables.table import Column, Entry, Footnotes, Section, Table, label
 
 UNPAIRED = "other test tasks: Welch's interval of the unpaired difference, no test"
@@ -34,6 +34,8 @@ class Worth:
     seeds: tuple[int, ...] = ()
     partial: bool = False
     """whether either of the two has more seeds than the difference is of"""
+    two_pools: bool = False
+    """whether the teachers of the two differ, though the choice is none of the pool"""
 
 
 def worths(family: Family) -> list[Worth]:
@@ -62,6 +64,8 @@ def _paired(
 ) -> Worth:
     both = [family.result(one, setting).seeds for one in (choice, family.against[choice])]
     partial = any(seeds != pair.seeds for seeds in both)
+    before = family.choices[family.against[choice]]
+    same = OF_THE_POOL.isdisjoint(before.differences(family.choices[choice]))
     return Worth(
         choice,
         setting,
@@ -69,6 +73,7 @@ def _paired(
         p_holm=p_holm,
         seeds=pair.seeds,
         partial=partial,
+        two_pools=same and pair.has_two_pools,
     )
 
 
@@ -153,7 +158,8 @@ def _accuracy(result: Result, notes: Footnotes) -> Entry:
 
 def _difference(worth: Worth, notes: Footnotes) -> list[Entry]:
     if worth.paired is not None and worth.p_holm is not None:
-        marks = (notes.number(both_have(worth.seeds)),) if worth.partial else ()
+        texts = [both_have(worth.seeds)] * worth.partial + [TWO_POOLS] * worth.two_pools
+        marks = tuple(notes.number(text) for text in texts)
         return [
             Entry(_interval(worth.paired), strong=worth.p_holm < ALPHA, notes=marks),
             label(p_text(worth.p_holm)),

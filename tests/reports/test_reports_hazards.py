@@ -10,13 +10,15 @@ import numpy as np
 import pytest
 from report_records import accuracies, make_record
 
+from bench.contract import ProtocolConstants
 from bench.results.select import load_records
 from bench.stats import mean_interval
 from bench.suites.protocols import differences, protocol
 from reports.cli import make_report
-from reports.rows.families import hazard_families
+from reports.rows.families import OF_THE_POOL, hazard_families
 from reports.tables.build import build_tables
 from reports.tables.hazards import hazard_rows, hazards_table
+from reports.tables.paired import TWO_POOLS
 from reports.text.render import latex, markdown, terminal_text
 
 FROZEN = {"task_list": "frozen"}
@@ -55,6 +57,18 @@ def write(folder: Path, *names: str, **changes: Any) -> None:
 def rows_of(folder: Path) -> dict[tuple[str, str], dict[str, Any]]:
     (family,) = hazard_families(load_records(folder))
     return {(row["choice"], row["value"]): row for row in hazard_rows(family)}
+
+
+def test_other_teachers_are_marked_where_the_choice_is_none_of_the_pool(tmp_path: Path) -> None:
+    again = {"val", "overlapping", "mismatched"}
+    write(tmp_path, *(name for name in MEANS if name not in again))
+    write(tmp_path, *again, again=True)
+    (table,) = build_tables(load_records(tmp_path), ["hazards"])
+    number = table.notes.index(TWO_POOLS) + 1
+    rows = [row for section in table.sections for row in section.rows]
+    marked = [row[0].text for row in rows if any(number in entry.notes for entry in row)]
+    assert marked == ["selection"]
+    assert OF_THE_POOL <= set(ProtocolConstants.model_fields)
 
 
 def test_a_difference_of_fewer_seeds_says_so(tmp_path: Path) -> None:
