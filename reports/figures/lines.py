@@ -51,6 +51,11 @@ def line_rows(
     ]
 
 
+def seeds_said(stored: Sequence[StoredRecord]) -> str:
+    """Return of which seeds `line_rows` are, for a caption; nothing where all have the same."""
+    return on_common_seeds(make_groups(stored))[1]
+
+
 def in_words(lines: pandas.DataFrame, place: str) -> str:
     """Return all points in words, for who cannot see the figure.
 

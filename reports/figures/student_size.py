@@ -9,7 +9,7 @@ from bench.results.files import canonical_json
 from bench.results.record import Record
 from bench.results.store import StoredRecord
 from reports.figures.drawing import Drawing
-from reports.figures.lines import in_words, line_rows, lines_figure
+from reports.figures.lines import in_words, line_rows, lines_figure, seeds_said
 from reports.rows.results import Row
 
 if TYPE_CHECKING:
@@ -59,13 +59,14 @@ def student_size_drawing(stored: Sequence[StoredRecord], dataset: str) -> Drawin
     others = pandas.DataFrame(
         [row for row in rows if row["x"] is None], columns=["line", "k_shot", "mean"]
     )
+    seeds = seeds_said(stored)
     return Drawing(
         "student-size",
         "Accuracy of one student against its training steps",
         "Test accuracy in percent with its 95 % interval over tasks. In brackets: parameters, and "
         "multiply-accumulates for one image. Dashed: what the student learns from, and one teacher "
-        "alone.",
-        f"Accuracy on {dataset} of a student against its training steps. "
+        f"alone.{seeds}",
+        f"Accuracy on {dataset} of a student against its training steps.{seeds} "
         f"{in_words(students, 'after {} steps')}.",
         lambda: lines_figure(students, "training steps", ticks=_ticks(students), references=others),
     )

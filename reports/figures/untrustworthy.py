@@ -8,7 +8,7 @@ from bench.results.files import canonical_json
 from bench.results.record import Record
 from bench.results.store import StoredRecord
 from reports.figures.drawing import Drawing
-from reports.figures.lines import in_words, line_rows, lines_figure
+from reports.figures.lines import in_words, line_rows, lines_figure, seeds_said
 from reports.rows.results import Row
 
 SHARE, KIND = "untrustworthy_share", "untrustworthy_kind"
@@ -50,12 +50,14 @@ def untrustworthy_drawing(stored: Sequence[StoredRecord], dataset: str) -> Drawi
     lines = pandas.DataFrame(line_rows(stored, _name, lambda one: 100 * one.protocol[SHARE]))
     if lines.empty or lines["x"].nunique() < 2:
         return None
+    seeds = seeds_said(stored)
     return Drawing(
         "untrustworthy",
         "Accuracy against the share of untrustworthy teachers",
         "Test accuracy in percent with its 95 % interval over tasks; the untrustworthy teachers "
-        "have random weights and report 99 % held-out accuracy. Dotted: guessing.",
-        f"Accuracy on {dataset} against the share of untrustworthy teachers. "
+        "have random weights and report 99 % held-out accuracy. Dotted: guessing."
+        f"{seeds}",
+        f"Accuracy on {dataset} against the share of untrustworthy teachers.{seeds} "
         f"{in_words(lines, 'at {:.0f} %')}.",
         lambda: lines_figure(lines, "untrustworthy teachers, % of the pool", chance=True),
     )

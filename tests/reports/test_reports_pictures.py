@@ -237,6 +237,20 @@ def test_students_give_a_line_per_network_over_their_steps(tmp_path):
     found = {c.get_label(): c.lines[0] for c in axes.containers}
     assert [*found] == ["resnet10 (5.00 M, 200 M)", "conv4 (0.03 M, 1 M)"]
     assert found["conv4 (0.03 M, 1 M)"].get_xdata().tolist() == [750, 1500]
+    assert "Seed" not in drawing.caption
+    make_record(
+        tmp_path / "seed",
+        "distill_ensemble",
+        accuracies(0.9, "seed"),
+        suite="student_size",
+        method_config={"steps": 750},
+        cost=Cost(params=30_000, macs_per_query_image=1_200_000),
+        seed=1,
+    )
+    again = student_size.shown_records(load_records(tmp_path), "cifar_fs")
+    drawing_of_both = student_size.student_size_drawing(again, "cifar_fs")
+    assert drawing_of_both.caption.endswith("Seed 0, which all have.")
+    assert drawing_of_both.alt.replace(" Seed 0, which all have.", "") == drawing.alt
     assert found["conv4 (0.03 M, 1 M)"].get_ydata() == pytest.approx([35, 40])
     assert axes.get_xscale() == "log"
     assert [text.get_text() for text in axes.get_xticklabels()] == ["750", "1,500"]
