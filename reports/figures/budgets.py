@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 METHOD, PRESETS = "purer", ("released", "tuned")
+CALIBRATIONS = ("none", "icfil")
+"""The paper's; a transductive head is another question, and was run with one budget."""
 PROTOCOL, N_WAY = "cvpr23", 5
 REFERENCES = {
     "ensemble_centroids": "centroids",
@@ -89,6 +91,7 @@ def _is_shown(record: Record, dataset: str) -> bool:
     plain = record.protocol["name"] == PROTOCOL and not record.variant
     trained = record.protocol["teachers"] == "trained"
     named = record.method in REFERENCES or (record.method == METHOD and record.preset in PRESETS)
+    named = named and record.calibration in CALIBRATIONS
     where = (record.scenario, record.datasets, record.n_way) == ("SS", [dataset], N_WAY)
     return plain and trained and named and where
 

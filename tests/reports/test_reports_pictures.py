@@ -60,14 +60,14 @@ def test_a_point_per_budget_lines_for_references_and_the_longest_curve(runs):
 
 
 def test_no_line_of_the_budgets_is_left_out_and_all_points_are_of_the_same_seeds(runs):
-    for calibration in "abcdefgh":
-        values = accuracies(0.3, calibration)
-        make_record(runs / "heads", "purer", values, calibration=calibration)
+    for learner in "abcdefgh":
+        make_record(runs / "learners", "purer", accuracies(0.3, learner), learner=learner)
+    make_record(runs / "heads", "purer", accuracies(0.3, "head"), calibration="alpha_tim")
     make_record(runs / "seed", "purer", accuracies(0.2, "seed"), budget=BUDGET, seed=1)
     drawing = budgets_drawing(shown_records(load_records(runs), "cifar_fs"), "cifar_fs")
     (axes,) = [a for a in drawing.draw().axes if a.get_visible()]
     assert len(axes.containers) == 9
-    assert {c.get_label() for c in axes.containers} >= {"purer · maml", "purer · maml + h"}
+    assert {c.get_label() for c in axes.containers} >= {"purer · maml", "purer · h"}
     assert "purer · maml 1-shot after 400: 32.0 %" in drawing.alt
     assert "Seed 0, which all have." in drawing.caption
 
