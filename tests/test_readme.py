@@ -100,7 +100,7 @@ def test_stored_records_are_complete_and_clean(stored: list[StoredRecord]) -> No
 
 
 def test_tables_of_the_stored_records_fit_a_terminal(stored: list[StoredRecord]) -> None:
-    tables = build_tables(each_cell_once(stored), ["accuracy", "teachers", "hazards"])
+    tables = build_tables(each_cell_once(stored), ["accuracy", "paired", "teachers", "hazards"])
     assert max(map(len, terminal_text(tables, 100).splitlines())) <= 100
 
 

@@ -111,15 +111,20 @@ def _widths(table: Table, chosen: Chosen) -> list[int]:
 
 
 def _fitted(table: Table, chosen: Chosen, width: int) -> list[int]:
-    """Return column widths where columns that wrap give way until the sum is at most `width`."""
+    """Return column widths where texts that may be broken give way to a sum of at most `width`."""
     widths = _widths(table, chosen)
     excess = sum(widths) + len(GAP) * (len(chosen) - 1) - width
     for place, i in enumerate(chosen):
-        if table.columns[i].wraps and excess > 0:
-            less = max(NARROWEST, widths[place] - excess)
+        if _breaks(table.columns[i]) and excess > 0:
+            less = max(min(widths[place], NARROWEST), widths[place] - excess)
             excess -= widths[place] - less
             widths[place] = less
     return widths
+
+
+def _breaks(column: Column) -> bool:
+    """Tell whether texts may be broken: names of rows, too, where one setting has no room else."""
+    return column.wraps or not (column.block or column.numeric)
 
 
 def _pieces(header: str) -> list[str]:
@@ -171,7 +176,7 @@ def _lines(
 ) -> list[Text]:
     """Return a row's lines: one, or more where a text is wrapped."""
     texts = [
-        _wrapped(shown(row[i]), width) if column.wraps else [shown(row[i])]
+        _wrapped(shown(row[i]), width) if _breaks(column) else [shown(row[i])]
         for i, column, width in zip(chosen, columns, widths, strict=True)
     ]
     lines = []
