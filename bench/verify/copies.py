@@ -50,9 +50,14 @@ def _twice(same: Sequence[Found]) -> None:
 
 
 def _one_fit(same: Sequence[Found]) -> None:
-    """Cells share a fit only if the method, its settings and the repetition are the same."""
+    """Cells share a fit only if the method, its settings and the repetition are the same.
+
+    A setting that a later version added stands in newer records only, and is not compared.
+    """
+    known = set.intersection(*(set(record.method_config) for _, record in same))
     makers = {
-        canonical_json([r.method, r.preset, r.method_config, r.seed]): (c, r) for c, r in same
+        canonical_json([r.method, r.preset, {k: r.method_config[k] for k in known}, r.seed]): (c, r)
+        for c, r in same
     }
     if len(makers) > 1:
         names = sorted({f"{r.method} ({r.preset}) seed {r.seed}" for _, r in makers.values()})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 
 import forgeries  # noqa: F401  fills the corpus
 import forgeries_odd  # noqa: F401
@@ -14,6 +15,9 @@ from honest import copy_of, read, rehash, write
 
 from bench.cli.main import cli
 from bench.results.predictions import Predictions
+from bench.results.store import read_record
+from bench.verify.copies import copies
+from bench.verify.findings import Checked
 from bench.verify.folder import verify_folder
 
 
@@ -35,6 +39,21 @@ def test_a_forged_record_is_refused(honest, tmp_path, name):
         (one.level, one.check, one.text) for _, one in verdict.located() if one.level == "refused"
     ]
     assert verdict.is_refused
+
+
+def test_a_setting_that_came_later_makes_no_other_fit(honest, tmp_path):
+    """An older record and a newer one of one fit; another value of a setting is another fit."""
+    stored = read_record(copy_of(honest, tmp_path / "runs")["purer"])
+    record = stored.record.model_copy(update={"accuracy": None})
+
+    def said(**settings) -> list[str]:
+        older, newer = Checked(Path("a")), Checked(Path("b"))
+        beside = {"suite": "other", "method_config": {**record.method_config, **settings}}
+        copies([(older, record), (newer, record.model_copy(update=beside))])
+        return [one.text for one in (*older.findings, *newer.findings)]
+
+    assert said(came_later=1) == []
+    assert len(said(tv_weight=7)) == 2
 
 
 def test_honest_cells_are_not_refused(honest):
