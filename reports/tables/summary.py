@@ -94,8 +94,9 @@ def _remark(pair: Pair, both: Sequence[Result]) -> str:
     """Say what of the two rows of a pair is not compared, or is not the choice of the method."""
     seeds = ", ".join(map(str, pair.seeds))
     word = "seed" if len(pair.seeds) == 1 else "seeds"
-    fewer = f", on {word} {seeds}" * any(one.seeds != pair.seeds for one in both)
-    return fewer + ", of another pool" * pair.has_two_pools
+    limits = [f"on {word} {seeds}"] if any(one.seeds != pair.seeds for one in both) else []
+    limits += ["of another pool"] if pair.has_two_pools else []
+    return f" ({', '.join(limits)})" if limits else ""
 
 
 def over_seeds(result: Result) -> Interval | None:

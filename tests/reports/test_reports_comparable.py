@@ -46,9 +46,9 @@ def test_a_lead_is_of_the_best_and_says_on_which_seed(harder):
     (line,) = leader_lines(groups[0])
     assert line["best"] == "best_teacher"
     assert line["lead"].startswith("+2.0 [")
-    assert line["lead"].endswith("over average, on seed 0")
+    assert line["lead"].endswith("over average (on seed 0)")
     assert line["sure"] == "clear, on 95 % of tasks; 2 seeds"
-    assert "points over average, on seed 0." in sentences(groups).best
+    assert "points over average (on seed 0)." in sentences(groups).best
 
 
 def test_with_equal_seeds_the_order_is_that_of_the_means(tmp_path):
@@ -119,7 +119,7 @@ def test_a_row_with_other_teachers_than_the_best_is_marked_in_every_table_with_a
         assert names == ["teacher_centroids"]
     group = next(one for one in make_groups(stored) if one.first.scenario == "SS")
     (line,) = leader_lines(group)
-    assert line["lead"].endswith("over teacher_centroids, of another pool")
+    assert line["lead"].endswith("over teacher_centroids (of another pool)")
 
 
 def test_the_summary_names_the_iterations_that_an_oracle_ran(tmp_path):
