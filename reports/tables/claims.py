@@ -107,7 +107,8 @@ def _summary(one: Judgement, notes: Footnotes) -> list[Entry]:
 def _two_pools(one: Judgement, notes: Footnotes) -> tuple[int, ...]:
     """Return the footnote that counts the comparisons of two pools; none without any."""
     n = sum(e.pair.has_two_pools for e in one.evidence)
-    return (notes.number(f"{n} of these {len(one.evidence)} {TWO_POOLS}"),) if n else ()
+    text = f"{n} of these {len(one.evidence)} {'is' if n == 1 else 'are'} {TWO_POOLS}"
+    return (notes.number(text),) if n else ()
 
 
 def _evidence(judged: Sequence[Judgement]) -> Table:

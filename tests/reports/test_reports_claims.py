@@ -149,7 +149,7 @@ def test_a_difference_of_two_pools_is_marked_here_and_among_paired_differences(t
     write_json(average.folder / "record.json", values)
     mark_done(average.folder)
     (counted,) = build_tables(load_records(tmp_path), ["claims"])
-    assert f"1 of these 2 {TWO_POOLS}" in counted.notes
+    assert f"1 of these 2 is {TWO_POOLS}" in counted.notes
     for table in build_tables(load_records(tmp_path), tables):
         assert table.notes == [TWO_POOLS]
         rows = [row for section in table.sections for row in section.rows]
