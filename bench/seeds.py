@@ -1,4 +1,4 @@
-"""Derived seeds and generators: the only file that may touch global random state.
+"""Derived seeds, generators and draws: the only file that may touch global random state.
 
 Every stream has its own seed, hashed from words that say what it is for. Adding a method, a
 teacher or a draw in one place therefore changes no other stream.
@@ -78,3 +78,36 @@ def global_state() -> dict[str, str]:
         "torch": torch.get_rng_state().numpy().tobytes(),
     }
     return {name: hashlib.sha256(state).hexdigest() for name, state in states.items()}
+
+
+def distinct(sizes: np.ndarray, draws: np.ndarray) -> np.ndarray:
+    """Return distinct integers below each row's size, every ordered choice equally likely.
+
+    The first m steps of a Fisher-Yates shuffle of range(size), without the range: only values
+    that a swap has moved are remembered.
+
+    Args:
+        sizes: (R,) integers, at least m each.
+        draws: (R, m) uniform in [0, 1).
+
+    Returns:
+        (R, m) int32.
+    """
+    places = np.empty(draws.shape, dtype=np.int32)
+    moved = np.empty(draws.shape, dtype=np.int32)
+    chosen = np.empty(draws.shape, dtype=np.int32)
+    for step in range(draws.shape[1]):
+        here = np.full(len(draws), step, dtype=np.int32)
+        there = (step + np.floor(draws[:, step] * (sizes - step))).astype(np.int32)
+        chosen[:, step] = _value_at(there, places[:, :step], moved[:, :step])
+        moved[:, step] = _value_at(here, places[:, :step], moved[:, :step])
+        places[:, step] = there
+    return chosen
+
+
+def _value_at(place: np.ndarray, places: np.ndarray, moved: np.ndarray) -> np.ndarray:
+    """Return what lies at a place (R,) after the swaps that put `moved` (R, s) at `places`."""
+    value = place.copy()
+    for step in range(places.shape[1]):
+        np.copyto(value, moved[:, step], where=places[:, step] == place)
+    return value

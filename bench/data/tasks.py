@@ -15,10 +15,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bench.contract import TaskBatch, TaskShape
-from bench.data.draws import distinct, query_counts
 from bench.errors import BenchError
 from bench.results.files import canonical_json, content_hash
-from bench.seeds import numpy_generator
+from bench.seeds import distinct, numpy_generator
 
 if TYPE_CHECKING:
     import torch
@@ -199,6 +198,8 @@ def frozen_tasks(
     ]
     if balanced:
         return _task_list(np.asarray(counts), shape, *draws)
+    from bench.data.query_counts import query_counts
+
     wanted = query_counts(shape, numpy_generator("query counts", *stream), n_tasks)
     width = shape.n_way * shape.n_query - shape.n_query  # more than n_query, at most
     more = numpy_generator("further queries", *stream).random((n_tasks, shape.n_way, width))

@@ -11,10 +11,10 @@ from scipy import stats
 
 from bench.contract import TaskShape
 from bench.data.base import make_split
-from bench.data.draws import distinct, query_counts
+from bench.data.query_counts import query_counts
 from bench.data.tasks import TaskList, check_shape, frozen_tasks, random_tasks
 from bench.errors import BenchError
-from bench.seeds import torch_generator
+from bench.seeds import distinct, torch_generator
 
 SHAPE = TaskShape(n_way=5, k_shot=2, n_query=3)
 COUNTS = np.array([5, 9, 6, 12, 7, 5, 8])
