@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 COLUMNS = ("method", "learner", "data", "shape", "seed", "status", "stored", "time", "memory")
 NUMBERS = ("stored", "time", "memory")
+WRAPS = ("method", "learner", "data")
 
 
 def plan_rows(plan: ResolvedSuite, request: Request) -> list[dict[str, Any]]:
@@ -76,7 +77,10 @@ def print_plan(plan: ResolvedSuite, request: Request, rows: list[dict[str, Any]]
 
 
 def print_cells(cells: Sequence[Mapping[str, str]], console: Console) -> None:
-    """Print cells in words as a table, of which only methods and data sets are ever broken."""
+    """Print cells in words as a table, of which only `WRAPS` are ever broken.
+
+    They are broken between words, where the console is wide enough for each word.
+    """
     shown = [dict(zip(COLUMNS, COLUMNS, strict=True)), *cells]
     widths = {name: max(len(one[name]) for one in shown) for name in COLUMNS}
     whole = "\n" not in "".join(one["method"] for one in cells)
@@ -88,11 +92,19 @@ def print_cells(cells: Sequence[Mapping[str, str]], console: Console) -> None:
         return
     from rich.table import Table
 
+    words = {name: [word for one in shown for word in one[name].split()] for name in WRAPS}
+    least = widths | {name: max(map(len, found)) for name, found in words.items()}
+    fits = sum(least.values()) + len(COLUMNS) - 1 <= console.width
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
     for name in COLUMNS:
-        wraps = name in ("method", "data")
         justify: Literal["left", "right"] = "right" if name in NUMBERS else "left"
-        table.add_column(name, justify=justify, no_wrap=not wraps, overflow="fold")
+        table.add_column(
+            name,
+            justify=justify,
+            no_wrap=name not in WRAPS,
+            overflow="fold",
+            min_width=least[name] if fits else None,
+        )
     for one in cells:
         table.add_row(*(one[name] for name in COLUMNS))
     console.print(table)

@@ -42,8 +42,10 @@ def verify_folder(
         BenchError: there is no such folder, or no record below it.
     """
     if not root.is_dir():
+        what = "is no folder" if root.exists() else "is not there"
         raise BenchError(
-            f"'{root}' is not a folder; name one with records, as in bench verify runs"
+            f"'{root}' {what}; name a folder of records, as in bench verify runs, or a file of "
+            "bench submit or bench archive"
         )
     verdict = Verdict(root, [])
 

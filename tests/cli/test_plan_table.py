@@ -36,3 +36,17 @@ def test_what_does_not_fit_is_broken_in_its_own_column() -> None:
     assert all(len(line) <= 90 for line in lines)
     assert sum(line.count("m") for line in lines[1:] if line.startswith("mm")) >= 30
     assert any(line.startswith("fixed images") for line in lines)
+
+
+def test_a_table_that_must_be_narrower_breaks_between_words_while_it_can() -> None:
+    long = cell(
+        method="distill_ensemble (tuned)\nquery_counts=dirichlet", learner="a + b_c_d_e_f_g_h"
+    )
+    words = {"distill_ensemble", "(tuned)", "query_counts=dirichlet", "b_c_d_e_f_g_h"}
+    for width in (90, 100):
+        lines = printed([long, cell()], width)
+        assert words <= {word for line in lines for word in line.split()}
+        assert all(len(line) <= width for line in lines)
+    narrow = printed([long, cell()], 70)
+    assert all(len(line) <= 70 for line in narrow)
+    assert sum("3.5 h" in line for line in narrow) == 2, "no column is cut off"

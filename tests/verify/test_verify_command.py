@@ -58,7 +58,7 @@ def test_annotations_keep_to_one_line():
 
 def test_a_folder_without_records_is_an_error(tmp_path):
     for path in (tmp_path, tmp_path / "none"):
-        with pytest.raises(BenchError, match=r"no record below|is not a folder"):
+        with pytest.raises(BenchError, match=r"no record below|is not there"):
             verify_folder(path)
 
 
