@@ -73,7 +73,7 @@ def refused_by_plan(method: type[Method], cell: Cell) -> str | None:
     return None
 
 
-def trains(cell: Cell) -> bool:
+def may_train(cell: Cell) -> bool:
     """Tell whether a cell may need teachers that a run trains."""
     method = registry.load("method", cell.method)
     return method.uses_pool and cell.pool is None and refused_by_plan(method, cell) is None
@@ -81,7 +81,7 @@ def trains(cell: Cell) -> bool:
 
 def n_lacking(plan: ResolvedSuite, cells: Sequence[Cell], request: Request) -> int:
     """Return how many teachers some cells need that are not stored."""
-    training = (cell for cell in cells if trains(cell) and set(cell.datasets) <= set(plan.data))
+    training = (cell for cell in cells if may_train(cell) and set(cell.datasets) <= set(plan.data))
     pools = {cell.pool_settings: cell for cell in training}
     wanted = {
         teacher.model_dump_json(): teacher

@@ -172,11 +172,11 @@ class _Work:
 
     def _next_help(self) -> Unit | None:
         """Return the training of teachers for a cell that another process is at, or waits for."""
-        from bench.execute.scenario import trains
+        from bench.execute.scenario import may_train
 
         for number, cell in self._left.items():
             pool = cell.pool_settings
-            if self._helps[pool] < self._size and trains(cell):
+            if self._helps[pool] < self._size and may_train(cell):
                 self._helps[pool] += 1
                 return Unit(number, cell, helps=True)
         return None
