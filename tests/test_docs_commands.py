@@ -116,6 +116,7 @@ def test_commands_run_or_their_page_says_why_not(
     page: str, prepared: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PURER_BENCH_CACHE", str(cache))
+    monkeypatch.delenv("PURER_BENCH_DATA", raising=False)
     folder = prepared / Path(page).stem
     monkeypatch.chdir(shutil.copytree(folder, tmp_path / "here") if folder.exists() else tmp_path)
     for block in blocks():

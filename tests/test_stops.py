@@ -12,6 +12,7 @@ import pytest
 
 from bench.stops import SIGNALS, Stop, Stopped
 
+pytestmark = pytest.mark.usefixtures("heard")
 STATUS = {"SIGINT": 130, "SIGTERM": 143, "SIGHUP": 129, "SIGUSR1": 138}
 
 

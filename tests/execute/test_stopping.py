@@ -97,6 +97,7 @@ def test_embeddings_too_many_to_keep_are_made_again(
     np.testing.assert_array_equal(again.accuracies(), whole.accuracies())
 
 
+@pytest.mark.usefixtures("heard")
 @pytest.mark.parametrize(("name", "status"), [("SIGTERM", 143), ("SIGUSR1", 138), ("SIGINT", 130)])
 def test_a_signal_ends_the_command_with_its_status_and_a_line(
     cache: Path,
