@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +37,8 @@ REFERENCES = {
 MARKERS = "oDs^vP*X"
 TICKS = (100, 400, 6_000, 60_000)
 """The meta-iterations of the budgets, of which the last is the published one."""
+MARKS_PER_DECADE = 200
+"""Of the steps of the gradient switch, as many as can be told apart."""
 HEIGHT = 3.8
 """Inches of a panel."""
 
@@ -165,7 +168,8 @@ def budgets_figure(
                 title=f"{N_WAY}-way {k_shot}-shot",
                 xlim=(TICKS[0] / 2, TICKS[-1] * 1.5),
             )
-            axes.set_xticks(TICKS, [f"{tick:,}" for tick in TICKS])
+            ticks = sorted({*TICKS, *lines["meta_iterations"]})
+            axes.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
         handles, texts = panels[0].get_legend_handles_labels()
         figure.legend(handles, texts, loc="outside lower center", ncols=3)
     return figure
@@ -189,7 +193,8 @@ def _draw_references(axes: Axes, references: pandas.DataFrame) -> None:
 def _draw_curve(axes: Axes, curve: pandas.DataFrame) -> None:
     validation = curve[(curve["name"] == "val_accuracy") & (curve["step"] > 0)].sort_values("step")
     axes.plot(validation["step"], 100 * validation["value"], color="#999999", lw=0.8)
-    steps = hard_steps(curve)
+    marks = {round(MARKS_PER_DECADE * math.log10(step)): step for step in hard_steps(curve)}
+    steps = list(marks.values())
     axes.plot(
         steps, [1.0] * len(steps), "|", color="#999999", markersize=4, alpha=0.4,
         transform=axes.get_xaxis_transform(), clip_on=False,

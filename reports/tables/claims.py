@@ -7,6 +7,7 @@ from itertools import groupby
 
 import numpy as np
 
+from bench.errors import counted
 from bench.results.store import RECORD, StoredRecord
 from reports.claims.claims import PUBLISHED_META_ITERATIONS
 from reports.claims.verdicts import RULE, Evidence, Judgement, judge
@@ -51,7 +52,7 @@ def _verdicts(judged: Sequence[Judgement]) -> Table:
 def _verdict(one: Judgement) -> str:
     if not one.evidence:
         return one.verdict
-    counts = f"{one.n_ahead} of {len(one.evidence)} comparisons ahead"
+    counts = f"{one.n_ahead} of {counted(len(one.evidence), 'comparison')} ahead"
     return f"{one.verdict} ({counts}; budget {one.budget}, {_share(one.evidence)})"
 
 
