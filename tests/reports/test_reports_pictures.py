@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from xml.etree import ElementTree
 
+import numpy as np
+import pandas
 import pytest
 
 from bench.results.files import write_parquet
@@ -11,7 +13,12 @@ from bench.results.record import Cost
 from bench.results.select import load_records
 from reports.cli import report
 from reports.figures import frontier, student_size, untrustworthy
-from reports.figures.budgets import budgets_drawing, shown_records
+from reports.figures.budgets import (
+    MARKS_PER_DECADE,
+    budgets_drawing,
+    budgets_figure,
+    shown_records,
+)
 from reports.pictures import PICTURES, digest, stale_pictures, write_pictures
 from tests.reports.report_records import BUDGET, PROTOCOL, accuracies, make_record
 
@@ -57,6 +64,18 @@ def test_a_point_per_budget_lines_for_references_and_the_longest_curve(runs):
     assert axes.get_xscale() == "log"
     assert {text.get_text() for text in axes.texts} == {"random", "ensemble_centroids"}
     assert "after 6000: 36.0 %" in drawing.alt
+
+
+def test_marks_of_the_switch_that_would_touch_are_drawn_once():
+    step = np.arange(100, 10_001)
+    curve = pandas.DataFrame({"step": step, "name": "adversarial", "value": 1.0})
+    line = {"line": "purer", "k_shot": 1, "meta_iterations": 10_000, "mean": 0.3, "ci95": 0.01}
+    figure = budgets_figure(pandas.DataFrame([line]), pandas.DataFrame(), {1: curve})
+    (axes,) = [a for a in figure.axes if a.get_visible()]
+    (marks,) = [line.get_xdata() for line in axes.lines if line.get_marker() == "|"]
+    assert len(marks) <= 2 * MARKS_PER_DECADE + 1
+    assert np.diff(np.log10(marks)).max() < 2.5 / MARKS_PER_DECADE, "no gap can be seen"
+    assert set(axes.get_xticks()) == {100, 400, 6_000, 10_000, 60_000}
 
 
 def test_no_line_of_the_budgets_is_left_out_and_all_points_are_of_the_same_seeds(runs):
