@@ -33,7 +33,7 @@ def prose(text: str) -> str:
 def suites_of(path: Path, text: str, suites: Collection[str]) -> set[str]:
     """Return the suites that a page shows or links to; all for a page of all."""
     shown = set(re.findall(r"<!-- results: (\S+)", text))
-    linked = set(re.findall(r"\]\((?:\w+/)*(\w+)\.md", text))
+    linked = set(re.findall(r"\]\((?:[\w.]+/)*(\w+)\.md", text))
     return set(suites) if "." in shown else (shown | linked) & set(suites)
 
 
