@@ -89,10 +89,13 @@ def print_closing(report: Report, console: Console) -> None:
 
 
 def main_tables(report: Report) -> list[Table]:
-    """Return the table that comes first: the leaders of several groups, or the one's accuracy."""
+    """Return the table that comes first: the leaders of several groups, or the one's accuracy.
+
+    Where no group has a leader, it is the accuracy of the first.
+    """
     groups = compared(report.shown)
-    if len(groups) > 1:
-        return [leaders_table(groups)]
+    if len(groups) > 1 and (table := leaders_table(groups)).sections:
+        return [table]
     if groups:
         table = without_column(accuracy_table(groups[0]), OVER_SEEDS)
         return [replace(table, caption=short_caption(groups[0]), strong_means=BEST)]

@@ -88,7 +88,7 @@ def split(table: Table, width: int) -> list[Chosen]:
                 part = []
             part += block
         parts.append(names + part)
-    return parts
+    return parts or [names]
 
 
 def _width(table: Table, chosen: Chosen) -> int:

@@ -226,6 +226,30 @@ def test_without_a_data_free_result_there_are_no_sentences(tmp_path: Path) -> No
     assert "oracle_protonet" in output_of(tmp_path)
 
 
+def test_several_groups_without_a_data_free_result_show_the_first_one_s_accuracy(
+    tmp_path: Path,
+) -> None:
+    for scenario in ("SS", "MH"):
+        make_record(tmp_path, "oracle_protonet", accuracies(0.5, "o"), scenario=scenario)
+    assert "oracle_protonet" in output_of(tmp_path)
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 120])
+def test_the_leaders_of_several_groups_are_shown_at_every_width(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, width: int
+) -> None:
+    for scenario in ("SS", "MH"):
+        for method in ("average", "purer", "ensemble_centroids"):
+            values = accuracies(0.5, method + scenario)
+            make_record(tmp_path, method, values, scenario=scenario, preset="released_and_long")
+    monkeypatch.setenv("COLUMNS", str(width))
+    lines = output_of(tmp_path).splitlines()
+    assert lines[0] == "The best data-free row of each setting"
+    assert "accuracy" in " ".join(lines[1:4])
+    table = "\n".join(lines[: next(i for i, line in enumerate(lines) if "Percent, ±" in line)])
+    assert "50.0 ±" in table
+
+
 def test_a_single_task_is_said_to_be_one_and_not_another(tmp_path: Path) -> None:
     few = {"n_test_tasks": 1, "n_query": 1, "budget": BUDGET | {"meta_iterations": 1}}
     for method in ("average", "random"):
