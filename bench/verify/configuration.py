@@ -240,7 +240,7 @@ def _undeclared(
 ) -> Iterator[Finding]:
     """Yield the changed constants that neither the suite nor the record's command names."""
     said = _command_settings(record.command)
-    hidden = {key: v for key, v in changed.items() if (f"{room}.{key}", str(v)) not in said}
+    hidden = {key: v for key, v in changed.items() if (f"{room}.{key}", _spelt(v)) not in said}
     if hidden:
         shown = ", ".join(f"{k}={v} (not {usual.get(k)})" for k, v in [*hidden.items()][:SHOWN])
         check, text = "preset" if room != "budget" else "budget", f"{what} has {shown}"
@@ -255,7 +255,7 @@ def _undeclared(
 
 
 def _command_settings(command: str) -> set[tuple[str, str]]:
-    """Return the `--set KEY=VALUE` of a command as keys and printed values."""
+    """Return the `--set KEY=VALUE` of a command as keys and values of one spelling."""
     try:
         words = shlex.split(command)
     except ValueError:
@@ -265,8 +265,16 @@ def _command_settings(command: str) -> set[tuple[str, str]]:
         if flag == "--set":
             with contextlib.suppress(BenchError):
                 key, value = parse_setting(word)
-                found.add((key, str(value)))
+                found.add((key, _spelt(value)))
     return found
+
+
+def _spelt(value: object) -> str:
+    """Return a value in one spelling: `1e-4`, which YAML takes for a word, is 0.0001; 1 is 1.0."""
+    if not isinstance(value, bool):
+        with contextlib.suppress(ValueError, OverflowError):
+            return repr(float(str(value)))
+    return str(value)
 
 
 @functools.cache

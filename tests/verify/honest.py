@@ -22,8 +22,8 @@ from bench.suites.suite import read_suite
 SETTINGS = (
     "budget=micro",
     "budget.teacher_epochs=1",
-    "budget.max_teachers=2",
-    "budget.meta_iterations=6",
+    "budget.max_teachers=2.0",
+    "budget.meta_iterations=6.0",
     "budget.oracle_iterations=6",
     "budget.validate_every=3",
     "budget.n_val_tasks=10",
